@@ -1,0 +1,76 @@
+"""Requests and responses as values: what the HTTP server hands to the API server, and what in-process clients send.
+
+The API server is a function from `Request` to `Response`; sockets are one way to call it, a direct call is the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from steersman.actors.ports import Channel, User
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request, its body complete.
+
+    Args:
+        method: upper case.
+        target: path and query as sent, percent-encoded.
+        headers: names in lower case; repeated ones joined with `, `.
+        body: raw bytes, already bounded.
+        user: set by a trusted in-process transport or from the verified client certificate; None means that the
+            bearer token decides, or nobody.
+        upgrade: set when the client asks to switch protocols on a connection that can.
+    """
+
+    method: str
+    target: str
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    user: User | None = None
+    upgrade: bool = False
+
+
+#: a response body that comes in pieces; each piece is sent as it is yielded
+Stream = AsyncIterator[bytes]
+
+
+class Conversation(Protocol):
+    """Takes over an upgraded connection: called with the duplex channel of decoded frames."""
+
+    def __call__(self, channel: Channel) -> Awaitable[None]: ...
+
+
+@dataclass(slots=True)
+class Upgrade:
+    """The answer to exec, attach and port-forward: the connection becomes a stream of frames.
+
+    Args:
+        run: called once with a channel to the client; the connection closes when it returns.
+        port_forward: whether the wire multiplexes ports (pairs of channels) rather than standard streams.
+        ports: the ports named in the query of a port-forward.
+        open_port: for a port-forward: opens one conversation with a port of the pod.
+    """
+
+    run: Conversation | None = None
+    port_forward: bool = False
+    ports: tuple[int, ...] = ()
+    open_port: Callable[[int], Awaitable[Channel]] | None = None
+
+
+@dataclass(slots=True)
+class Response:
+    """One HTTP response."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Stream | Upgrade = b""
+
+
+class Handler(Protocol):
+    """An API server seen from its transports."""
+
+    async def __call__(self, request: Request) -> Response: ...

@@ -1,0 +1,1 @@
+"""`steer`: asks the API server and shows its answers."""

@@ -1,0 +1,63 @@
+"""Timestamps as Kubernetes writes them: RFC 3339 in UTC, whole seconds (`Time`) or microseconds (`MicroTime`).
+
+Inside the house a moment is a float: seconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def format_time(now: float) -> str:
+    """Returns `2026-01-02T03:04:05Z`."""
+    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_micro_time(now: float) -> str:
+    """Returns `2026-01-02T03:04:05.000006Z`."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> float:
+    """Returns seconds since the epoch.
+
+    Raises:
+        ValueError: the text is no RFC 3339 timestamp with a zone.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"parsing time {text!r}: it has no zone")
+    return moment.timestamp()
+
+
+def age_s(timestamp: str | None, now: float) -> float:
+    """Returns seconds between a timestamp and `now`; 0 when there is none."""
+    return max(0.0, now - parse_time(timestamp)) if timestamp else 0.0
+
+
+def human_duration(seconds: float) -> str:
+    """Returns a duration as kubectl prints ages: `45s`, `3m20s`, `12m`, `5h3m`, `2d4h`, `30d`, `2y10d`."""
+    s = int(seconds)
+    if s < 0:
+        return "0s" if s > -2 else "<invalid>"
+    if s < 120:
+        return f"{s}s"
+    minutes = s // 60
+    if minutes < 10:
+        return f"{minutes}m" + (f"{s % 60}s" if s % 60 else "")
+    if minutes < 180:
+        return f"{minutes}m"
+    hours = s // 3600
+    if hours < 8:
+        return f"{hours}h" + (f"{minutes % 60}m" if minutes % 60 else "")
+    if hours < 48:
+        return f"{hours}h"
+    days = hours // 24
+    if days < 8:
+        return f"{days}d" + (f"{hours % 24}h" if hours % 24 else "")
+    if days < 730:
+        return f"{days}d"
+    years = days // 365
+    if years < 8:
+        return f"{years}y" + (f"{days % 365}d" if days % 365 else "")
+    return f"{years}y"

@@ -1,0 +1,180 @@
+"""What is asked of the store and what it answers: etcd v3's requests as frozen values.
+
+Source: https://etcd.io/docs/v3.5/learning/api/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """One version of a key.
+
+    Args:
+        create_revision: revision at which the key was last created.
+        mod_revision: revision of this version.
+        version: 1 at creation, one more at each change.
+        lease: id of the lease the key is bound to; 0 for none.
+    """
+
+    key: bytes
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Reads `[key, range_end)`; with no `range_end` the one key; `range_end=b"\\0"` means to the end.
+
+    Args:
+        revision: read at this revision; 0 for the newest.
+        limit: at most so many; 0 for all.
+        serializable: a member may answer from its own state without asking the quorum.
+    """
+
+    key: bytes
+    range_end: bytes = b""
+    revision: int = 0
+    limit: int = 0
+    keys_only: bool = False
+    count_only: bool = False
+    serializable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeResult:
+    """Args: count: keys in the range, whatever the limit; revision: the store's at the time of the answer."""
+
+    kvs: tuple[KeyValue, ...]
+    count: int
+    more: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    key: bytes
+    value: bytes
+    lease: int = 0
+    prev_kv: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRange:
+    key: bytes
+    range_end: bytes = b""
+    prev_kv: bool = False
+
+
+class CompareTarget(Enum):
+    VERSION = 0
+    CREATE = 1
+    MOD = 2
+    VALUE = 3
+    LEASE = 4
+
+
+class CompareOperator(Enum):
+    EQUAL = 0
+    GREATER = 1
+    LESS = 2
+    NOT_EQUAL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare:
+    """A condition of a transaction; a key that does not exist has version, revisions and lease 0."""
+
+    key: bytes
+    target: CompareTarget
+    operator: CompareOperator = CompareOperator.EQUAL
+    operand: int | bytes = 0
+    range_end: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Txn:
+    """All of `success` when every comparison holds, else all of `failure`; one revision for the whole."""
+
+    compare: tuple[Compare, ...] = ()
+    success: tuple[Range | Put | DeleteRange | Txn, ...] = ()
+    failure: tuple[Range | Put | DeleteRange | Txn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutResult:
+    revision: int
+    prev_kv: KeyValue | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResult:
+    revision: int
+    deleted: int
+    prev_kvs: tuple[KeyValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxnResult:
+    revision: int
+    succeeded: bool
+    results: tuple[RangeResult | PutResult | DeleteResult | TxnResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """A change: a put has `kv`; a delete has `kv` with an empty value and the revision of the delete.
+
+    Args:
+        prev_kv: the version before; None at creation or when compacted away.
+    """
+
+    deleted: bool
+    kv: KeyValue
+    prev_kv: KeyValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Events in order of revision, never splitting a revision; empty for a mere progress report.
+
+    Args:
+        revision: every change up to it has been delivered.
+    """
+
+    revision: int
+    events: tuple[WatchEvent, ...] = ()
+
+
+class StoreError(Exception):
+    """A refusal or failure of the store."""
+
+
+class Compacted(StoreError):
+    """The wanted revision is gone; read anew. `revision` is the oldest that can be watched or read."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"required revision has been compacted; the oldest is {revision}")
+        self.revision = revision
+
+
+class FutureRevision(StoreError):
+    """The wanted revision has not been reached."""
+
+
+class Unavailable(StoreError):
+    """No leader or no answer in time; whether a write took effect is unknown. Read before retrying it."""
+
+
+class LeaseNotFound(StoreError):
+    """The lease does not exist or has expired."""
+
+
+class NoSpace(StoreError):
+    """The disk is full: reads go on, writes are refused until space is freed and the alarm disarmed."""

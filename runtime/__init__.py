@@ -1,0 +1,1 @@
+"""The hands: containers, images, cgroups, mounts, namespaces, kernel rules."""

@@ -1,0 +1,3 @@
+"""Steersman: Kubernetes on Ray."""
+
+__version__ = "0.1.0"
