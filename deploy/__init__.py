@@ -1,0 +1,1 @@
+"""Objects and files that a cluster is deployed with: bootstrap, examples, service units, dashboards."""
