@@ -1,0 +1,1 @@
+"""A whole cluster inside a test: `with steersman.testing.cluster() as c: ...`."""
