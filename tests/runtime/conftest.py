@@ -1,0 +1,116 @@
+"""The runtimes under test: one that simulates everywhere, the real ones where the machine allows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from steersman.cluster.node.values import ContainerSpec, ContainerState, ContainerStatus, SandboxSpec, SandboxStatus
+from steersman.runtime.protocol import Runtime
+from steersman.runtime.simulated import SimulatedRuntime
+
+#: how long a test waits for something to happen before it fails
+DEADLINE_S = 20.0
+
+
+@dataclass
+class Subject:
+    """A runtime, what it is called, and shorthands to use it."""
+
+    name: str
+    runtime: Runtime
+    root: Path
+    cidr: str
+    running: list[Runtime] = field(default_factory=list)
+
+    async def sandbox(self, name: str = "pod", **fields: object) -> SandboxStatus:
+        spec = SandboxSpec(pod_uid=f"uid-{name}", name=name, namespace="default", hostname=name, **fields)  # type: ignore[arg-type]
+        return await self.runtime.run_sandbox(spec)
+
+    async def spec(self, sandbox: SandboxStatus, script: str = "", **fields: object) -> ContainerSpec:
+        """A container of the built-in image running a shell script, or with none its own web server."""
+        image = await self.runtime.image("localhost/web:v1")
+        assert image is not None
+        values: dict[str, object] = {
+            "pod_uid": sandbox.pod_uid,
+            "pod_name": sandbox.name,
+            "namespace": sandbox.namespace,
+            "name": "main",
+            "image": image.id,
+        }
+        if script:
+            values["command"] = ("sh", "-c", script)
+        return ContainerSpec(**(values | fields))  # type: ignore[arg-type]
+
+    async def run(self, sandbox: SandboxStatus, script: str = "", **fields: object) -> str:
+        container = await self.runtime.create_container(sandbox.id, await self.spec(sandbox, script, **fields))
+        await self.runtime.start_container(container)
+        return container
+
+    async def status(self, container_id: str) -> ContainerStatus:
+        return next(found for found in await self.runtime.containers() if found.id == container_id)
+
+    async def exited(self, container_id: str) -> ContainerStatus:
+        async with asyncio.timeout(DEADLINE_S):
+            while (status := await self.status(container_id)).state is not ContainerState.EXITED:  # noqa: ASYNC110 (a list is polled)
+                await asyncio.sleep(0.01)
+        return status
+
+    async def settled(self, container_id: str) -> None:
+        """Waits for the first line a container prints: then its shell has set its traps."""
+        async with asyncio.timeout(DEADLINE_S):
+            async for _ in self.runtime.log_lines(container_id, follow=True):
+                return
+
+    def another(self) -> Runtime:
+        """A runtime of the same sort over a directory of its own."""
+        return make(self.name, self.root.with_name("another"))
+
+    def leftovers(self) -> list[str]:
+        """Processes, mounts, links and cgroups that belong to the runtime's directory."""
+        return []
+
+    async def again(self) -> Runtime:
+        """What a restarted agent would hold: a new runtime over the same directory."""
+        if self.name == "simulated":
+            return self.runtime
+        await self.runtime.stop()
+        self.runtime = make(self.name, self.root)
+        await self.runtime.start()
+        await self.runtime.set_pod_cidr(self.cidr)
+        return self.runtime
+
+
+def make(name: str, root: Path) -> Runtime:
+    if name == "simulated":
+        return SimulatedRuntime(now=time.time, rng=random.Random(1))
+    raise ValueError(name)
+
+
+def why_not(name: str) -> str:
+    """Why a runtime cannot be tested here; empty when it can."""
+    if name == "oci" and os.geteuid() != 0:
+        return "the oci runtime needs root"
+    return ""
+
+
+@pytest.fixture(params=["simulated"])
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    name: str = request.param
+    if reason := why_not(name):
+        pytest.skip(reason)
+    found = Subject(name, make(name, tmp_path / "runtime"), tmp_path / "runtime", "10.97.0.0/24")
+    await found.runtime.start()
+    await found.runtime.set_pod_cidr(found.cidr)
+    try:
+        yield found
+    finally:
+        await found.runtime.purge()
+        await found.runtime.stop()
