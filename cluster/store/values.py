@@ -1,16 +1,19 @@
 """What is asked of the store and what it answers: etcd v3's requests as frozen values.
 
+They are msgspec structs, laid out as tagged arrays, so that one native-speed encoding (`codec.py`) serves the log, the
+snapshot and the wire; fields may be appended, with a default, and never removed or moved.
+
 Source: https://etcd.io/docs/v3.5/learning/api/
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+
+class KeyValue(Struct, frozen=True, array_like=True, gc=False):
     """One version of a key.
 
     Args:
@@ -28,8 +31,7 @@ class KeyValue:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
+class Range(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """Reads `[key, range_end)`; with no `range_end` the one key; `range_end=b"\\0"` means to the end.
 
     Args:
@@ -47,8 +49,7 @@ class Range:
     serializable: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeResult:
+class RangeResult(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """Args: count: keys in the range, whatever the limit; revision: the store's at the time of the answer."""
 
     kvs: tuple[KeyValue, ...]
@@ -57,16 +58,14 @@ class RangeResult:
     revision: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
+class Put(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     key: bytes
     value: bytes
     lease: int = 0
     prev_kv: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteRange:
+class DeleteRange(Struct, frozen=True, kw_only=True, array_like=True, tag=3):
     key: bytes
     range_end: bytes = b""
     prev_kv: bool = False
@@ -87,8 +86,7 @@ class CompareOperator(Enum):
     NOT_EQUAL = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compare:
+class Compare(Struct, frozen=True, kw_only=True, array_like=True):
     """A condition of a transaction; a key that does not exist has version, revisions and lease 0."""
 
     key: bytes
@@ -98,8 +96,7 @@ class Compare:
     range_end: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Txn:
+class Txn(Struct, frozen=True, kw_only=True, array_like=True, tag=4):
     """All of `success` when every comparison holds, else all of `failure`; one revision for the whole."""
 
     compare: tuple[Compare, ...] = ()
@@ -107,28 +104,24 @@ class Txn:
     failure: tuple[Range | Put | DeleteRange | Txn, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutResult:
+class PutResult(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     revision: int
     prev_kv: KeyValue | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteResult:
+class DeleteResult(Struct, frozen=True, kw_only=True, array_like=True, tag=3):
     revision: int
     deleted: int
     prev_kvs: tuple[KeyValue, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TxnResult:
+class TxnResult(Struct, frozen=True, kw_only=True, array_like=True, tag=4):
     revision: int
     succeeded: bool
     results: tuple[RangeResult | PutResult | DeleteResult | TxnResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(Struct, frozen=True, array_like=True, gc=False):
     """A change: a put has `kv`; a delete has `kv` with an empty value and the revision of the delete.
 
     Args:
@@ -140,8 +133,7 @@ class WatchEvent:
     prev_kv: KeyValue | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WatchBatch:
+class WatchBatch(Struct, frozen=True, array_like=True):
     """Events in order of revision, never splitting a revision; empty for a mere progress report.
 
     Args:
@@ -174,6 +166,18 @@ class Unavailable(StoreError):
 
 class LeaseNotFound(StoreError):
     """The lease does not exist or has expired."""
+
+
+class LeaseExists(StoreError):
+    """The wanted lease id is taken."""
+
+
+class InvalidRequest(StoreError):
+    """The request makes no sense (an empty key, a key written twice in one transaction); it can never succeed."""
+
+
+class TooLarge(StoreError):
+    """The request is larger than the store takes; it can never succeed."""
 
 
 class NoSpace(StoreError):

@@ -1,0 +1,36 @@
+"""What the log replicates: each command changes the state the same way on every member, whatever its clock.
+
+A lease's end is not decided here: the leader notices it (`leases.py`) and proposes a `LeaseRevoke`.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from steersman.cluster.store.values import Txn
+
+
+class Compact(Struct, frozen=True, array_like=True, tag=16):
+    """Forgets every version older than `revision`."""
+
+    revision: int
+
+
+class LeaseGrant(Struct, frozen=True, array_like=True, tag=17):
+    """Args: lease: its id, never 0; ttl_s: seconds without a keep-alive after which it ends."""
+
+    lease: int
+    ttl_s: int
+
+
+class LeaseRevoke(Struct, frozen=True, array_like=True, tag=18):
+    """Ends a lease and deletes the keys bound to it, in one revision."""
+
+    lease: int
+
+
+#: an entry of the log
+Command = Txn | Compact | LeaseGrant | LeaseRevoke
+
+#: the answer to `Compact`, `LeaseGrant` and `LeaseRevoke`: the store's revision after it
+Done = int

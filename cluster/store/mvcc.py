@@ -1,0 +1,391 @@
+"""The revisioned key-value state: applies commands in the order of the log, answers ranges, remembers recent changes.
+
+Every change gets the next revision. The newest version of each live key lies in a sorted map; older ones are not kept
+per key: the log of changes since the last compaction holds each change with the version before it, and a read of the
+past starts from the present and undoes what came after. It knows no clock, no quorum and no client; two members that
+apply the same commands hold equal states.
+
+Source: https://etcd.io/docs/v3.5/learning/data_model/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from sortedcontainers import SortedDict
+
+from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
+from steersman.cluster.store.rules import contains
+from steersman.cluster.store.values import (
+    Compacted,
+    Compare,
+    CompareOperator,
+    CompareTarget,
+    DeleteRange,
+    DeleteResult,
+    FutureRevision,
+    KeyValue,
+    LeaseExists,
+    LeaseNotFound,
+    Put,
+    PutResult,
+    Range,
+    RangeResult,
+    Txn,
+    TxnResult,
+    WatchEvent,
+)
+
+#: what one transaction changed
+Change = tuple[WatchEvent, ...]
+Results = tuple[RangeResult | PutResult | DeleteResult | TxnResult, ...]
+#: the revision of a store in which nothing was ever written
+FIRST_REVISION = 1
+
+
+class Mvcc:
+    """The state of the store.
+
+    Attributes:
+        revision: of the newest change.
+        compacted: the oldest revision that can be read or watched; 0 while all can.
+        size_bytes: keys and values of the live versions.
+    """
+
+    def __init__(self) -> None:
+        self.revision = FIRST_REVISION
+        self.compacted = 0
+        self.size_bytes = 0
+        self._live: Any = SortedDict()
+        #: the changes of revisions `_log_start ..= revision`, one item a revision, none missing
+        self._log: list[Change] = []
+        self._log_start = FIRST_REVISION + 1
+        #: lease id to (ttl in seconds, keys bound to it in order of binding)
+        self._leases: dict[int, tuple[int, dict[bytes, None]]] = {}
+
+    # reading
+
+    def range(self, request: Range) -> RangeResult:
+        """Answers a range.
+
+        Raises:
+            Compacted: the revision asked for is gone.
+            FutureRevision: it has not been reached.
+        """
+        self._check_revision(request.revision)
+        if 0 < request.revision < self.revision:
+            found, count = self._range_past(request)
+        elif not request.range_end:
+            kv = self._live.get(request.key)
+            found, count = ([], 0) if kv is None else ([kv], 1)
+        else:
+            found, count = self._range_live(request)
+        if request.count_only:
+            return RangeResult(kvs=(), count=count, more=False, revision=self.revision)
+        kvs = tuple(_without_value(kv) for kv in found) if request.keys_only else tuple(found)
+        return RangeResult(kvs=kvs, count=count, more=len(kvs) < count, revision=self.revision)
+
+    def _check_revision(self, revision: int) -> None:
+        if revision > self.revision:
+            raise FutureRevision(f"required revision {revision} is a future revision; the store is at {self.revision}")
+        if 0 < revision < self.compacted:
+            raise Compacted(self.compacted)
+
+    def _keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
+        if not end:
+            return iter((start,) if start in self._live else ())
+        keys: Iterator[bytes] = self._live.irange(start, None if end == b"\0" else end, (True, False))
+        return keys
+
+    def _count(self, start: bytes, end: bytes) -> int:
+        stop = len(self._live) if end == b"\0" else self._live.bisect_left(end)
+        return max(0, int(stop - self._live.bisect_left(start)))
+
+    def _range_live(self, request: Range) -> tuple[list[KeyValue], int]:
+        start, end, live = request.key, request.range_end, self._live
+        if request.count_only:
+            return [], self._count(start, end)
+        keys = self._keys(start, end)
+        if not request.limit:
+            found = [live[key] for key in keys]
+            return found, len(found)
+        found = [live[key] for key in islice(keys, request.limit)]
+        return found, len(found) if len(found) < request.limit else self._count(start, end)
+
+    def _range_past(self, request: Range) -> tuple[list[KeyValue], int]:
+        start, end = request.key, request.range_end
+        undone: dict[bytes, KeyValue | None] = {}
+        for change in self._log[request.revision + 1 - self._log_start :]:
+            for event in change:
+                if contains(event.kv.key, start, end):
+                    undone.setdefault(event.kv.key, event.prev_kv)
+        versions: dict[bytes, KeyValue | None] = {key: self._live[key] for key in self._keys(start, end)}
+        versions.update(undone)
+        found = [kv for _, kv in sorted(versions.items()) if kv is not None]
+        return found[: request.limit or None], len(found)
+
+    # the past, for watches
+
+    def changes(self, start_revision: int, revisions_max: int) -> tuple[int, list[Change]]:
+        """Returns the changes of at most `revisions_max` revisions from `start_revision` on, and the next revision.
+
+        Raises:
+            Compacted: `start_revision` is gone.
+        """
+        first = max(start_revision, FIRST_REVISION + 1)
+        if first < self._log_start:
+            raise Compacted(self._log_start)
+        offset = first - self._log_start
+        found = self._log[offset : offset + revisions_max]
+        return first + len(found), found
+
+    # leases
+
+    def lease_ttl_s(self, lease: int) -> int:
+        """Returns the granted time to live.
+
+        Raises:
+            LeaseNotFound: there is no such lease.
+        """
+        row = self._leases.get(lease)
+        if row is None:
+            raise LeaseNotFound("requested lease not found")
+        return row[0]
+
+    def lease_keys(self, lease: int) -> list[bytes]:
+        """Returns the keys bound to a lease, in order.
+
+        Raises:
+            LeaseNotFound: there is no such lease.
+        """
+        self.lease_ttl_s(lease)
+        return sorted(self._leases[lease][1])
+
+    def leases(self) -> list[tuple[int, int]]:
+        """Returns (id, time to live in seconds) of every lease, by id."""
+        return sorted((lease, ttl_s) for lease, (ttl_s, _) in self._leases.items())
+
+    # writing
+
+    def apply(self, command: Command) -> TxnResult | int:
+        """Applies one command of the log; nothing is changed when it raises.
+
+        Returns: the result of a transaction; for every other command the revision after it.
+
+        Raises:
+            StoreError: the command is refused, the same on every member.
+        """
+        match command:
+            case Txn():
+                return self._apply_txn(command)
+            case Compact(revision=revision):
+                self._compact(revision)
+            case LeaseGrant(lease=lease, ttl_s=ttl_s):
+                if lease in self._leases:
+                    raise LeaseExists("lease already exists")
+                self._leases[lease] = (ttl_s, {})
+            case LeaseRevoke(lease=lease):
+                self._revoke(lease)
+        return self.revision
+
+    def _apply_txn(self, txn: Txn) -> TxnResult:
+        chosen = self._decide(txn)
+        self._check_chosen(chosen)
+        events: list[WatchEvent] = []
+        result = self._execute(chosen, events)
+        self._record(events)
+        return result
+
+    def _decide(self, txn: Txn) -> _Chosen:
+        """Which branch runs, at every depth; comparisons see the state before the transaction."""
+        succeeded = all(self._holds(compare) for compare in txn.compare)
+        branch = txn.success if succeeded else txn.failure
+        return _Chosen(succeeded, [self._decide(op) if isinstance(op, Txn) else op for op in branch])
+
+    def _check_chosen(self, chosen: _Chosen) -> None:
+        for operation in chosen.operations:
+            match operation:
+                case Put(lease=lease) if lease and lease not in self._leases:
+                    raise LeaseNotFound("requested lease not found")
+                case Range(revision=revision):
+                    self._check_revision(revision)
+                case _Chosen():
+                    self._check_chosen(operation)
+
+    def _execute(self, chosen: _Chosen, events: list[WatchEvent]) -> TxnResult:
+        results: list[RangeResult | PutResult | DeleteResult | TxnResult] = []
+        for operation in chosen.operations:
+            match operation:
+                case Put():
+                    results.append(self._put(operation, events))
+                case DeleteRange():
+                    results.append(self._delete(operation, events))
+                case Range():
+                    found = self.range(operation)
+                    results.append(found if not events else _at(found, self.revision + 1))
+                case _Chosen():
+                    results.append(self._execute(operation, events))
+        revision = self.revision + 1 if events else self.revision
+        return TxnResult(revision=revision, succeeded=chosen.succeeded, results=tuple(results))
+
+    def _put(self, put: Put, events: list[WatchEvent]) -> PutResult:
+        key, revision = put.key, self.revision + 1
+        old: KeyValue | None = self._live.get(key)
+        if old is None:
+            kv = KeyValue(key, put.value, revision, revision, 1, put.lease)
+            self.size_bytes += len(key) + len(put.value)
+        else:
+            # the key of the old version is kept: equal bytes are not held twice
+            kv = KeyValue(old.key, put.value, old.create_revision, revision, old.version + 1, put.lease)
+            self.size_bytes += len(put.value) - len(old.value)
+            if old.lease and old.lease != put.lease:
+                self._unbind(old)
+        if put.lease:
+            self._leases[put.lease][1][kv.key] = None
+        self._live[kv.key] = kv
+        events.append(WatchEvent(False, kv, old))
+        return PutResult(revision=revision, prev_kv=old if put.prev_kv else None)
+
+    def _delete(self, request: DeleteRange, events: list[WatchEvent]) -> DeleteResult:
+        keys = list(self._keys(request.key, request.range_end))
+        deleted = tuple(self._remove(key, events) for key in keys)
+        revision = self.revision + 1 if events else self.revision
+        return DeleteResult(revision=revision, deleted=len(keys), prev_kvs=deleted if request.prev_kv else ())
+
+    def _remove(self, key: bytes, events: list[WatchEvent]) -> KeyValue:
+        old: KeyValue = self._live.pop(key)
+        self.size_bytes -= len(old.key) + len(old.value)
+        if old.lease:
+            self._unbind(old)
+        events.append(WatchEvent(True, KeyValue(old.key, b"", 0, self.revision + 1, 0), old))
+        return old
+
+    def _unbind(self, kv: KeyValue) -> None:
+        row = self._leases.get(kv.lease)
+        if row is not None:
+            row[1].pop(kv.key, None)
+
+    def _revoke(self, lease: int) -> None:
+        keys = self.lease_keys(lease)
+        events: list[WatchEvent] = []
+        for key in keys:
+            self._remove(key, events)
+        del self._leases[lease]
+        self._record(events)
+
+    def _record(self, events: list[WatchEvent]) -> None:
+        if events:
+            self.revision += 1
+            self._log.append(tuple(events))
+
+    def _compact(self, revision: int) -> None:
+        if revision > self.revision:
+            raise FutureRevision(f"required revision {revision} is a future revision; the store is at {self.revision}")
+        if revision <= self.compacted:
+            raise Compacted(self.compacted)
+        self.compacted = revision
+        if revision > self._log_start:
+            del self._log[: revision - self._log_start]
+            self._log_start = revision
+
+    def _holds(self, compare: Compare) -> bool:
+        if not compare.range_end:
+            return _compare(compare, self._live.get(compare.key))
+        return all(_compare(compare, self._live[key]) for key in self._keys(compare.key, compare.range_end))
+
+    # whole states
+
+    def history(self) -> tuple[int, list[Change]]:
+        """Returns the revision of the oldest remembered change and every remembered change, one item a revision."""
+        return self._log_start, list(self._log)
+
+    def live(self) -> list[KeyValue]:
+        """Returns the newest version of every key, in order of keys."""
+        return list(self._live.values())
+
+    def base(self) -> list[KeyValue]:
+        """Returns the state before the oldest remembered change: with `history` it gives the whole state again."""
+        undone: dict[bytes, KeyValue | None] = {}
+        for change in self._log:
+            for event in change:
+                undone.setdefault(event.kv.key, event.prev_kv)
+        older = [kv for kv in self._live.values() if kv.mod_revision < self._log_start]
+        older += [kv for kv in undone.values() if kv is not None]
+        older.sort(key=lambda kv: kv.key)
+        return older
+
+    @classmethod
+    def restored(
+        cls, *, compacted: int, log_start: int, base: list[KeyValue], log: list[Change], leases: list[tuple[int, int]]
+    ) -> Mvcc:
+        """Returns the state made of a base, the changes after it, and the leases (id, time to live in seconds)."""
+        state = cls()
+        state.compacted, state._log_start, state._log = compacted, log_start, log
+        state.revision = log_start - 1 + len(log)
+        live = {kv.key: kv for kv in base}
+        for change in log:
+            for event in change:
+                if event.deleted:
+                    live.pop(event.kv.key, None)
+                else:
+                    live[event.kv.key] = event.kv
+        state._live = SortedDict(live)
+        state.size_bytes = sum(len(kv.key) + len(kv.value) for kv in live.values())
+        state._leases = {lease: (ttl_s, {}) for lease, ttl_s in leases}
+        for kv in state._live.values():
+            if kv.lease:
+                state._leases[kv.lease][1][kv.key] = None
+        return state
+
+
+class _Chosen:
+    """A transaction of which the branches to run are known."""
+
+    __slots__ = ("operations", "succeeded")
+
+    def __init__(self, succeeded: bool, operations: list[Range | Put | DeleteRange | _Chosen]) -> None:
+        self.succeeded = succeeded
+        self.operations = operations
+
+
+def _without_value(kv: KeyValue) -> KeyValue:
+    return KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+
+
+def _at(result: RangeResult, revision: int) -> RangeResult:
+    return RangeResult(kvs=result.kvs, count=result.count, more=result.more, revision=revision)
+
+
+def _compare(compare: Compare, kv: KeyValue | None) -> bool:
+    """Whether a comparison holds for one key; the value of a missing key equals nothing, as in etcd."""
+    if compare.target is CompareTarget.VALUE:
+        if kv is None:
+            return False
+        wanted = compare.operand if isinstance(compare.operand, bytes) else b""
+        return _ordered(compare.operator, kv.value, wanted)
+    found = 0
+    if kv is not None:
+        match compare.target:
+            case CompareTarget.VERSION:
+                found = kv.version
+            case CompareTarget.CREATE:
+                found = kv.create_revision
+            case CompareTarget.MOD:
+                found = kv.mod_revision
+            case CompareTarget.LEASE:
+                found = kv.lease
+    return _ordered(compare.operator, found, compare.operand)
+
+
+def _ordered(operator: CompareOperator, left: Any, right: Any) -> bool:
+    match operator:
+        case CompareOperator.EQUAL:
+            return bool(left == right)
+        case CompareOperator.GREATER:
+            return bool(left > right)
+        case CompareOperator.LESS:
+            return bool(left < right)
+        case CompareOperator.NOT_EQUAL:
+            return bool(left != right)
