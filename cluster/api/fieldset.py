@@ -1,0 +1,275 @@
+"""Sets of fields as `fieldsV1` trees, and how objects map to them.
+
+A tree's keys are path elements: `f:NAME` a field, `k:{...}` an item of a keyed list, `v:VALUE` an item of a set. A
+node without children is a member of the set; one with children is a member when it also holds `.`. Trees are shared and
+never changed in place.
+
+Decides which fields an object sets and in which fields two objects differ; knows nothing of managers.
+
+Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/ and sigs.k8s.io/structured-merge-diff
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.meta.errors import BadRequest
+
+#: a `fieldsV1` tree
+FieldTree = dict[str, Any]
+
+_LEAF: FieldTree = {}
+LEAF, MAP, KEYED, SET = range(4)
+
+
+def shape(schema: SchemaNode | None, value: Any) -> int:
+    """How ownership descends: `LEAF` not at all, `MAP` by field, `KEYED` by list-map key, `SET` by item."""
+    if isinstance(value, dict):
+        return LEAF if schema is not None and schema.map_type == "atomic" else MAP
+    if isinstance(value, list) and schema is not None and schema.list_type != "atomic":
+        return KEYED if schema.list_type == "map" else SET
+    return LEAF
+
+
+def child_of(schema: SchemaNode | None, key: str) -> SchemaNode | None:
+    """The schema of a field or map value; None where the schema leaves it open."""
+    if schema is None:
+        return None
+    return schema.properties.get(key) or schema.additional
+
+
+def list_elements(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, Any] | None:
+    """Returns path element to item of a keyed list or set; None when an item lacks a key or two share one."""
+    found: dict[str, Any] = {}
+    for item in items:
+        element = _item_element(schema, item, kind)
+        if element is None or element in found:
+            return None
+        found[element] = item
+    return found
+
+
+def _item_element(schema: SchemaNode, item: Any, kind: int) -> str | None:
+    if kind == SET:
+        return None if isinstance(item, dict | list) else "v:" + orjson.dumps(item).decode()
+    if not isinstance(item, dict):
+        return None
+    keys: dict[str, Any] = {}
+    names = schema.list_map_keys
+    if len(names) == 1 and isinstance(only := item.get(names[0]), str):
+        return f'k:{{"{names[0]}":{orjson.dumps(only).decode()}}}'
+    for name in names:
+        value = item.get(name)
+        if value is None and schema.items is not None and name in schema.items.properties:
+            value = schema.items.properties[name].default
+        if value is None:
+            return None
+        keys[name] = value
+    return "k:" + orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _elements_or_refusal(schema: SchemaNode, items: list[Any], kind: int, path: str) -> dict[str, Any]:
+    found = list_elements(schema, items, kind)
+    if found is None:
+        rule = f"keys {', '.join(schema.list_map_keys)}" if kind == KEYED else "a set of scalars"
+        raise BadRequest(f"failed to create typed patch object: {path}: items need distinct values of {rule}")
+    return found
+
+
+def declared_set(schema: SchemaNode | None, value: Any, path: str = "") -> FieldTree:
+    """The fields that an applied configuration declares: what its manager owns after the apply.
+
+    Raises:
+        BadRequest: a keyed list holds an item without key, or two of the same key.
+    """
+    kind = shape(schema, value)
+    tree: FieldTree = {}
+    if kind == MAP:
+        for key, item in value.items():
+            child = child_of(schema, key)
+            node = declared_set(child, item, f"{path}.{key}")
+            own = schema is None or key not in schema.properties
+            child_kind = shape(child, item)
+            if child_kind == LEAF or item == {}:
+                tree["f:" + key] = _LEAF
+            elif node:
+                tree["f:" + key] = {".": _LEAF, **node} if own else node
+            elif own:
+                tree["f:" + key] = _LEAF
+    elif kind != LEAF and schema is not None:
+        for element, item in _elements_or_refusal(schema, value, kind, path).items():
+            node = declared_set(schema.items, item, f"{path}[{element[2:]}]") if kind == KEYED else _LEAF
+            tree[element] = {".": _LEAF, **node} if node else _LEAF
+    return tree
+
+
+def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
+    """Every field, list item and object on the way that a value consists of: what appears or vanishes with it."""
+    kind = shape(schema, value)
+    if kind == MAP:
+        tree = {"f:" + key: held_set(child_of(schema, key), v) for key, v in value.items() if v is not None}
+    elif kind == LEAF or schema is None:
+        return _LEAF
+    else:
+        elements = list_elements(schema, value, kind)
+        if elements is None:
+            return _LEAF
+        tree = {key: held_set(schema.items, item) for key, item in elements.items()}
+    if tree:
+        tree["."] = _LEAF
+    return tree
+
+
+def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTree | None, FieldTree | None]:
+    """Returns (added or changed, removed) between two unequal values of one place; None where there is nothing."""
+    kind = shape(schema, new)
+    if kind != shape(schema, old) or kind == LEAF or not (old or new):
+        return _LEAF, None
+    before: Mapping[str, Any] | None = old
+    after: Mapping[str, Any] | None = new
+    prefix = "f:"
+    if kind != MAP and schema is not None:
+        before, after, prefix = list_elements(schema, old, kind), list_elements(schema, new, kind), ""
+    if before is None or after is None:
+        return _LEAF, None
+    touched: FieldTree = {}
+    removed: FieldTree = {}
+    items = schema.items if kind != MAP and schema is not None else None
+    for key, value in after.items():
+        if value is None:
+            continue
+        child = child_of(schema, key) if kind == MAP else items
+        previous = before.get(key)
+        if previous is None:
+            touched[prefix + key] = held_set(child, value)
+        elif previous is not value and (previous != value or type(previous) is not type(value)):
+            changed, gone = differences(child, previous, value)
+            if changed is not None:
+                touched[prefix + key] = changed
+            if gone is not None:
+                removed[prefix + key] = gone
+    for key, value in before.items():
+        if value is not None and after.get(key) is None:
+            removed[prefix + key] = held_set(child_of(schema, key) if kind == MAP else items, value)
+    return touched or None, removed or None
+
+
+def union(left: FieldTree, right: FieldTree) -> FieldTree:
+    """The set of fields in either; `{}` at the root is the empty set."""
+    if not left or not right:
+        return left or right
+    return _union(left, right)
+
+
+def _union(left: FieldTree, right: FieldTree) -> FieldTree:
+    if not left:
+        return right if not right or "." in right else {".": _LEAF, **right}
+    if not right:
+        return left if "." in left else {".": _LEAF, **left}
+    changed: FieldTree | None = None
+    for element, node in right.items():
+        mine = left.get(element)
+        joined = node if mine is None else mine if element == "." else _union(mine, node)
+        if joined is not mine:
+            changed = changed or dict(left)
+            changed[element] = joined
+    return changed or left
+
+
+def difference(left: FieldTree, right: FieldTree | None) -> FieldTree:
+    """The set of fields in `left` and not in `right`; returns `left` itself when nothing is taken away."""
+    if not left or not right:
+        return left
+    return _difference(left, right) or {}
+
+
+def _difference(left: FieldTree, right: FieldTree) -> FieldTree | None:
+    if not left:
+        return None if not right or "." in right else left
+    if not right:
+        return {k: v for k, v in left.items() if k != "."} if "." in left else left
+    changed: FieldTree | None = None
+    for element, node in right.items():
+        mine = left.get(element)
+        if mine is None:
+            continue
+        rest = None if element == "." else _difference(mine, node)
+        if rest is mine:
+            continue
+        changed = dict(left) if changed is None else changed
+        if rest is None:
+            del changed[element]
+        else:
+            changed[element] = rest
+    if changed is None:
+        return left
+    if changed.keys() == {"."}:
+        return {}
+    return changed or None
+
+
+def intersection(left: FieldTree, right: FieldTree | None) -> FieldTree:
+    """The set of fields in both."""
+    if not left or not right:
+        return {}
+    found: FieldTree = {}
+    for element, node in right.items():
+        mine = left.get(element)
+        if mine is None or element == ".":
+            continue
+        common = intersection(mine, node)
+        if is_member(mine) and is_member(node):
+            found[element] = {".": _LEAF, **common} if common else _LEAF
+        elif common:
+            found[element] = common
+    return found
+
+
+def is_member(node: FieldTree) -> bool:
+    """Whether a node below the root is itself in the set, apart from its children."""
+    return not node or "." in node
+
+
+def ordered(tree: FieldTree) -> FieldTree:
+    """The same set with its elements sorted, as Kubernetes writes them."""
+    if not tree:
+        return tree
+    return {element: ordered(tree[element]) for element in sorted(tree)}
+
+
+def is_field_tree(tree: Any) -> bool:
+    """Whether a value sent by a client has the form of `fieldsV1`."""
+    return isinstance(tree, dict) and all(
+        (key == "." or key[:2] in ("f:", "k:", "v:", "i:")) and is_field_tree(node) for key, node in tree.items()
+    )
+
+
+def paths(tree: FieldTree, prefix: str = "") -> Iterator[str]:
+    """The members as Kubernetes spells paths: `.spec.containers[name="web"].image`."""
+    for element in sorted(tree):
+        if element == ".":
+            continue
+        path = prefix + _path_part(element)
+        if is_member(tree[element]):
+            yield path
+        yield from paths(tree[element], path)
+
+
+def _path_part(element: str) -> str:
+    kind, text = element[:2], element[2:]
+    if kind == "f:":
+        return f".{text}"
+    if kind == "v:":
+        return f"[={text}]"
+    if kind == "k:":
+        try:
+            keys = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return f"[{text}]"
+        if isinstance(keys, dict):
+            return "[" + ",".join(f"{key}={orjson.dumps(value).decode()}" for key, value in keys.items()) + "]"
+    return f"[{text}]"

@@ -1,0 +1,387 @@
+"""Server-side apply: who owns which field, what an apply changes, and when it conflicts.
+
+Decides the object after an apply and the `managedFields` after any write; knows nothing of admission, defaults or
+storage. Managers are told apart by (name, operation, subresource), updaters by API version as well; versions of one
+kind are taken to have the same field names.
+
+Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steersman.cluster.api.fieldset import (
+    LEAF,
+    MAP,
+    FieldTree,
+    child_of,
+    declared_set,
+    difference,
+    differences,
+    held_set,
+    intersection,
+    is_field_tree,
+    is_member,
+    list_elements,
+    ordered,
+    paths,
+    shape,
+    union,
+)
+from steersman.cluster.api.patch import copied
+from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.meta.errors import BadRequest, Cause, Conflict
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.times import format_time
+
+#: more updaters than this are folded into one, so that a crowd of clients cannot grow an object without end
+UPDATERS_MAX = 10
+_FOLDED = "ancient-changes"
+_BEFORE_FIRST_APPLY = "before-first-apply"
+
+#: metadata that the server keeps and nobody owns
+_SERVER_METADATA = frozenset(
+    ("name", "namespace", "uid", "creationTimestamp", "resourceVersion", "generation", "selfLink", "managedFields")
+)
+_TYPE = frozenset(("apiVersion", "kind"))
+_POD: Obj = {"metadata": {}, "spec": {"containers": []}}
+_WORKLOAD = {"strategy": {}, "updateStrategy": {}, "template": _POD}
+#: what every object has before it is written, so that creating it owns its content and not these frames
+_EMPTY: Obj = {
+    "metadata": {},
+    "spec": {**_WORKLOAD, "containers": [], "jobTemplate": {"metadata": {}, "spec": {"template": _POD}}},
+    "status": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One row of `managedFields`."""
+
+    manager: str
+    operation: str
+    api_version: str
+    subresource: str
+    time: str
+    fields: FieldTree
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        version = "" if self.operation == "Apply" else self.api_version
+        return self.manager, self.operation, version, self.subresource
+
+    def to_dict(self) -> Obj:
+        row: Obj = {"manager": self.manager, "operation": self.operation, "apiVersion": self.api_version}
+        if self.time:
+            row["time"] = self.time
+        row["fieldsType"] = "FieldsV1"
+        row["fieldsV1"] = self.fields
+        if self.subresource:
+            row["subresource"] = self.subresource
+        return row
+
+    def describe(self) -> str:
+        text = f'"{self.manager}"'
+        if self.subresource:
+            text += f' with subresource "{self.subresource}"'
+        if self.operation == "Update":
+            text += f" using {self.api_version}" + (f" at {self.time}" if self.time else "")
+        return text
+
+
+_Entries = dict[tuple[str, str, str, str], _Entry]
+
+
+def _decode(rows: Any) -> _Entries | None:
+    """The entries of `managedFields`; None when they have not the form a server writes."""
+    if not isinstance(rows, list):
+        return None
+    found: _Entries = {}
+    for row in rows:
+        if not isinstance(row, dict) or row.get("operation") not in ("Apply", "Update"):
+            return None
+        fields = row.get("fieldsV1")
+        if not isinstance(fields, dict):
+            return None
+        entry = _Entry(
+            str(row.get("manager", "")),
+            row["operation"],
+            str(row.get("apiVersion", "")),
+            str(row.get("subresource", "")),
+            str(row.get("time") or ""),
+            fields,
+        )
+        found[entry.identity] = entry
+    return found
+
+
+def _known_entries(live: Obj | None, new: Obj, subresource: str) -> _Entries:
+    """The entries to go on from: those of the new object where a client may set them, else the stored ones."""
+    stored = ((live or {}).get("metadata") or {}).get("managedFields")
+    sent = (new.get("metadata") or {}).get("managedFields")
+    if not subresource and sent and sent is not stored and sent != stored:
+        if sent == [{}]:
+            return {}
+        entries = _decode(sent)
+        if entries and all(is_field_tree(entry.fields) for entry in entries.values()):
+            return entries
+    return _decode(stored) or {}
+
+
+def _compare(schema: SchemaNode | None, live: Obj, new: Obj) -> tuple[FieldTree, FieldTree]:
+    """Returns (added or changed, removed) fields, without what belongs to the server alone."""
+    touched: FieldTree = {}
+    removed: FieldTree = {}
+    for key in dict.fromkeys([*new, *live]):
+        old, value = live.get(key), new.get(key)
+        if key in _TYPE or old is value:
+            continue
+        child = child_of(schema, key)
+        if key == "metadata":
+            old, value = _owned_metadata(old), _owned_metadata(value)
+        if old is None and key in _EMPTY and isinstance(value, dict):
+            old = {}
+        if value is None:
+            removed["f:" + key] = held_set(child, old)
+        elif old is None:
+            touched["f:" + key] = held_set(child, value)
+        elif old != value:
+            changed, gone = differences(child, old, value)
+            if changed is not None:
+                touched["f:" + key] = changed
+            if gone is not None:
+                removed["f:" + key] = gone
+    return touched, removed
+
+
+def _owned_metadata(metadata: Any) -> Obj:
+    return {key: value for key, value in (metadata or {}).items() if key not in _SERVER_METADATA}
+
+
+def track_update(
+    schema: SchemaNode | None,
+    live: Obj | None,
+    new: Obj,
+    *,
+    manager: str,
+    api_version: str,
+    now: float,
+    subresource: str = "",
+    operation: str = "Update",
+) -> Obj:
+    """Returns `new` with the `managedFields` that follow from writing it over `live`; both are left as they are.
+
+    Args:
+        live: the stored object; None for a create.
+        new: the object about to be stored.
+        manager: who writes.
+        api_version: of the request.
+        now: seconds since the epoch.
+        subresource: written through, empty for the object itself.
+    """
+    entries = _known_entries(live, new, subresource)
+    if live is not None and not entries and not (live.get("metadata") or {}).get("managedFields"):
+        return _with_entries(new, entries)
+    touched, removed = _compare(schema, _EMPTY if live is None else live, new)
+    mine = (manager, operation, "" if operation == "Apply" else api_version, subresource)
+    original = entries.get(mine)
+    for identity, entry in list(entries.items()):
+        left = difference(entry.fields, removed)
+        left = left if identity == mine else difference(left, touched)
+        if left is not entry.fields:
+            entries[identity] = replace(entry, fields=left)
+    fields = union(entries[mine].fields if original else {}, touched)
+    if fields and (original is None or fields != original.fields):
+        entries[mine] = _Entry(manager, operation, api_version, subresource, format_time(now), ordered(fields))
+    return _with_entries(new, entries)
+
+
+def _with_entries(obj: Obj, entries: _Entries) -> Obj:
+    kept = _folded([entry for entry in entries.values() if entry.fields])
+    kept.sort(key=lambda e: (e.operation, e.time, e.manager, e.api_version, e.subresource))
+    metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
+    if kept:
+        metadata["managedFields"] = [entry.to_dict() for entry in kept]
+    return {**obj, "metadata": metadata}
+
+
+def _folded(entries: list[_Entry]) -> list[_Entry]:
+    """Joins the oldest updaters of each API version when there are too many."""
+    updaters = sorted((e for e in entries if e.operation == "Update" and not e.subresource), key=lambda e: e.time)
+    surplus = updaters[: max(0, len(updaters) - UPDATERS_MAX + 1)] if len(updaters) > UPDATERS_MAX else []
+    if not surplus:
+        return entries
+    rest = [entry for entry in entries if entry not in surplus]
+    joined: dict[str, _Entry] = {}
+    for entry in surplus:
+        bucket = joined.get(entry.api_version)
+        fields = union(bucket.fields, entry.fields) if bucket else entry.fields
+        joined[entry.api_version] = replace(entry, manager=_FOLDED, fields=ordered(fields))
+    return rest + list(joined.values())
+
+
+def apply(
+    schema: SchemaNode | None,
+    live: Obj | None,
+    applied: Obj,
+    *,
+    manager: str,
+    force: bool,
+    api_version: str,
+    now: float,
+    subresource: str = "",
+) -> Obj:
+    """Returns the object after `manager` applied its configuration; `live` and `applied` are left as they are.
+
+    Fields that the manager applied before and leaves out now are removed unless someone else owns them too. When
+    nothing changes, the result equals `live`, times included.
+
+    Args:
+        live: the stored object; None when the apply creates it.
+        applied: the whole configuration the manager has an opinion about.
+        force: take over fields that others own with other values.
+
+    Raises:
+        Conflict: without `force`, others own fields whose values would change; `causes` names them.
+        BadRequest: the configuration carries `managedFields`, or a keyed list in it has ambiguous items.
+    """
+    if (applied.get("metadata") or {}).get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    entries = _decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
+    if live is not None and not entries:
+        everything, _ = _compare(schema, _EMPTY, live)
+        first = _Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), ordered(everything))
+        entries[first.identity] = first
+    mine = (manager, "Apply", "", subresource)
+    last = entries.get(mine)
+    config = _server_free(applied)
+    declared = ordered(declared_set(schema, config))
+    merged: Obj = copied(applied) if live is None else _merge(schema, live, config)
+    if last is not None:
+        owned = declared
+        for identity, entry in entries.items():
+            owned = owned if identity == mine else union(owned, entry.fields)
+        merged = _pruned(schema, merged, last.fields, owned)
+    touched, removed = _compare(schema, _EMPTY if live is None else live, merged)
+    others = [entry for identity, entry in entries.items() if identity != mine]
+    if not force:
+        _refuse_conflicts(others, touched)
+    for entry in others:
+        left = difference(difference(entry.fields, touched), removed)
+        if left is not entry.fields:
+            entries[entry.identity] = replace(entry, fields=left)
+    unchanged = last is not None and last.fields == declared and last.api_version == api_version
+    if not unchanged or touched or removed:
+        entries[mine] = _Entry(manager, "Apply", api_version, subresource, format_time(now), declared)
+    return _with_entries(merged, entries)
+
+
+def _server_free(applied: Obj) -> Obj:
+    config = {key: value for key, value in applied.items() if key not in _TYPE}
+    metadata = _owned_metadata(applied.get("metadata"))
+    config.pop("metadata", None)
+    return {"metadata": metadata, **config} if metadata else config
+
+
+def _refuse_conflicts(others: Sequence[_Entry], touched: FieldTree) -> None:
+    found = [(entry, list(paths(intersection(entry.fields, touched)))) for entry in others]
+    found = sorted(((e, p) for e, p in found if p), key=lambda row: row[0].describe())
+    causes = [
+        Cause(path, f"conflict with {entry.describe()}", "FieldManagerConflict")
+        for entry, rows in found
+        for path in rows
+    ]
+    if not causes:
+        return
+    if len(causes) == 1:
+        detail = f"1 conflict: {causes[0].message}: {causes[0].field}"
+    else:
+        lines = []
+        for entry, rows in found:
+            lines.append(f"conflicts with {entry.describe()}:")
+            lines += [f"- {path}" for path in rows]
+        detail = f"{len(causes)} conflicts: " + "\n".join(lines)
+    raise Conflict(f"Apply failed with {detail}", causes=causes)
+
+
+def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
+    """The configuration laid over the live value; atomic values and scalars are the configuration's."""
+    kind = shape(schema, config)
+    if kind == LEAF or shape(schema, live) != kind:
+        return copied(config)
+    if kind == MAP:
+        merged = {key: copied(value) for key, value in live.items() if key not in config}
+        placed = {key: merged.get(key) for key in live}
+        for key, value in config.items():
+            placed[key] = _merge(child_of(schema, key), live.get(key), value)
+        return {key: value for key, value in placed.items() if value is not None}
+    assert schema is not None
+    before, wanted = list_elements(schema, live, kind), list_elements(schema, config, kind)
+    if before is None or wanted is None:
+        return copied(config)
+    return [
+        copied(before[element]) if element not in wanted else _merge(schema.items, before.get(element), wanted[element])
+        for element in _merged_order(list(before), list(wanted))
+    ]
+
+
+def _merged_order(before: list[str], wanted: list[str]) -> list[str]:
+    """The items of the configuration in their order, the others where they stood among them."""
+    in_config = set(wanted)
+    result: list[str] = []
+    done: set[str] = set()
+    at = 0
+    for element in before:
+        if element not in in_config:
+            result.append(element)
+            continue
+        if element in done:
+            continue
+        while wanted[at] != element:
+            result.append(wanted[at])
+            done.add(wanted[at])
+            at += 1
+        result.append(element)
+        done.add(element)
+        at += 1
+    return result + wanted[at:]
+
+
+def _pruned(schema: SchemaNode | None, value: Any, last: FieldTree, owned: FieldTree) -> Any:
+    """The value without what was declared last time and nobody owns any more."""
+    kind = shape(schema, value)
+    if kind == LEAF:
+        return value
+    if kind == MAP:
+        result = {}
+        for key, item in value.items():
+            declares = schema is not None and key in schema.properties
+            kept = _pruned_item(child_of(schema, key), item, "f:" + key, last, owned, declares)
+            if kept is not None:
+                result[key] = kept
+        return result
+    assert schema is not None
+    elements = list_elements(schema, value, kind)
+    if elements is None:
+        return value
+    items = [_pruned_item(schema.items, item, element, last, owned, False) for element, item in elements.items()]
+    return [item for item in items if item is not None]
+
+
+def _pruned_item(
+    schema: SchemaNode | None, item: Any, element: str, last: FieldTree, owned: FieldTree, declared: bool
+) -> Any:
+    before, holders = last.get(element), owned.get(element)
+    if before is None:
+        return item
+    in_last = declared or is_member(before)
+    is_held = holders is not None and (declared or is_member(holders))
+    if in_last and not is_held:
+        return None
+    kept = _pruned(schema, item, before, holders or {})
+    if item and not kept and isinstance(kept, dict | list) and holders != {}:
+        return None
+    return kept

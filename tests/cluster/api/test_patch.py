@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api.patch import json_patch, merge_patch
+from steersman.cluster.meta.errors import BadRequest, Invalid, RequestEntityTooLarge
+
+RFC_6902 = [
+    ("adds a member", {"foo": "bar"}, [{"op": "add", "path": "/baz", "value": "qux"}], {"baz": "qux", "foo": "bar"}),
+    ("inserts", {"foo": ["a", "b"]}, [{"op": "add", "path": "/foo/1", "value": "x"}], {"foo": ["a", "x", "b"]}),
+    ("appends", {"foo": ["a"]}, [{"op": "add", "path": "/foo/-", "value": ["b"]}], {"foo": ["a", ["b"]]}),
+    ("removes a member", {"baz": 1, "foo": 2}, [{"op": "remove", "path": "/baz"}], {"foo": 2}),
+    ("removes an item", {"foo": [1, 2, 3]}, [{"op": "remove", "path": "/foo/1"}], {"foo": [1, 3]}),
+    ("replaces", {"foo": {"a": 1}}, [{"op": "replace", "path": "/foo/a", "value": None}], {"foo": {"a": None}}),
+    (
+        "moves",
+        {"foo": {"bar": 1, "waldo": 2}, "qux": {}},
+        [{"op": "move", "from": "/foo/waldo", "path": "/qux/thud"}],
+        {"foo": {"bar": 1}, "qux": {"thud": 2}},
+    ),
+    ("moves items", {"a": [1, 2, 3]}, [{"op": "move", "from": "/a/0", "path": "/a/2"}], {"a": [2, 3, 1]}),
+    ("copies", {"a": {"b": 1}}, [{"op": "copy", "from": "/a", "path": "/c"}], {"a": {"b": 1}, "c": {"b": 1}}),
+    ("tests", {"a/b": 1, "m~n": 2}, [{"op": "test", "path": "/a~1b", "value": 1}], {"a/b": 1, "m~n": 2}),
+    ("tests absence", {"a": 1}, [{"op": "test", "path": "/b", "value": None}], {"a": 1}),
+]
+
+
+@pytest.mark.parametrize("name,target,ops,expected", RFC_6902, ids=[row[0] for row in RFC_6902])
+def test_json_patch(name: str, target: Any, ops: Any, expected: Any) -> None:
+    assert json_patch(target, ops) == expected
+
+
+REFUSED = [
+    ("remove of nothing", [{"op": "remove", "path": "/nope"}]),
+    ("replace of nothing", [{"op": "replace", "path": "/nope", "value": 1}]),
+    ("index beyond the end", [{"op": "add", "path": "/list/4", "value": 1}]),
+    ("index that is none", [{"op": "add", "path": "/list/01", "value": 1}]),
+    ("negative index", [{"op": "remove", "path": "/list/-1"}]),
+    ("child of a scalar", [{"op": "add", "path": "/n/x", "value": 1}]),
+    ("failed test", [{"op": "test", "path": "/n", "value": 2}]),
+    ("true is not one", [{"op": "test", "path": "/n", "value": True}]),
+    ("move into itself", [{"op": "move", "from": "/list", "path": "/list/0"}]),
+    ("removal of everything", [{"op": "remove", "path": ""}]),
+    ("no object left", [{"op": "replace", "path": "", "value": 3}]),
+]
+
+
+@pytest.mark.parametrize("name,ops", REFUSED, ids=[row[0] for row in REFUSED])
+def test_an_operation_that_cannot_be_carried_out_is_unprocessable(name: str, ops: Any) -> None:
+    target = {"list": [1, 2], "n": 1}
+    with pytest.raises(Invalid, match="the server rejected our request"):
+        json_patch(target, ops)
+    assert target == {"list": [1, 2], "n": 1}
+
+
+@pytest.mark.parametrize("ops", [{}, [3], [{"op": "spin", "path": "/a"}], [{"op": "add", "path": "a", "value": 1}]])
+def test_a_document_that_is_no_json_patch_is_a_bad_request(ops: Any) -> None:
+    with pytest.raises(BadRequest):
+        json_patch({}, ops)
+
+
+def test_a_patch_cannot_blow_an_object_up_by_copying() -> None:
+    doubling = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 40
+    with pytest.raises(Invalid, match="copies more"):
+        json_patch({"a": [1, 2, 3]}, doubling)
+    with pytest.raises(RequestEntityTooLarge):
+        json_patch({}, [{"op": "test", "path": "/a", "value": None}] * 10_001)
+
+
+RFC_7396 = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize("target,patch,expected", RFC_7396)
+def test_merge_patch(target: Any, patch: Any, expected: Any) -> None:
+    assert merge_patch(target, patch) == expected
+
+
+def test_a_merge_patch_must_be_an_object_and_shares_nothing_with_its_inputs() -> None:
+    with pytest.raises(BadRequest):
+        merge_patch({"a": 1}, [1])
+    target, patch = {"kept": {"x": [1]}}, {"new": {"y": [2]}}
+    result = merge_patch(target, patch)
+    result["kept"]["x"].append(9)
+    result["new"]["y"].append(9)
+    assert target == {"kept": {"x": [1]}} and patch == {"new": {"y": [2]}}

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
+from steersman.cluster.api.strategic import strategic_merge
+from steersman.cluster.meta.errors import BadRequest
+
+
+@pytest.fixture(scope="module")
+def deployment(definitions: dict[str, Any]) -> SchemaNode:
+    return SchemaSet(definitions).node("io.k8s.api.apps.v1.Deployment")
+
+
+@pytest.fixture(scope="module")
+def pod(definitions: dict[str, Any]) -> SchemaNode:
+    return SchemaSet(definitions).node("io.k8s.api.core.v1.Pod")
+
+
+def containers(*rows: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    return {"spec": {"containers": list(rows), **extra}}
+
+
+A, B, C = {"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}, {"name": "c", "image": "c:1"}
+
+
+def test_containers_merge_by_name_and_new_ones_are_appended(pod: SchemaNode) -> None:
+    patch = containers({"name": "b", "image": "b:2"}, {"name": "z", "image": "z", "tty": None})
+    result = strategic_merge(pod, containers(A, B), patch)
+    assert result == containers(A, {"name": "b", "image": "b:2"}, {"name": "z", "image": "z"})
+
+
+def test_an_item_is_deleted_by_directive(pod: SchemaNode) -> None:
+    assert strategic_merge(pod, containers(A, B), containers({"name": "a", "$patch": "delete"})) == containers(B)
+
+
+def test_a_list_is_replaced_by_directive(pod: SchemaNode) -> None:
+    assert strategic_merge(pod, containers(A, B), containers({"$patch": "replace"}, C)) == containers(C)
+
+
+def test_a_map_is_replaced_or_emptied_by_directive(pod: SchemaNode) -> None:
+    live = {"metadata": {"labels": {"a": "1", "b": "2"}}}
+    replaced = strategic_merge(pod, live, {"metadata": {"labels": {"$patch": "replace", "c": "3"}}})
+    assert replaced == {"metadata": {"labels": {"c": "3"}}}
+    emptied = strategic_merge(pod, live, {"metadata": {"labels": {"$patch": "delete"}}})
+    assert emptied == {"metadata": {"labels": {}}}
+
+
+def test_the_order_of_items_follows_the_directive(pod: SchemaNode) -> None:
+    order = [{"name": "c"}, {"name": "a"}, {"name": "b"}]
+    patch = containers({"name": "c", "image": "c:1"}, **{"$setElementOrder/containers": order})
+    result = strategic_merge(pod, containers(A, B), patch)
+    assert [row["name"] for row in result["spec"]["containers"]] == ["c", "a", "b"]
+
+
+def test_items_the_order_does_not_name_keep_their_place(pod: SchemaNode) -> None:
+    patch = containers({"name": "c", "image": "c:2"}, **{"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]})
+    result = strategic_merge(pod, containers(A, B, C), patch)
+    assert [row["name"] for row in result["spec"]["containers"]] == ["b", "c", "a"]
+
+
+def test_an_order_alone_reorders(pod: SchemaNode) -> None:
+    patch = {"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}}
+    result = strategic_merge(pod, containers(A, B), patch)
+    assert [row["name"] for row in result["spec"]["containers"]] == ["b", "a"]
+
+
+def test_an_order_that_contradicts_the_patch_is_refused(pod: SchemaNode) -> None:
+    patch = containers(B, A, **{"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}]})
+    with pytest.raises(BadRequest, match="doesn't match"):
+        strategic_merge(pod, containers(A), patch)
+
+
+def test_scalars_unite_and_are_deleted_by_directive(pod: SchemaNode) -> None:
+    live = {"metadata": {"finalizers": ["x", "y"]}}
+    patch = {"metadata": {"finalizers": ["z", "y"], "$deleteFromPrimitiveList/finalizers": ["x"]}}
+    assert strategic_merge(pod, live, patch) == {"metadata": {"finalizers": ["y", "z"]}}
+    only = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["y"]}}
+    assert strategic_merge(pod, live, only) == {"metadata": {"finalizers": ["x"]}}
+
+
+def test_retain_keys_drops_the_rest_of_a_union(deployment: SchemaNode) -> None:
+    live = {"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}, "replicas": 3}}
+    patch = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}
+    assert strategic_merge(deployment, live, patch) == {"spec": {"strategy": {"type": "Recreate"}, "replicas": 3}}
+
+
+def test_atomic_lists_are_replaced_and_null_removes(pod: SchemaNode) -> None:
+    live = {"spec": {"containers": [{"name": "a", "command": ["x", "y"], "image": "i"}], "nodeName": "n"}}
+    patch = {"spec": {"containers": [{"name": "a", "command": ["z"]}], "nodeName": None}}
+    assert strategic_merge(pod, live, patch) == {
+        "spec": {"containers": [{"name": "a", "command": ["z"], "image": "i"}]}
+    }
+
+
+def test_ports_merge_by_their_key_and_keep_what_is_not_named(deployment: SchemaNode, definitions: Any) -> None:
+    service = SchemaSet(definitions).node("io.k8s.api.core.v1.Service")
+    live = {"spec": {"ports": [{"port": 80, "targetPort": 8080, "nodePort": 30000}]}}
+    patch = {"spec": {"ports": [{"port": 80, "targetPort": 9090}]}}
+    merged = strategic_merge(service, live, patch)
+    assert merged == {"spec": {"ports": [{"port": 80, "targetPort": 9090, "nodePort": 30000}]}}
+
+
+MALFORMED = [
+    ("missing merge key", containers({"image": "x"})),
+    ("scalar in a keyed list", {"spec": {"containers": [3]}}),
+    ("unknown directive", {"spec": {"$patch": "explode"}}),
+    ("unknown dollar key", {"spec": {"$what": 1}}),
+    ("retainKeys without the key", {"spec": {"$retainKeys": ["a"], "nodeName": "n"}}),
+    ("retainKeys no list", {"spec": {"$retainKeys": "a"}}),
+    ("order no list", {"spec": {"containers": [A], "$setElementOrder/containers": 3}}),
+    ("list of lists", {"spec": {"containers": [[A]]}}),
+    ("no object", [1]),
+]
+
+
+@pytest.mark.parametrize("name,patch", MALFORMED, ids=[row[0] for row in MALFORMED])
+def test_a_malformed_patch_is_a_bad_request(pod: SchemaNode, name: str, patch: Any) -> None:
+    with pytest.raises(BadRequest):
+        strategic_merge(pod, containers(A), patch)
+
+
+def test_nothing_is_shared_with_the_inputs(pod: SchemaNode) -> None:
+    live, patch = containers(A), containers({"name": "b", "args": ["x"]})
+    result = strategic_merge(pod, live, patch)
+    for row in result["spec"]["containers"]:
+        row["image"] = "changed"
+        row.setdefault("args", []).append("more")
+    assert live == containers(A) and patch == containers({"name": "b", "args": ["x"]})
