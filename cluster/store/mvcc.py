@@ -65,6 +65,16 @@ class Mvcc:
         #: lease id to (ttl in seconds, keys bound to it in order of binding)
         self._leases: dict[int, tuple[int, dict[bytes, None]]] = {}
 
+    @property
+    def keys(self) -> int:
+        """How many keys live."""
+        return len(self._live)
+
+    @property
+    def newest(self) -> Change:
+        """The change of the newest revision, which must be remembered."""
+        return self._log[-1]
+
     # reading
 
     def range(self, request: Range) -> RangeResult:

@@ -1,0 +1,775 @@
+"""One member of the store's group: persists, sends and applies what the consensus core hands out, and answers clients.
+
+It decides nothing about consensus (`cluster.raft`) or about keys (`cluster.store`). One event loop, one writer: every
+input (a message, a tick, a request, a finished write to the disk) ends in `_pump`, which empties the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import struct
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steersman.actors.ports import Now
+from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
+from steersman.actors.store.requests import Proposals, QueuedReads
+from steersman.actors.store.transport import LeaseAnswer, LeaseAsk, Letter, Transport, snapshot_blocks
+from steersman.actors.store.watches import Watches
+from steersman.cluster.raft.core import Raft
+from steersman.cluster.raft.values import (
+    Config,
+    ConfigChange,
+    Entry,
+    EntryKind,
+    HardState,
+    Message,
+    MessageKind,
+    Ready,
+    Role,
+    SnapshotMeta,
+    config_of,
+)
+from steersman.cluster.store import codec
+from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
+from steersman.cluster.store.leases import LeaseClock
+from steersman.cluster.store.mvcc import Change, Mvcc
+from steersman.cluster.store.rules import check_txn
+from steersman.cluster.store.snapshot import Capture, capture
+from steersman.cluster.store.values import (
+    InvalidRequest,
+    LeaseNotFound,
+    NoSpace,
+    Range,
+    RangeResult,
+    StoreError,
+    TooLarge,
+    Txn,
+    TxnResult,
+    Unavailable,
+    WatchBatch,
+)
+
+logger = logging.getLogger(__name__)
+
+#: bytes of one command: three objects of the largest size that the API server takes
+COMMAND_BYTES_MAX = 8 << 20
+#: how often a watch reports progress while nothing changes
+PROGRESS_S = 5.0
+#: what precedes a command in a log entry: the member that proposed it and the number it gave it
+_ORIGIN = struct.Struct(">QQ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSettings:
+    """How one replica behaves; the same on all members of a group.
+
+    Args:
+        tick_s: the unit of the two below.
+        heartbeat_ticks, election_ticks: see `Raft`; an outage after a leader's death lasts one to two elections.
+        alone_tick_s: the tick of a group of one, which has nobody to listen to.
+        request_timeout_s: after it a request ends with `Unavailable`.
+        snapshot_entries, snapshot_bytes: a snapshot is taken when the log has grown by either.
+        kept_entries: log entries kept beyond a snapshot for members that are a little behind.
+        retention_s: how long changes are remembered; 0 for ever.
+        retention_revisions: how many changes are remembered at most.
+    """
+
+    tick_s: float = 0.05
+    heartbeat_ticks: int = 2
+    election_ticks: int = 10
+    alone_tick_s: float = 0.5
+    request_timeout_s: float = 5.0
+    snapshot_entries: int = 50_000
+    snapshot_bytes: int = 128 << 20
+    kept_entries: int = 5_000
+    retention_s: float = 300.0
+    retention_revisions: int = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """What one member says about itself; `leader` is 0 when it knows none."""
+
+    name: str
+    member: int
+    leader: int
+    term: int
+    commit_index: int
+    applied_index: int
+    revision: int
+    compacted: int
+    size_bytes: int
+    keys: int
+    watches: int
+    config: Config
+    disk_full: bool
+
+
+class Replica:
+    """One replica; implements `ports.Store` and `ports.Component`.
+
+    Args:
+        name: shown in member lists.
+        member_id: above 0, unique in the group, the same at every start on this disk.
+        peers: member id to address (`host:port`) of the founding group, this member included; empty for a group of
+            one. On a disk that was used before, what the disk says counts.
+        transport: None for a group of one.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        member_id: int,
+        peers: Mapping[int, str],
+        disk: Disk,
+        transport: Transport | None,
+        now: Now,
+        rng: random.Random,
+        settings: ReplicaSettings | None = None,
+    ) -> None:
+        addresses = dict(peers) or {member_id: ""}
+        if member_id < 1:
+            raise ValueError(f"member id {member_id} is not above 0")
+        if len(addresses) > 1 and transport is None:
+            raise ValueError("a group of several members needs a transport")
+        self.name, self.member_id = name, member_id
+        self.settings = settings or ReplicaSettings()
+        self._founding = config_of(addresses)
+        self._disk, self._transport, self._now, self._rng = disk, transport, now, rng
+        self._state = Mvcc()
+        self._watches = Watches(lambda: self._state)
+        self._leases = LeaseClock()
+        self._proposals = Proposals(rng)
+        self._reads = QueuedReads()
+        self._lease_asks: dict[int, tuple[asyncio.Future[int], float]] = {}
+        self._expiring: set[int] = set()
+        self._core: Raft | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pump_scheduled = False
+        #: handed out by the core, in order, and not durable yet; the first `_saving` of them are being written
+        self._unsaved: list[Ready] = []
+        self._saving = 0
+        self._ready_event = asyncio.Event()
+        self._failure: str | None = None
+        self._led = False
+        self._logged_bytes = 0
+        self._logged_entries = 0
+        self._snapshotting = False
+        self._disk_full = False
+        self._progress_due = 0.0
+        self._disk_check_due = 0.0
+        #: (time, revision) once in a while: what to compact when it has become old
+        self._marks: list[tuple[float, int]] = []
+        self._compact_due = 0.0
+        #: the state that came with the snapshot that is to be saved
+        self._received_state: Capture | None = None
+        #: resolved with the reason when the replica can go on no more
+        self.failed: asyncio.Event = asyncio.Event()
+
+    # component
+
+    async def start(self) -> None:
+        """Reads the disk and joins the group; a group of one serves when this returns.
+
+        Raises:
+            DiskFailure: the data directory is in use, foreign, newer or damaged; the message says which.
+        """
+        self._loop = asyncio.get_running_loop()
+        recovered = await self._disk.open(Identity(name=self.name, member=self.member_id, config=self._founding))
+        self._core = self._recover(recovered)
+        if self._transport is not None:
+            await self._transport.start(self)
+            self._transport.connect(dict(self._core.config.addresses))
+        if self._core.config.voters == (self.member_id,):
+            self._core.campaign()
+        self._pump()
+        self._ticker = asyncio.create_task(self._tick(), name=f"store-{self.name}-tick")
+        if self._core.is_alone:
+            await self.wait_ready()
+
+    def _recover(self, recovered: Recovered) -> Raft:
+        config = recovered.snapshot.config if recovered.snapshot.index else recovered.config
+        if self.member_id not in config.members and recovered.snapshot.index:
+            raise DiskFailure(f"member {self.member_id} was removed from the group; remove its data directory")
+        if recovered.state is not None:
+            self._state = recovered.state.restore()
+        if recovered.cut_bytes:
+            logger.warning("store %s: cut %d bytes of a torn write off the log", self.name, recovered.cut_bytes)
+        self._logged_entries = len(recovered.entries)
+        self._logged_bytes = sum(len(entry.data) for entry in recovered.entries)
+        return Raft(
+            self.member_id,
+            config,
+            hard_state=recovered.hard_state,
+            snapshot=recovered.snapshot,
+            entries=recovered.entries,
+            election_ticks=self.settings.election_ticks,
+            heartbeat_ticks=self.settings.heartbeat_ticks,
+            jitter=self._rng.randrange,
+        )
+
+    async def wait_ready(self) -> None:
+        """Returns when this member knows a leader and has applied what was committed before.
+
+        Raises:
+            Unavailable: the replica failed or was stopped.
+        """
+        await self._ready_event.wait()
+        self._check_alive()
+
+    async def stop(self) -> None:
+        """Ends every request with `Unavailable` and lets go of the disk."""
+        self._fail("the replica was stopped")
+        tasks = [task for task in (self._ticker, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._ticker = None
+        if self._transport is not None:
+            await self._transport.stop()
+        await self._disk.close()
+
+    def _fail(self, reason: str) -> None:
+        """Ends it all: a replica whose disk failed must not acknowledge anything any more."""
+        if self._failure is not None:
+            return
+        self._failure = reason
+        self._proposals.fail(reason)
+        self._reads.fail(reason)
+        for future, _ in self._lease_asks.values():
+            if not future.done():
+                future.set_exception(Unavailable(reason))
+        self._lease_asks.clear()
+        self._watches.fail(reason)
+        self._ready_event.set()
+        self.failed.set()
+
+    def _check_alive(self) -> Raft:
+        if self._failure is not None:
+            raise Unavailable(self._failure)
+        if self._core is None:
+            raise Unavailable("the replica has not been started")
+        return self._core
+
+    # what is asked about it
+
+    @property
+    def is_leader(self) -> bool:
+        return self._core is not None and self._core.is_leader
+
+    @property
+    def leader(self) -> int:
+        """The id of the member that leads as far as known; 0 for nobody."""
+        return 0 if self._core is None else self._core.leader
+
+    @property
+    def revision(self) -> int:
+        """Of the newest change applied here."""
+        return self._state.revision
+
+    @property
+    def failure(self) -> str | None:
+        """Why the replica serves no more; None while it does."""
+        return self._failure
+
+    def status(self) -> ReplicaStatus:
+        core = self._check_alive()
+        return ReplicaStatus(
+            name=self.name,
+            member=self.member_id,
+            leader=core.leader,
+            term=core.term,
+            commit_index=core.log.committed,
+            applied_index=core.log.applied,
+            revision=self._state.revision,
+            compacted=self._state.compacted,
+            size_bytes=self._state.size_bytes,
+            keys=self._state.keys,
+            watches=len(self._watches),
+            config=core.config,
+            disk_full=self._disk_full,
+        )
+
+    def capture(self) -> Capture:
+        """Returns the present state as a snapshot."""
+        self._check_alive()
+        return capture(self._state)
+
+    # ports.Store
+
+    async def range(self, request: Range) -> RangeResult:
+        if not request.serializable:
+            await self.read_barrier()
+        self._check_alive()
+        return self._state.range(request)
+
+    async def read_barrier(self) -> None:
+        """Returns when this member has applied every write acknowledged before the call."""
+        core = self._check_alive()
+        if core.is_alone and core.is_leader and core.log.applied == core.log.committed:
+            return
+        future = self._reads.add(self._deadline())
+        self._schedule_pump()
+        await future
+
+    async def txn(self, request: Txn) -> TxnResult:
+        check_txn(request)
+        result = await self.submit(request, codec.encode(request))
+        assert isinstance(result, TxnResult)
+        return result
+
+    async def submit(self, command: Command, data: bytes) -> TxnResult | int:
+        """Commits a command that is encoded already and has passed `check_txn`; returns its result.
+
+        Raises:
+            StoreError: it was refused; `Unavailable` when whether it took effect is unknown.
+        """
+        core = self._check_alive()
+        if len(data) > COMMAND_BYTES_MAX:
+            raise TooLarge(f"the request has {len(data)} bytes, the store takes {COMMAND_BYTES_MAX}")
+        if self._disk_full and isinstance(command, Txn | LeaseGrant):
+            raise NoSpace("the disk of the store is full: writes are refused until space is freed")
+        if core.log.last - core.log.applied > 100_000:
+            raise Unavailable("too many writes are waiting")
+        future = self._proposals.add(command, data, self._deadline())
+        self._schedule_pump()
+        return await future
+
+    def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
+        self._check_alive()
+        if not key:
+            raise InvalidRequest("key is not provided")
+        return self._watches.watch(key, range_end, start_revision)
+
+    async def compact(self, revision: int) -> None:
+        command = Compact(revision)
+        await self.submit(command, codec.encode(command))
+
+    async def lease_grant(self, ttl_s: int, lease: int = 0) -> int:
+        if ttl_s < 1 or lease < 0:
+            raise InvalidRequest("a lease lasts at least a second and its id is not negative")
+        command = LeaseGrant(lease or self._rng.getrandbits(62) + 1, ttl_s)
+        await self.submit(command, codec.encode(command))
+        return command.lease
+
+    async def lease_revoke(self, lease: int) -> None:
+        command = LeaseRevoke(lease)
+        await self.submit(command, codec.encode(command))
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        return -(-await self._ask_lease(lease, renew=True) // 1000)
+
+    async def lease_remaining(self, lease: int) -> tuple[int, int, list[bytes]]:
+        """Returns (seconds left, seconds granted, keys bound) of a lease; raises LeaseNotFound."""
+        await self.read_barrier()
+        granted_s = self._state.lease_ttl_s(lease)
+        left_ms = await self._ask_lease(lease, renew=False)
+        return left_ms // 1000, granted_s, self._state.lease_keys(lease)
+
+    async def leases(self) -> list[int]:
+        """Returns the ids of all leases."""
+        await self.read_barrier()
+        return [lease for lease, _ in self._state.leases()]
+
+    async def _ask_lease(self, lease: int, *, renew: bool) -> int:
+        """Returns the milliseconds left, as the leader knows them."""
+        deadline = self._deadline()
+        while True:
+            core = self._check_alive()
+            answer = -2
+            if core.is_leader:
+                answer = self._answer_lease(lease, renew=renew)
+            elif core.leader and self._transport is not None:
+                number = self._proposals.next_number()
+                future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                self._lease_asks[number] = (future, deadline)
+                self._transport.send(LeaseAsk(self.member_id, core.leader, number, lease, renew))
+                answer = await future
+            if answer == -1:
+                raise LeaseNotFound("requested lease not found")
+            if answer >= 0:
+                return answer
+            if self._clock() >= deadline:
+                raise Unavailable("the store has no leader")
+            await asyncio.sleep(self.settings.tick_s)
+
+    def _answer_lease(self, lease: int, *, renew: bool) -> int:
+        if self._core is None or not self._core.is_leader:
+            return -2
+        if renew:
+            ttl_s = self._leases.renew(lease, self._now())
+            return -1 if ttl_s is None else ttl_s * 1000
+        left_s = self._leases.remaining_s(lease, self._now())
+        return -1 if left_s is None else int(left_s * 1000)
+
+    # the group
+
+    async def change_members(self, change: ConfigChange) -> Config:
+        """Changes one member, through the leader.
+
+        Returns: the configuration when the change is applied here.
+
+        Raises:
+            ChangeRefused: it makes no sense for this group.
+            Unavailable: this member does not lead, or another change is under way.
+        """
+        core = self._check_alive()
+        if not core.propose_change(change):
+            raise Unavailable("this member does not lead, or another change is under way")
+        index = core.log.last
+        self._schedule_pump()
+        deadline = self._deadline()
+        while core.log.applied < index:
+            self._check_alive()
+            if self._clock() >= deadline:
+                raise Unavailable("the change was not committed in time")
+            await asyncio.sleep(self.settings.tick_s)
+        return core.config
+
+    async def transfer_leadership(self, to: int) -> None:
+        """Hands leadership to another member; raises Unavailable when it did not take it."""
+        core = self._check_alive()
+        if not core.transfer(to):
+            raise Unavailable("this member does not lead, or the other one cannot")
+        self._schedule_pump()
+        deadline = self._deadline()
+        while core.leader != to:
+            self._check_alive()
+            if self._clock() >= deadline:
+                raise Unavailable("leadership was not taken in time")
+            await asyncio.sleep(self.settings.tick_s)
+
+    # Inbox
+
+    def receive(self, letter: Letter) -> None:
+        """Takes a letter of another member."""
+        if self._failure is not None or self._core is None:
+            return
+        match letter:
+            case Message():
+                self._core.step(letter)
+                self._schedule_pump()
+            case LeaseAsk():
+                answer = self._answer_lease(letter.lease, renew=letter.renew)
+                if self._transport is not None:
+                    self._transport.send(LeaseAnswer(self.member_id, letter.sender, letter.request, answer))
+            case LeaseAnswer():
+                future, _ = self._lease_asks.pop(letter.request, (None, 0.0))
+                if future is not None and not future.done():
+                    future.set_result(letter.ttl_ms)
+
+    def receive_snapshot(self, message: Message, state: Capture) -> None:
+        """Takes a snapshot of the leader's state."""
+        if self._failure is not None or self._core is None:
+            return
+        before = self._core.snapshot_index
+        self._core.step(message)
+        if self._core.snapshot_index != before:
+            self._state = state.restore()
+            self._received_state = state
+            self._watches.state_replaced()
+        self._schedule_pump()
+
+    def unreachable(self, member: int) -> None:
+        if self._core is not None:
+            self._core.unreachable(member)
+
+    # the pump
+
+    def _clock(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+    def _deadline(self) -> float:
+        return self._clock() + self.settings.request_timeout_s
+
+    def _schedule_pump(self) -> None:
+        if not self._pump_scheduled and self._loop is not None:
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Feeds the core what was asked, and carries out all it hands out."""
+        self._pump_scheduled = False
+        core = self._core
+        if core is None or self._failure is not None:
+            return
+        self._propose_queued(core)
+        self._reads.ask(core.read_index, self._proposals.next_number, self._clock())
+        changes: list[Change] = []
+        while (ready := core.ready()) is not None:
+            self._carry_out(core, ready, changes)
+            if self._failure is not None:
+                return
+        if changes:
+            self._watches.publish(changes, self._state.revision)
+        self._reads.applied(core.log.applied)
+        self._notice_role(core)
+        self._consider_snapshot(core)
+
+    def _propose_queued(self, core: Raft) -> None:
+        batch = self._proposals.queued()
+        if batch and core.propose([_ORIGIN.pack(self.member_id, number) + data for number, data in batch]):
+            self._proposals.proposed()
+
+    def _carry_out(self, core: Raft, ready: Ready, changes: list[Change]) -> None:
+        self._send(core, ready.messages)
+        if ready.entries or ready.hard_state or ready.snapshot or (ready.replies and self._unsaved):
+            self._unsaved.append(ready)
+            self._save_more(core)
+        else:
+            self._send(core, ready.replies)
+        for entry in ready.committed:
+            self._apply(entry, changes)
+        if ready.config is not None and self._transport is not None:
+            self._transport.connect(dict(ready.config.addresses))
+        for number, index in ready.reads:
+            self._reads.answered(number, index)
+        self._reads.lost(ready.lost)
+
+    def _send(self, core: Raft, messages: tuple[Message, ...]) -> None:
+        if self._transport is None:
+            return
+        for message in messages:
+            if message.kind is MessageKind.SNAPSHOT:
+                self._send_snapshot(core, message)
+            else:
+                self._transport.send(message)
+
+    # persisting
+
+    def _save_more(self, core: Raft) -> None:
+        """Writes everything that waits, as one group; at most one write is under way."""
+        while self._unsaved and not self._saving:
+            group = self._take_group()
+            try:
+                saving = self._save(group)
+            except (OSError, DiskFailure) as error:
+                self._fail(f"the disk of store member {self.name} failed: {error}")
+                return
+            if saving is None:
+                self._saved(core, len(group))
+            else:
+                self._saving = len(group)
+                saving.add_done_callback(lambda future: self._save_done(core, future))
+
+    def _take_group(self) -> list[Ready]:
+        """Returns the Readys that may be written at once: a snapshot is written by itself."""
+        if self._unsaved[0].snapshot is not None:
+            return self._unsaved[:1]
+        group: list[Ready] = []
+        for ready in self._unsaved:
+            if ready.snapshot is not None:
+                break
+            group.append(ready)
+        return group
+
+    def _save(self, group: list[Ready]) -> asyncio.Future[None] | None:
+        hard_states = [ready.hard_state for ready in group if ready.hard_state is not None]
+        hard_state: HardState | None = hard_states[-1] if hard_states else None
+        if group[0].snapshot is not None:
+            assert self._received_state is not None
+            self._disk.save(hard_state, ())
+            return self._disk.save_snapshot(group[0].snapshot, self._received_state, replaces_log=True)
+        entries = [entry for ready in group for entry in ready.entries]
+        if not entries and hard_state is None:
+            return None
+        self._logged_entries += len(entries)
+        self._logged_bytes += sum(len(entry.data) for entry in entries)
+        return self._disk.save(hard_state, entries)
+
+    def _save_done(self, core: Raft, future: asyncio.Future[None]) -> None:
+        if self._failure is not None or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self._fail(f"the disk of store member {self.name} failed: {error}")
+            return
+        count, self._saving = self._saving, 0
+        self._saved(core, count)
+        self._save_more(core)
+        self._pump()
+
+    def _saved(self, core: Raft, count: int) -> None:
+        done, self._unsaved = self._unsaved[:count], self._unsaved[count:]
+        for ready in done:
+            if ready.entries:
+                core.persisted(ready.entries[-1].index, ready.entries[-1].term)
+            self._send(core, ready.replies)
+
+    # applying
+
+    def _apply(self, entry: Entry, changes: list[Change]) -> None:
+        if entry.kind is not EntryKind.COMMAND or not entry.data:
+            return
+        origin, number = _ORIGIN.unpack_from(entry.data)
+        proposal = self._proposals.take(number) if origin == self.member_id else None
+        command = proposal.command if proposal else codec.decode_command(entry.data[_ORIGIN.size :])
+        before = self._state.revision
+        try:
+            result = self._state.apply(command)
+        except StoreError as error:
+            if proposal:
+                proposal.refuse(error)
+            return
+        if self._state.revision != before:
+            changes.append(self._state.newest)
+        if self._led:
+            self._follow_leases(command)
+        if proposal:
+            proposal.resolve(result)
+
+    def _follow_leases(self, command: Command) -> None:
+        match command:
+            case LeaseGrant(lease=lease, ttl_s=ttl_s):
+                self._leases.granted(lease, ttl_s, self._now())
+            case LeaseRevoke(lease=lease):
+                self._leases.revoked(lease)
+                self._expiring.discard(lease)
+
+    def _notice_role(self, core: Raft) -> None:
+        leads = core.is_leader and core.log.applied >= core.log.committed
+        if leads and not self._led:
+            self._leases.lead(self._state.leases(), self._now())
+            self._expiring.clear()
+            self._led = True
+            logger.info("store %s leads in term %d", self.name, core.term)
+        elif self._led and core.role is not Role.LEADER:
+            self._leases.follow()
+            self._led = False
+        if core.leader and core.log.term(core.log.committed) == core.term and not self._ready_event.is_set():
+            self._ready_event.set()
+
+    # snapshots
+
+    def _meta(self, core: Raft) -> SnapshotMeta:
+        index = core.log.applied
+        return SnapshotMeta(index, core.log.term(index) or 0, core.config)
+
+    def _consider_snapshot(self, core: Raft) -> None:
+        grown = (
+            self._logged_entries >= self.settings.snapshot_entries or self._logged_bytes >= self.settings.snapshot_bytes
+        )
+        if not grown or self._snapshotting or core.log.applied <= core.snapshot_index:
+            return
+        self._snapshotting = True
+        self._logged_entries = self._logged_bytes = 0
+        self._supervise(self._take_snapshot(core), "snapshot")
+
+    async def _take_snapshot(self, core: Raft) -> None:
+        meta = self._meta(core)
+        try:
+            saving = self._disk.save_snapshot(meta, capture(self._state), replaces_log=False)
+            if saving is not None:
+                await saving
+        except (OSError, DiskFailure) as error:
+            self._fail(f"the disk of store member {self.name} failed: {error}")
+            return
+        finally:
+            self._snapshotting = False
+        core.compact(meta.index if core.is_alone else meta.index - self.settings.kept_entries)
+
+    def _send_snapshot(self, core: Raft, message: Message) -> None:
+        """Fills in the state as it is now: at least as new as the core asked for."""
+        meta, state = self._meta(core), capture(self._state)
+        filled = Message(
+            kind=message.kind, sender=message.sender, to=message.to, term=message.term, index=meta.index, snapshot=meta
+        )
+        self._supervise(self._deliver_snapshot(core, filled, state), "snapshot-send")
+
+    async def _deliver_snapshot(self, core: Raft, message: Message, state: Capture) -> None:
+        assert self._transport is not None
+        try:
+            await self._transport.send_snapshot(message, snapshot_blocks(state))
+        except OSError as error:
+            logger.warning("store %s: snapshot to member %d: %s", self.name, message.to, error)
+            core.snapshot_failed(message.to)
+
+    def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"store-{self.name}-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(f"a task of store member {self.name} failed: {error!r}")
+
+    # time
+
+    async def _tick(self) -> None:
+        try:
+            while self._failure is None:
+                assert self._core is not None
+                alone = self._core.is_alone and self._core.is_leader
+                await asyncio.sleep(self.settings.alone_tick_s if alone else self.settings.tick_s)
+                self._on_tick(self._core)
+        except Exception as error:
+            self._fail(f"store member {self.name} failed: {error!r}")
+            raise
+
+    def _on_tick(self, core: Raft) -> None:
+        clock = self._clock()
+        core.tick()
+        self._proposals.expire(clock)
+        self._reads.expire(clock, self.settings.tick_s * self.settings.election_ticks)
+        self._expire_lease_asks(clock)
+        if clock >= self._progress_due:
+            self._progress_due = clock + PROGRESS_S - self.settings.alone_tick_s
+            self._watches.report_progress()
+        if clock >= self._disk_check_due:
+            self._disk_check_due = clock + 1.0
+            self._disk_full = self._disk.is_full()
+        if self._led:
+            self._expire_leases()
+            self._compact_old()
+        self._pump()
+
+    def _expire_lease_asks(self, clock: float) -> None:
+        for number in [number for number, (_, deadline) in self._lease_asks.items() if deadline <= clock]:
+            future, _ = self._lease_asks.pop(number)
+            if not future.done():
+                future.set_exception(Unavailable("the leader did not answer in time"))
+
+    def _expire_leases(self) -> None:
+        for lease in self._leases.expired(self._now()):
+            if lease not in self._expiring:
+                self._expiring.add(lease)
+                self._supervise(self._revoke_expired(lease), f"lease-{lease}")
+
+    async def _revoke_expired(self, lease: int) -> None:
+        try:
+            await self.lease_revoke(lease)
+        except (LeaseNotFound, Unavailable) as error:
+            logger.debug("store %s: lease %d: %s", self.name, lease, error)
+        finally:
+            self._expiring.discard(lease)
+
+    def _compact_old(self) -> None:
+        """Proposes to forget what is older than the retention."""
+        if not self.settings.retention_s:
+            return
+        now, revision = self._clock(), self._state.revision
+        if not self._marks or now - self._marks[-1][0] >= self.settings.retention_s / 10:
+            self._marks.append((now, revision))
+        old = revision - self.settings.retention_revisions
+        while self._marks and now - self._marks[0][0] >= self.settings.retention_s:
+            old = max(old, self._marks.pop(0)[1])
+        if old > max(self._state.compacted, 1) and (
+            now >= self._compact_due or old - self._state.compacted > self.settings.retention_revisions // 10
+        ):
+            self._compact_due = now + self.settings.retention_s / 10
+            self._supervise(self._compact_quietly(old), "compact")
+
+    async def _compact_quietly(self, revision: int) -> None:
+        try:
+            await self.compact(revision)
+        except StoreError as error:
+            logger.debug("store %s: compaction: %s", self.name, error)

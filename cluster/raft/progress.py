@@ -1,0 +1,130 @@
+"""What a leader knows about each other member, and what it may send to it: probing, pipelining or a snapshot."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+
+#: appends on their way to one member; more wait for an acknowledgement
+INFLIGHT_MAX = 256
+
+
+class Flow(IntEnum):
+    #: where the logs agree is unknown: one append at a time
+    PROBE = 0
+    #: appends follow each other without waiting
+    REPLICATE = 1
+    #: the log no longer reaches back far enough: a snapshot is on its way
+    SNAPSHOT = 2
+
+
+class Progress:
+    """One member as its leader sees it.
+
+    Attributes:
+        match: the highest entry known to be durable there.
+        next: the first entry to send next.
+        active: it has answered since the last check of the quorum.
+        round: the latest round of heartbeats that it answered.
+        waiting: a probe is on its way.
+        pending_snapshot: when it has reached this entry the snapshot has arrived.
+        idle_ticks: since a snapshot was sent.
+    """
+
+    __slots__ = ("_inflight", "active", "flow", "idle_ticks", "match", "next", "pending_snapshot", "round", "waiting")
+
+    def __init__(self, next_index: int) -> None:
+        self.match = 0
+        self.next = next_index
+        self.flow = Flow.PROBE
+        self.active = False
+        self.round = 0
+        self.waiting = False
+        self.pending_snapshot = 0
+        self.idle_ticks = 0
+        self._inflight: deque[int] = deque()
+
+    @property
+    def is_paused(self) -> bool:
+        match self.flow:
+            case Flow.PROBE:
+                return self.waiting
+            case Flow.REPLICATE:
+                return len(self._inflight) >= INFLIGHT_MAX
+            case _:
+                return True
+
+    def probe(self) -> None:
+        """Falls back to one append at a time, from what is known to be there."""
+        if self.flow is Flow.SNAPSHOT:
+            self.next = max(self.match, self.pending_snapshot) + 1
+        else:
+            self.next = self.match + 1
+        self._enter(Flow.PROBE)
+
+    def replicate(self) -> None:
+        self._enter(Flow.REPLICATE)
+        self.next = self.match + 1
+
+    def install(self, index: int) -> None:
+        self._enter(Flow.SNAPSHOT)
+        self.pending_snapshot = index
+
+    def snapshot_failed(self) -> None:
+        """The snapshot did not arrive: probe, and so find out again what is missing."""
+        self.pending_snapshot = 0
+        self.probe()
+        self.waiting = True
+
+    def _enter(self, flow: Flow) -> None:
+        self.flow = flow
+        self.waiting = False
+        self.idle_ticks = 0
+        self._inflight.clear()
+
+    def sent(self, last: int, count: int) -> None:
+        """Notes an append of `count` entries up to `last`."""
+        if self.flow is Flow.PROBE:
+            self.waiting = True
+        elif count:
+            self.next = last + 1
+            self._inflight.append(last)
+
+    def acknowledged(self, index: int) -> bool:
+        """Notes that everything up to `index` is durable there; whether that is news."""
+        inflight = self._inflight
+        while inflight and inflight[0] <= index:
+            inflight.popleft()
+        self.next = max(self.next, index + 1)
+        if index <= self.match:
+            return False
+        self.match = index
+        self.waiting = False
+        return True
+
+    def refused(self, index: int, hint: int) -> bool:
+        """Notes that the entry at `index` is not there; whether that is news and another place is to be tried."""
+        if self.flow is Flow.REPLICATE:
+            if index <= self.match:
+                return False
+            self.probe()
+            return True
+        if self.next - 1 != index:
+            return False
+        self.next = max(min(index, hint + 1), self.match + 1)
+        self.waiting = False
+        return True
+
+    def heard(self) -> None:
+        """Notes any answer: a lost probe may be repeated, a full pipeline may take one more."""
+        self.active = True
+        self.waiting = False
+        if len(self._inflight) >= INFLIGHT_MAX:
+            self._inflight.popleft()
+
+
+def quorum_value(values: Mapping[int, int], voters: Iterable[int]) -> int:
+    """Returns the highest number that a majority of the voters has reached; 0 with no voters."""
+    ordered = sorted(values.get(voter, 0) for voter in voters)
+    return ordered[(len(ordered) - 1) // 2] if ordered else 0
