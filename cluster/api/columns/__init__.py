@@ -1,0 +1,27 @@
+"""The columns that kubectl prints for each built-in kind, one module a kind group.
+
+Source: k8s.io/kubernetes/pkg/printers/internalversion (column names and order), the kubectl reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from steersman.cluster.api.columns import access, batch, core, extensions, network, nodes, pods, storage, workloads
+from steersman.cluster.api.columns.column import Age, Columns, Name, age, name
+
+#: (group, kind) to its columns
+COLUMNS: Mapping[tuple[str, str], Columns] = {
+    **access.COLUMNS,
+    **batch.COLUMNS,
+    **core.COLUMNS,
+    **extensions.COLUMNS,
+    **network.COLUMNS,
+    **nodes.COLUMNS,
+    **pods.COLUMNS,
+    **storage.COLUMNS,
+    **workloads.COLUMNS,
+}
+
+#: of kinds that have no columns of their own
+DEFAULT = Columns((Name, Age), lambda obj, now: [name(obj), age(obj, now)])

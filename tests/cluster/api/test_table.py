@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api.table import table
+from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.times import format_time, parse_time
+
+Obj = dict[str, Any]
+CREATED = "2026-01-01T00:00:00Z"
+NOW = parse_time(CREATED) + 300
+
+
+def ago(seconds: float) -> str:
+    return format_time(NOW - seconds)
+
+
+def meta(name: str, **more: Any) -> Obj:
+    return {"name": name, "creationTimestamp": CREATED, **more}
+
+
+def row(kind: str, api_version: str, obj: Obj) -> dict[str, Any]:
+    """The cells of one object by column name."""
+    found = table(kind, api_version, [obj], NOW)
+    names = [column["name"] for column in found["columnDefinitions"]]
+    cells = found["rows"][0]["cells"]
+    assert len(names) == len(cells)
+    return dict(zip(names, cells, strict=True))
+
+
+HEADINGS = [
+    ("Pod", "v1", "Name Ready Status Restarts Age | IP, Node, Nominated Node, Readiness Gates"),
+    (
+        "Node",
+        "v1",
+        "Name Status Roles Age Version | Internal-IP, External-IP, OS-Image, Kernel-Version, Container-Runtime",
+    ),
+    ("Namespace", "v1", "Name Status Age | "),
+    ("Service", "v1", "Name Type Cluster-IP External-IP Port(s) Age | Selector"),
+    ("Endpoints", "v1", "Name Endpoints Age | "),
+    ("EndpointSlice", "discovery.k8s.io/v1", "Name AddressType Ports Endpoints Age | "),
+    ("ConfigMap", "v1", "Name Data Age | "),
+    ("Secret", "v1", "Name Type Data Age | "),
+    ("ServiceAccount", "v1", "Name Secrets Age | "),
+    ("Event", "v1", "Last Seen Type Reason Object Message | Subobject, Source, First Seen, Count, Name"),
+    ("Lease", "coordination.k8s.io/v1", "Name Holder Age | "),
+    ("Deployment", "apps/v1", "Name Ready Up-to-date Available Age | Containers, Images, Selector"),
+    ("ReplicaSet", "apps/v1", "Name Desired Current Ready Age | Containers, Images, Selector"),
+    ("StatefulSet", "apps/v1", "Name Ready Age | Containers, Images"),
+    (
+        "DaemonSet",
+        "apps/v1",
+        "Name Desired Current Ready Up-to-date Available Node Selector Age | Containers, Images, Selector",
+    ),
+    ("Job", "batch/v1", "Name Status Completions Duration Age | Containers, Images, Selector"),
+    (
+        "CronJob",
+        "batch/v1",
+        "Name Schedule Timezone Suspend Active Last Schedule Age | Containers, Images, Selector",
+    ),
+    ("Role", "rbac.authorization.k8s.io/v1", "Name Created At | "),
+    ("ClusterRoleBinding", "rbac.authorization.k8s.io/v1", "Name Role Age | Users, Groups, ServiceAccounts"),
+    ("PriorityClass", "scheduling.k8s.io/v1", "Name Value Global-Default Age PreemptionPolicy | "),
+    ("CustomResourceDefinition", "apiextensions.k8s.io/v1", "Name Created At | "),
+    (
+        "PersistentVolumeClaim",
+        "v1",
+        "Name Status Volume Capacity Access Modes StorageClass VolumeAttributesClass Age | VolumeMode",
+    ),
+    (
+        "PersistentVolume",
+        "v1",
+        "Name Capacity Access Modes Reclaim Policy Status Claim StorageClass VolumeAttributesClass Reason Age"
+        " | VolumeMode",
+    ),
+    ("PodDisruptionBudget", "policy/v1", "Name Min Available Max Unavailable Allowed Disruptions Age | "),
+    ("HorizontalPodAutoscaler", "autoscaling/v2", "Name Reference Targets MinPods MaxPods Replicas Age | "),
+    (
+        "StorageClass",
+        "storage.k8s.io/v1",
+        "Name Provisioner ReclaimPolicy VolumeBindingMode AllowVolumeExpansion Age | ",
+    ),
+    ("Anything", "example.com/v1", "Name Age | "),
+]
+
+
+@pytest.mark.parametrize("kind,version,expected", HEADINGS, ids=[r[0] for r in HEADINGS])
+def test_headings_are_those_of_kubectl(kind: str, version: str, expected: str) -> None:
+    columns = table(kind, version, [], NOW)["columnDefinitions"]
+    plain = " ".join(c["name"] for c in columns if c["priority"] == 0)
+    assert f"{plain} | {', '.join(c['name'] for c in columns if c['priority'])}" == expected
+    bare: Obj = {"metadata": meta("x")}
+    assert len(table(kind, version, [bare], NOW)["rows"][0]["cells"]) == len(columns)
+
+
+def running(name: str = "c", restarts: int = 0, ready: bool = True, **more: Any) -> Obj:
+    return {
+        "name": name,
+        "ready": ready,
+        "restartCount": restarts,
+        "state": {"running": {"startedAt": CREATED}},
+        **more,
+    }
+
+
+def waiting(reason: str, restarts: int = 0, **more: Any) -> Obj:
+    return {"name": "c", "ready": False, "restartCount": restarts, "state": {"waiting": {"reason": reason}}, **more}
+
+
+def ended(code: int, reason: str = "", **more: Any) -> Obj:
+    state = {"terminated": {"exitCode": code, **({"reason": reason} if reason else {})}}
+    return {"name": "c", "ready": False, "restartCount": 0, "state": state, **more}
+
+
+def pod(phase: str, *statuses: Obj, init: tuple[Obj, ...] = (), **more: Any) -> Obj:
+    spec: Obj = {"containers": [{"name": s["name"]} for s in statuses] or [{"name": "c"}]}
+    if init:
+        spec["initContainers"] = [{"name": s["name"], **s.pop("spec", {})} for s in init]
+    status = {"phase": phase, "containerStatuses": list(statuses), "initContainerStatuses": list(init)}
+    status |= more.pop("status", {})
+    return {"metadata": meta("p", **more), "spec": spec, "status": status}
+
+
+def initialized() -> Obj:
+    return {"conditions": [{"type": "Initialized", "status": "True"}]}
+
+
+PODS = [
+    ("pending", pod("Pending"), "0/1", "Pending", "0"),
+    ("running", pod("Running", running("a"), running("b", ready=False)), "1/2", "Running", "0"),
+    (
+        "crash loop",
+        pod("Running", waiting("CrashLoopBackOff", 4, lastState={"terminated": {"finishedAt": ago(60)}})),
+        "0/1",
+        "CrashLoopBackOff",
+        "4 (60s ago)",
+    ),
+    ("completed", pod("Succeeded", ended(0, "Completed")), "0/1", "Completed", "0"),
+    ("failed with code", pod("Failed", ended(3)), "0/1", "ExitCode:3", "0"),
+    ("out of memory", pod("Failed", ended(137, "OOMKilled")), "0/1", "OOMKilled", "0"),
+    ("creating", pod("Pending", waiting("ContainerCreating")), "0/1", "ContainerCreating", "0"),
+    ("init running", pod("Pending", init=(running("i", ready=False),)), "0/1", "Init:0/1", "0"),
+    (
+        "init failing",
+        pod("Pending", init=(waiting("CrashLoopBackOff", 2),)),
+        "0/1",
+        "Init:CrashLoopBackOff",
+        "2",
+    ),
+    ("init failed", pod("Failed", init=(ended(1, "Error"),)), "0/1", "Init:Error", "0"),
+    (
+        "second init",
+        pod("Pending", init=(ended(0, "Completed"), running("j", ready=False))),
+        "0/1",
+        "Init:1/2",
+        "0",
+    ),
+    (
+        "sidecar",
+        pod("Running", running("a"), init=(running("s", started=True, spec={"restartPolicy": "Always"}),)),
+        "2/2",
+        "Running",
+        "0",
+    ),
+    (
+        "deleting",
+        pod("Running", running(), deletionTimestamp=CREATED),
+        "1/1",
+        "Terminating",
+        "0",
+    ),
+    (
+        "lost node",
+        pod("Running", running(), deletionTimestamp=CREATED, status={"reason": "NodeLost"}),
+        "1/1",
+        "Unknown",
+        "0",
+    ),
+    ("evicted", pod("Failed", status={"reason": "Evicted"}), "0/1", "Evicted", "0"),
+    (
+        "gated",
+        pod(
+            "Pending", status={"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}
+        ),
+        "0/1",
+        "SchedulingGated",
+        "0",
+    ),
+    (
+        "one of two done, not ready",
+        pod("Running", ended(0, "Completed"), running("b")),
+        "1/2",
+        "NotReady",
+        "0",
+    ),
+]
+
+
+@pytest.mark.parametrize("name,obj,ready,word,restarts", PODS, ids=[r[0] for r in PODS])
+def test_pod_cells(name: str, obj: Obj, ready: str, word: str, restarts: str) -> None:
+    cells = row("Pod", "v1", obj)
+    assert (cells["Ready"], cells["Status"], cells["Restarts"], cells["Age"]) == (ready, word, restarts, "5m")
+
+
+def test_pod_wide_cells() -> None:
+    obj = pod("Running", running(), status={"podIPs": [{"ip": "10.0.0.1"}]})
+    obj["spec"] |= {"nodeName": "n1", "readinessGates": [{"conditionType": "x"}]}
+    cells = row("Pod", "v1", obj)
+    assert [cells[k] for k in ("IP", "Node", "Nominated Node", "Readiness Gates")] == [
+        "10.0.0.1",
+        "n1",
+        "<none>",
+        "0/1",
+    ]
+
+
+def test_node_cells() -> None:
+    labels = {"node-role.kubernetes.io/control-plane": "", "node-role.kubernetes.io/worker": ""}
+    node = {
+        "metadata": meta("n", labels=labels),
+        "spec": {"unschedulable": True},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "addresses": [{"type": "InternalIP", "address": "10.1.1.1"}],
+            "nodeInfo": {"kubeletVersion": "v1.36.0", "osImage": "Debian"},
+        },
+    }
+    cells = row("Node", "v1", node)
+    assert cells["Status"] == "Ready,SchedulingDisabled" and cells["Roles"] == "control-plane,worker"
+    assert cells["Internal-IP"] == "10.1.1.1" and cells["External-IP"] == "<none>" and cells["OS-Image"] == "Debian"
+    assert row("Node", "v1", {"metadata": meta("n")})["Status"] == "Unknown"
+
+
+SERVICES = [
+    ({"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"port": 80, "protocol": "TCP"}]}, "<none>", "80/TCP"),
+    ({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080, "protocol": "UDP"}]}, "<none>", "80:30080/UDP"),
+    ({"type": "LoadBalancer", "ports": []}, "<pending>", "<none>"),
+    ({"type": "ExternalName", "externalName": "a.b"}, "a.b", "<none>"),
+    ({"type": "ClusterIP", "externalIPs": ["1.1.1.1", "2.2.2.2"]}, "1.1.1.1,2.2.2.2", "<none>"),
+]
+
+
+@pytest.mark.parametrize("spec,external,ports", SERVICES)
+def test_service_cells(spec: Obj, external: str, ports: str) -> None:
+    cells = row("Service", "v1", {"metadata": meta("s"), "spec": spec})
+    assert (cells["External-IP"], cells["Port(s)"]) == (external, ports)
+
+
+def test_endpoints_show_three_addresses_and_how_many_more() -> None:
+    addresses = [{"ip": f"10.0.0.{i}"} for i in range(1, 6)]
+    obj = {"metadata": meta("e"), "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]}
+    assert row("Endpoints", "v1", obj)["Endpoints"] == "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more..."
+    slice_ = {
+        "metadata": meta("e"),
+        "addressType": "IPv4",
+        "ports": [{"port": 80}],
+        "endpoints": [{"addresses": [row["ip"]]} for row in addresses],
+    }
+    cells = row("EndpointSlice", "discovery.k8s.io/v1", slice_)
+    assert (cells["Ports"], cells["Endpoints"]) == ("80", "10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...")
+
+
+def test_workload_cells() -> None:
+    template = {"spec": {"containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "j:2"}]}}
+    selector = {"matchLabels": {"app": "w"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["x", "y"]}]}
+    obj = {
+        "metadata": meta("w"),
+        "spec": {"replicas": 3, "template": template, "selector": selector},
+        "status": {"readyReplicas": 2, "updatedReplicas": 3, "availableReplicas": 1, "replicas": 3},
+    }
+    cells = row("Deployment", "apps/v1", obj)
+    assert list(cells.values()) == ["w", "2/3", 3, 1, "5m", "a,b", "i:1,j:2", "app=w,t in (x,y)"]
+    assert list(row("ReplicaSet", "apps/v1", obj).values())[:5] == ["w", 3, 3, 2, "5m"]
+
+
+JOBS: list[tuple[str, Obj, Obj, tuple[str, str, str]]] = [
+    ("running", {"completions": 3}, {"succeeded": 1, "startTime": ago(90)}, ("Running", "1/3", "90s")),
+    (
+        "complete",
+        {"completions": 1},
+        {
+            "succeeded": 1,
+            "startTime": ago(200),
+            "completionTime": ago(160),
+            "conditions": [{"type": "Complete", "status": "True"}],
+        },
+        ("Complete", "1/1", "40s"),
+    ),
+    ("work queue", {"parallelism": 4}, {}, ("Running", "0/1 of 4", "")),
+    ("suspended", {}, {"conditions": [{"type": "Suspended", "status": "True"}]}, ("Suspended", "0/1", "")),
+]
+
+
+@pytest.mark.parametrize("name,spec,status,expected", JOBS, ids=[r[0] for r in JOBS])
+def test_job_cells(name: str, spec: Obj, status: Obj, expected: tuple[str, str, str]) -> None:
+    cells = row("Job", "batch/v1", {"metadata": meta("j"), "spec": spec, "status": status})
+    assert (cells["Status"], cells["Completions"], cells["Duration"]) == expected
+
+
+def test_event_cells_follow_the_series() -> None:
+    event: Obj = {
+        "metadata": meta("e"),
+        "type": "Warning",
+        "reason": "BackOff",
+        "message": " restarting \n",
+        "involvedObject": {"kind": "Pod", "name": "p", "fieldPath": "spec.containers{c}"},
+        "source": {"component": "kubelet", "host": "n1"},
+        "firstTimestamp": ago(100),
+        "lastTimestamp": ago(10),
+        "count": 7,
+    }
+    cells = row("Event", "v1", event)
+    assert (cells["Last Seen"], cells["Object"], cells["Message"]) == ("10s", "pod/p", "restarting")
+    assert (cells["Source"], cells["First Seen"], cells["Count"]) == ("kubelet, n1", "100s", 7)
+    event = {"metadata": meta("e"), "eventTime": ago(50), "series": {"count": 3, "lastObservedTime": ago(5)}}
+    assert (row("Event", "v1", event)["Last Seen"], row("Event", "v1", event)["Count"]) == ("5s", 3)
+
+
+def test_bindings_volumes_and_budgets() -> None:
+    binding = {
+        "metadata": meta("b"),
+        "roleRef": {"kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "namespace": "d", "name": "s"}],
+    }
+    cells = row("RoleBinding", "rbac.authorization.k8s.io/v1", binding)
+    assert list(cells.values()) == ["b", "ClusterRole/admin", "5m", "u", "", "d/s"]
+    budget = {"metadata": meta("b"), "spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 1}}
+    assert list(row("PodDisruptionBudget", "policy/v1", budget).values()) == ["b", "50%", "N/A", 1, "5m"]
+    claim = {
+        "metadata": meta("c"),
+        "spec": {"volumeName": "pv", "storageClassName": "fast"},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]},
+    }
+    assert list(row("PersistentVolumeClaim", "v1", claim).values())[:6] == ["c", "Bound", "pv", "1Gi", "RWO", "fast"]
+
+
+def test_custom_columns_take_cells_by_path() -> None:
+    columns = [
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+        {"name": "Ok", "type": "boolean", "jsonPath": ".spec.ok", "priority": 1},
+        {"name": "Names", "type": "string", "jsonPath": ".spec.rows[*].n"},
+        {"name": "Since", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        {"name": "Broken", "type": "string", "jsonPath": ".spec["},
+    ]
+    obj = {"metadata": meta("x"), "spec": {"size": 3, "ok": True, "rows": [{"n": "a"}, {"n": "b"}]}}
+    found = table("Foo", "e.com/v1", [obj, {"metadata": meta("y")}], NOW, columns=columns)
+    assert [c["name"] for c in found["columnDefinitions"]] == ["Name", "Size", "Ok", "Names", "Since", "Broken"]
+    assert found["rows"][0]["cells"] == ["x", 3, True, "a b", "5m", None]
+    assert found["rows"][1]["cells"] == ["y", None, None, None, "5m", None]
+    default = table("Foo", "e.com/v1", [obj], NOW, columns=[])
+    assert default["rows"][0]["cells"] == ["x", "5m"]
+
+
+def test_rows_carry_what_was_asked_for() -> None:
+    obj: Obj = {"metadata": meta("x"), "data": {}}
+    by_default = table("ConfigMap", "v1", [obj], NOW, resource_version="7")
+    assert by_default["metadata"] == {"resourceVersion": "7"}
+    assert by_default["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
+    assert table("ConfigMap", "v1", [obj], NOW, include_object="Object")["rows"][0]["object"] is obj
+    assert table("ConfigMap", "v1", [obj], NOW, include_object="None")["rows"][0]["object"] is None
+    assert table("ConfigMap", "v1", [obj], NOW, with_definitions=False)["columnDefinitions"] == []
+    with pytest.raises(BadRequest, match="supported values"):
+        table("ConfigMap", "v1", [obj], NOW, include_object="All")
