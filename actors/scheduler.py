@@ -36,8 +36,9 @@ BATCH = 64
 BINDINGS_MAX = 256
 #: other writes (conditions, evictions) on their way at once
 WRITES_MAX = 32
+#: the leader lease's name
 LEASE = "kube-scheduler"
-#: how often an instance without the lease looks whether it has it now
+#: how long an instance whose lease has run out waits before it looks again
 LEASE_POLL_S = 0.25
 _GATED = "Scheduling is blocked due to non-empty scheduling gates"
 
@@ -218,7 +219,8 @@ class Scheduler:
         while True:
             await self._something()
             if self._leadership is not None and not self._leadership.valid:
-                await asyncio.sleep(LEASE_POLL_S)
+                await self._leadership.leading.wait()
+                await asyncio.sleep(0 if self._leadership.valid else LEASE_POLL_S)
                 continue
             for change in self._changes:
                 self.queue.moved(change)

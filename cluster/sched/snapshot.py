@@ -292,7 +292,7 @@ class Snapshot:
         """Counts a pod on its node (assumed or bound), or forgets it when it is finished or its node is unknown."""
         known = self.placed.get(pod.uid)
         if known is not None:
-            if known[0] is pod or (known[0] == pod and known[1] == self.row_of.get(pod.node)):
+            if known[0] == pod and known[1] == self.row_of.get(pod.node):
                 return
             self.remove_pod(pod.uid)
         row = self.row_of.get(pod.node)

@@ -19,7 +19,8 @@ TopologyOf = Callable[[str], tuple[NDArray[np.int32], int]]
 class Tally:
     """A count per row.
 
-    Invariant: `total == rows.sum()`, and each cached domain sum equals the sum of `rows` over its domain.
+    Invariant: `total == rows.sum()`, and each cached domain sum of the present generation equals the sum of `rows` over
+    its domain.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -32,8 +33,9 @@ class Tally:
         self.rows[row] += amount
         self.total += amount
         for _, values, sums in self._domains.values():
-            value = values[row]
-            if value >= 0:
+            # sums from before a node came or changed are made anew when next asked for
+            value = values[row] if row < len(values) else -1
+            if 0 <= value < len(sums) - 1:
                 sums[value] += amount
 
     def grow(self, capacity: int) -> None:
