@@ -74,8 +74,12 @@ class Disk(Protocol):
         """Appends to the log; an entry whose index is there already replaces it and everything after it."""
         ...
 
-    def save_snapshot(self, meta: SnapshotMeta, state: Capture, *, replaces_log: bool) -> Saving:
-        """Keeps a snapshot and forgets what it covers; with `replaces_log` all of the log."""
+    def save_snapshot(self, meta: SnapshotMeta, state: Capture) -> Saving:
+        """Keeps a snapshot of this member's own, and then lets the log forget what it covers."""
+        ...
+
+    def replace(self, hard_state: HardState | None, meta: SnapshotMeta, state: Capture) -> Saving:
+        """Keeps a snapshot received from the leader in place of the whole log."""
         ...
 
     def is_full(self) -> bool:
@@ -111,11 +115,18 @@ class MemoryDisk:
         merge_entries(kept.entries, entries)
         return None
 
-    def save_snapshot(self, meta: SnapshotMeta, state: Capture, *, replaces_log: bool) -> Saving:
+    def save_snapshot(self, meta: SnapshotMeta, state: Capture) -> Saving:
         kept = self._recovered
         assert kept is not None
         kept.snapshot, kept.state = meta, state
-        kept.entries = [] if replaces_log else [entry for entry in kept.entries if entry.index > meta.index]
+        kept.entries = [entry for entry in kept.entries if entry.index > meta.index]
+        return None
+
+    def replace(self, hard_state: HardState | None, meta: SnapshotMeta, state: Capture) -> Saving:
+        kept = self._recovered
+        assert kept is not None
+        kept.snapshot, kept.state, kept.entries = meta, state, []
+        kept.hard_state = hard_state or kept.hard_state
         return None
 
     def is_full(self) -> bool:

@@ -576,8 +576,7 @@ class Replica:
         hard_state: HardState | None = hard_states[-1] if hard_states else None
         if group[0].snapshot is not None:
             assert self._received_state is not None
-            self._disk.save(hard_state, ())
-            return self._disk.save_snapshot(group[0].snapshot, self._received_state, replaces_log=True)
+            return self._disk.replace(hard_state, group[0].snapshot, self._received_state)
         entries = [entry for ready in group for entry in ready.entries]
         if not entries and hard_state is None:
             return None
@@ -666,7 +665,7 @@ class Replica:
     async def _take_snapshot(self, core: Raft) -> None:
         meta = self._meta(core)
         try:
-            saving = self._disk.save_snapshot(meta, capture(self._state), replaces_log=False)
+            saving = self._disk.save_snapshot(meta, capture(self._state))
             if saving is not None:
                 await saving
         except (OSError, DiskFailure) as error:

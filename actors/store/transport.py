@@ -37,7 +37,7 @@ class LeaseAnswer(Struct, frozen=True, array_like=True, tag=3):
 Letter = Message | LeaseAsk | LeaseAnswer
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Letter)
+_decoder: msgspec.msgpack.Decoder[Letter] = msgspec.msgpack.Decoder(Letter)
 
 
 def encode_letter(letter: Letter) -> bytes:

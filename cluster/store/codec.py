@@ -12,7 +12,7 @@ from steersman.cluster.store.commands import Command
 from steersman.cluster.store.values import InvalidRequest, Range, RangeResult, Txn, TxnResult, WatchBatch
 
 _encoder = msgspec.msgpack.Encoder()
-_command = msgspec.msgpack.Decoder(Command)
+_command: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _txn = msgspec.msgpack.Decoder(Txn)
 _range = msgspec.msgpack.Decoder(Range)
 _txn_result = msgspec.msgpack.Decoder(TxnResult)

@@ -1,0 +1,91 @@
+"""Checksummed records in a file, and what a damaged file tells: a write that a crash tore, or damage in the middle.
+
+Format 1, all numbers little-endian:
+    file    = magic (8 bytes) + format (u32) + record*
+    record  = mark (4 bytes, A5 53 54 52) + length (u32) + crc32c of the payload (u32)
+              + crc32c of the 12 bytes before (u32) + payload
+A record is written by one write and made durable before the next one begins, so a crash can damage only the last one.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import google_crc32c
+
+from steersman.actors.store.disk import DataDamaged, DataDirForeign
+
+FORMAT = 1
+MARK = b"\xa5STR"
+_FILE_HEADER = struct.Struct("<8sI")
+_RECORD_HEADER = struct.Struct("<4sIII")
+FILE_HEADER_BYTES = _FILE_HEADER.size
+RECORD_HEADER_BYTES = _RECORD_HEADER.size
+
+
+def file_header(magic: bytes) -> bytes:
+    return _FILE_HEADER.pack(magic, FORMAT)
+
+
+def record_header(payload: bytes) -> bytes:
+    """Returns what precedes the payload."""
+    head = struct.pack("<4sII", MARK, len(payload), google_crc32c.value(payload))
+    return head + struct.pack("<I", google_crc32c.value(head))
+
+
+def check_file_header(path: Path, data: bytes, magic: bytes) -> None:
+    """Refuses a file of another kind or of a newer version.
+
+    Raises:
+        DataDamaged, DataDirForeign: it cannot be read by this version.
+    """
+    if len(data) < FILE_HEADER_BYTES or data[:8] != magic:
+        raise DataDamaged(f"{path} does not begin as a file of the store")
+    found = _FILE_HEADER.unpack_from(data)[1]
+    if found > FORMAT:
+        raise DataDirForeign(f"{path} has format {found}, this version reads up to {FORMAT}: use the newer version")
+
+
+def read_records(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
+    """Yields (offset after the record, payload) of each whole record, and ends at the first that is not."""
+    while True:
+        payload = _record_at(data, offset)
+        if payload is None:
+            return
+        offset += RECORD_HEADER_BYTES + len(payload)
+        yield offset, payload
+
+
+def _record_at(data: memoryview, offset: int) -> memoryview | None:
+    start = offset + RECORD_HEADER_BYTES
+    if start > len(data):
+        return None
+    head = data[offset:start]
+    mark, length, payload_crc, head_crc = _RECORD_HEADER.unpack(head)
+    if mark != MARK or google_crc32c.value(bytes(head[:12])) != head_crc or start + length > len(data):
+        return None
+    payload = data[start : start + length]
+    return payload if google_crc32c.value(bytes(payload)) == payload_crc else None
+
+
+def is_torn_tail(data: memoryview, offset: int) -> bool:
+    """Whether what lies from `offset` on can be one torn write: no whole record follows in it."""
+    rest = bytes(data[offset:])
+    position = rest.find(MARK, 1)
+    while position >= 0:
+        if _record_at(data, offset + position) is not None:
+            return False
+        position = rest.find(MARK, position + 1)
+    return True
+
+
+def sync_directory(path: Path) -> None:
+    """Makes created, renamed and removed names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
