@@ -104,11 +104,26 @@ class Informer:
             for value in function(obj):
                 self._indexes[name].setdefault(value, {})[object_key] = obj
 
+    def has_index(self, name: str) -> bool:
+        return name in self._functions
+
     def observe(self, obj: Obj) -> None:
-        """Takes in the answer to a write of one's own before the watch brings it; an older version is ignored."""
+        """Takes in the answer to a write of one's own before the watch brings it.
+
+        What the watch has passed already is ignored, so that nothing gone comes back. Only for an informer of a whole
+        kind: selections are not checked.
+        """
+        if not self._revision.isdigit() or _revision(obj) <= int(self._revision):
+            return
         held = self._objects.get(key(obj))
         if held is None or _revision(held) < _revision(obj):
-            self._put(dict(obj))
+            self._put(obj)
+
+    def forget(self, object_key: str, uid: str) -> None:
+        """Takes in that one's own deletion of an object was final, before the watch brings it."""
+        held = self._objects.get(object_key)
+        if held is not None and held["metadata"].get("uid") == uid:
+            self._remove(object_key)
 
     async def _run(self) -> None:
         failures = 0

@@ -1,0 +1,75 @@
+"""How watched objects can be looked up: each index has one meaning everywhere, so that controllers share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from steersman.cluster.meta.objects import Obj, labels_of, namespace, owner_references
+
+SERVICE_NAME = "kubernetes.io/service-name"
+
+
+def controller(obj: Obj) -> Iterable[str]:
+    """The uid of the object's controller."""
+    return [reference["uid"] for reference in owner_references(obj) if reference.get("controller")]
+
+
+def owner(obj: Obj) -> Iterable[str]:
+    """The uids of all owners."""
+    return [reference["uid"] for reference in owner_references(obj)]
+
+
+def orphan(obj: Obj) -> Iterable[str]:
+    """The namespace, for objects that nobody controls."""
+    return () if any(reference.get("controller") for reference in owner_references(obj)) else (namespace(obj),)
+
+
+def in_namespace(obj: Obj) -> Iterable[str]:
+    """The namespace; empty for cluster-scoped objects."""
+    return (namespace(obj),)
+
+
+def label(obj: Obj) -> Iterable[str]:
+    """`namespace/key=value` for each label."""
+    space = namespace(obj)
+    return [f"{space}/{key}={value}" for key, value in labels_of(obj).items()]
+
+
+def service(obj: Obj) -> Iterable[str]:
+    """`namespace/service` of an endpoint slice."""
+    found = labels_of(obj).get(SERVICE_NAME)
+    return (f"{namespace(obj)}/{found}",) if found else ()
+
+
+def node(obj: Obj) -> Iterable[str]:
+    """The node a pod is bound to; empty for one that is bound to none."""
+    return ((obj.get("spec") or {}).get("nodeName") or "",)
+
+
+def pod_cidr(obj: Obj) -> Iterable[str]:
+    """The pod ranges of a node."""
+    spec = obj.get("spec") or {}
+    return spec.get("podCIDRs") or ((spec["podCIDR"],) if spec.get("podCIDR") else ())
+
+
+def phase(obj: Obj) -> Iterable[str]:
+    """A pod's phase."""
+    return ((obj.get("status") or {}).get("phase") or "",)
+
+
+def uid(obj: Obj) -> Iterable[str]:
+    return (obj["metadata"].get("uid", ""),)
+
+
+INDEXES: Mapping[str, Callable[[Obj], Iterable[str]]] = {
+    "controller": controller,
+    "owner": owner,
+    "orphan": orphan,
+    "namespace": in_namespace,
+    "label": label,
+    "service": service,
+    "node": node,
+    "pod-cidr": pod_cidr,
+    "phase": phase,
+    "uid": uid,
+}
