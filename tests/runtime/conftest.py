@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from steersman.cluster.node.values import ContainerSpec, ContainerState, ContainerStatus, SandboxSpec, SandboxStatus
+from steersman.runtime.oci import OciRuntime
+from steersman.runtime.oci_host import OciHost
 from steersman.runtime.protocol import Runtime
 from steersman.runtime.simulated import SimulatedRuntime
 
@@ -75,7 +78,16 @@ class Subject:
 
     def leftovers(self) -> list[str]:
         """Processes, mounts, links and cgroups that belong to the runtime's directory."""
-        return []
+        found = [f"process {pid}" for pid in pids_naming(str(self.root))]
+        found += [
+            f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.root) in line
+        ]
+        if self.name == "oci":
+            tag = OciHost(self.root, engine=None, now=time.time).tag
+            found += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/steersman-{tag}")]
+            found += [f"link {path.name}" for path in Path("/sys/class/net").glob(f"st{tag}*")]
+            found += [line for line in Path("/proc/net/route").read_text().splitlines() if f"st{tag}" in line]
+        return found
 
     async def again(self) -> Runtime:
         """What a restarted agent would hold: a new runtime over the same directory."""
@@ -91,7 +103,19 @@ class Subject:
 def make(name: str, root: Path) -> Runtime:
     if name == "simulated":
         return SimulatedRuntime(now=time.time, rng=random.Random(1))
+    if name == "oci":
+        return OciRuntime(root, now=time.time)
     raise ValueError(name)
+
+
+def pids_naming(text: str) -> list[int]:
+    """Processes whose command line contains a text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if text.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def why_not(name: str) -> str:
@@ -101,7 +125,7 @@ def why_not(name: str) -> str:
     return ""
 
 
-@pytest.fixture(params=["simulated"])
+@pytest.fixture(params=["simulated", "oci"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     name: str = request.param
     if reason := why_not(name):

@@ -1,0 +1,108 @@
+"""The OCI engine on this machine (crun or runc): how to call it here, and what it answers.
+
+Source: https://github.com/opencontainers/runtime-spec/blob/main/runtime.md, crun(1), runc(8)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steersman.runtime.cgroups import Cgroups
+
+#: the engines we know, the lighter one first
+KNOWN = ("crun", "runc")
+#: what an engine may print at most before it is cut
+_OUTPUT_BYTES_MAX = 64 * 1024
+_CALL_DEADLINE_S = 60.0
+
+#: hides a cgroup2 mount inside a cgroup v1 tree, which crun takes for a misconfigured machine; every other mount stays
+#: shared with the host, so propagation to and from containers goes on working
+_HIDE_UNIFIED = 'mount --make-rprivate /sys/fs/cgroup && umount {point} && exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def message(self) -> str:
+        """The last thing it said, without time stamps and JSON around it."""
+        lines = [line for line in self.stderr.decode(errors="replace").splitlines() if line.strip()]
+        return clean_message(lines[-1]) if lines else f"exit code {self.code}"
+
+
+def clean_message(line: str) -> str:
+    """Takes the sentence out of an engine's log line (`time=... level=error msg="..."`)."""
+    if match := re.search(r'msg="((?:[^"\\]|\\.)*)"', line):
+        return match[1].replace('\\"', '"').replace("\\\\", "\\")
+    return re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+Z?:?\s*", "", line)
+
+
+def find(preferred: str | None) -> str | None:
+    """Returns the path of the preferred or else of the best engine installed."""
+    for name in (preferred,) if preferred else KNOWN:
+        if path := shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"):
+            return path
+    return None
+
+
+class Engine:
+    """Calls one engine over one state directory."""
+
+    def __init__(self, path: str, state: Path, cgroups: Cgroups) -> None:
+        self.path = path
+        self.name = Path(path).name
+        self.state = state
+        self.version = ""
+        self.has_seccomp = False
+        hide = self.name == "crun" and cgroups.version == 1 and cgroups.hybrid
+        #: put before any command that leads to the engine
+        self.wrapper: tuple[str, ...] = ()
+        if hide:
+            script = _HIDE_UNIFIED.format(point=cgroups.hybrid)
+            self.wrapper = ("unshare", "-m", "--propagation", "unchanged", "sh", "-c", script, "sh")
+
+    async def look(self) -> None:
+        """Learns the version. Raises OSError when the engine cannot be run."""
+        text = (await run((self.path, "--version"))).stdout.decode()
+        match = re.search(r"version (\S+)", text)
+        self.version = f"{self.name} {match[1] if match else '?'}"
+        self.has_seccomp = "SECCOMP" in text or "libseccomp" in text
+
+    def argv(self, *arguments: str) -> tuple[str, ...]:
+        return (*self.wrapper, self.path, f"--root={self.state}", *arguments)
+
+    async def call(self, *arguments: str, deadline_s: float = _CALL_DEADLINE_S) -> Outcome:
+        return await run(self.argv(*arguments), deadline_s=deadline_s)
+
+    async def delete(self, container_id: str) -> None:
+        """Removes a container by force; one that is gone needs none."""
+        await self.call("delete", "--force", container_id)
+
+
+async def run(argv: Sequence[str], *, deadline_s: float = _CALL_DEADLINE_S, cwd: Path | None = None) -> Outcome:
+    """Runs a program to its end. Raises TimeoutError, and OSError when it cannot be started."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        cwd=cwd,
+    )
+    try:
+        async with asyncio.timeout(deadline_s):
+            out, errors = await process.communicate()
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        raise
+    return Outcome(process.returncode or 0, out[:_OUTPUT_BYTES_MAX], errors[-_OUTPUT_BYTES_MAX:])

@@ -1,0 +1,333 @@
+"""Open streams to what runs in a container: an exec's pipes or terminal, a monitor's attach socket, a pod's port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import struct
+import termios
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from steersman.cluster.node.values import ExecResult, RuntimeFailure
+from steersman.runtime import records
+
+_CHUNK_BYTES = 32 * 1024
+#: pieces of output that wait for their reader; the process then waits too
+_PENDING_MAX = 64
+_PID_FILE_DEADLINE_S = 5.0
+#: output of a command that is run to its end is cut here
+_SYNC_BYTES_MAX = 16 * 1024
+
+
+class ExecProcess:
+    """Implements `protocol.Process` for a command that an engine runs in a container.
+
+    Args:
+        pid_file: where the engine writes the number of the process inside; None when the child is that process.
+    """
+
+    def __init__(self, pid_file: Path | None, on_end: Callable[[], None] = lambda: None) -> None:
+        self._pid_file = pid_file
+        self._on_end = on_end
+        self._child: asyncio.subprocess.Process | None = None
+        self._master = -1
+        self._output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(_PENDING_MAX)
+        self._pumps: list[asyncio.Task[None]] = []
+        self._transports: list[asyncio.BaseTransport] = []
+        self._writer: asyncio.StreamWriter | None = None
+        self._exit: asyncio.Task[int] | None = None
+        #: whether the command itself was started, known once it has ended
+        self.ran = True
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bool,
+        tty: bool,
+        env: dict[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> None:
+        """Raises OSError when the program cannot be started."""
+        if tty:
+            await self._start_on_terminal(argv, env, cwd)
+        else:
+            pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+            self._child = child = await asyncio.create_subprocess_exec(
+                *argv, stdin=pipe if stdin else none, stdout=pipe, stderr=pipe, start_new_session=True, env=env, cwd=cwd
+            )
+            assert child.stdout is not None and child.stderr is not None
+            self._writer = child.stdin
+            self._pumps = [
+                asyncio.create_task(self._pump(1, child.stdout)),
+                asyncio.create_task(self._pump(2, child.stderr)),
+            ]
+        self._exit = asyncio.create_task(self._wait_for_exit())
+
+    async def _start_on_terminal(self, argv: Sequence[str], env: dict[str, str] | None, cwd: str | None) -> None:
+        self._master, slave = os.openpty()
+        try:
+            self._child = await asyncio.create_subprocess_exec(
+                "setsid", "--ctty", *argv, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=cwd
+            )
+        finally:
+            os.close(slave)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        reading, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(self._master), "rb", 0))
+        writing, writer_protocol = await loop.connect_write_pipe(
+            asyncio.streams.FlowControlMixin, os.fdopen(os.dup(self._master), "wb", 0)
+        )
+        self._transports = [reading, writing]
+        self._writer = asyncio.StreamWriter(writing, writer_protocol, None, loop)
+        self._pumps = [asyncio.create_task(self._pump(1, reader))]
+
+    async def _pump(self, stream: int, reader: asyncio.StreamReader) -> None:
+        # a terminal whose other side is gone reports an error where a pipe reports its end
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK_BYTES):
+                await self._output.put((stream, data))
+
+    async def _wait_for_exit(self) -> int:
+        assert self._child is not None
+        code = await self._child.wait()
+        if self._master >= 0:
+            # the terminal's last words are in its buffer; background children may keep it open for ever
+            await asyncio.wait(self._pumps, timeout=0.2)
+            for pump in self._pumps:
+                pump.cancel()
+        await asyncio.wait(self._pumps)
+        for transport in self._transports:
+            transport.close()
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+        if self._pid_file is not None:
+            self.ran = read_pid(self._pid_file) > 0
+            self._pid_file.unlink(missing_ok=True)
+        if self._output.full():
+            self._output.get_nowait()
+        self._output.put_nowait(None)
+        self._on_end()
+        return code if code >= 0 else 128 - code
+
+    async def read(self) -> tuple[int, bytes] | None:
+        if self._exit is not None and self._exit.done() and self._output.empty():
+            return None
+        return await self._output.get()
+
+    async def write(self, data: bytes) -> None:
+        if self._writer is None:
+            return
+        with contextlib.suppress(ConnectionError, OSError):
+            if data:
+                self._writer.write(data)
+                await self._writer.drain()
+            elif self._master >= 0:
+                # the end-of-file character, as a person at a terminal would type it
+                self._writer.write(b"\x04")
+            else:
+                self._writer.close()
+
+    async def resize(self, width: int, height: int) -> None:
+        if self._master >= 0:
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    async def wait(self) -> int:
+        assert self._exit is not None
+        return await asyncio.shield(self._exit)
+
+    async def close(self) -> None:
+        if self._child is None or self._exit is None or self._exit.done():
+            return
+        await self._kill()
+        # nobody reads any more: make room so that the pumps come to their end
+        while not self._exit.done():
+            while not self._output.empty():
+                self._output.get_nowait()
+            await asyncio.wait([self._exit], timeout=0.05)
+
+    async def _kill(self) -> None:
+        assert self._child is not None
+        if self._pid_file is not None:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + _PID_FILE_DEADLINE_S
+            while self._child.returncode is None and loop.time() < end:
+                if inner := read_pid(self._pid_file):
+                    kill_tree(inner)
+                    break
+                await asyncio.sleep(0.01)
+            await asyncio.wait([asyncio.ensure_future(self._child.wait())], timeout=1.0)
+        if self._child.returncode is None:
+            kill_tree(self._child.pid)
+
+
+def read_pid(path: Path) -> int:
+    try:
+        return int(path.read_text() or 0)
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Returns a process and everything it started that has not been orphaned, parents first."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{parent}/task"):
+                text = Path(f"/proc/{parent}/task/{task}/children").read_text()
+                found += [int(child) for child in text.split()]
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """Kills a process and everything it started."""
+    for found in [(p, records.process_start(p)) for p in descendants(pid)]:
+        records.kill(*found, signal.SIGKILL)
+
+
+class AttachProcess:
+    """Implements `protocol.Process` over a monitor's attach socket: packets whose first byte names the stream."""
+
+    def __init__(self, resize: Callable[[int, int], None]) -> None:
+        self._socket: socket.socket | None = None
+        self._resize = resize
+        self._ended = asyncio.Event()
+
+    async def start(self, directory: Path) -> None:
+        """Connects to `directory/attach`, however long that path is. Raises OSError."""
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            await asyncio.get_running_loop().sock_connect(found, f"/proc/self/fd/{fd}/attach")
+        except BaseException:
+            found.close()
+            raise
+        finally:
+            os.close(fd)
+        self._socket = found
+
+    async def read(self) -> tuple[int, bytes] | None:
+        if self._socket is None or self._ended.is_set():
+            return None
+        loop = asyncio.get_running_loop()
+        receive = asyncio.ensure_future(loop.sock_recv(self._socket, _CHUNK_BYTES))
+        left = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait([receive, left], return_when=asyncio.FIRST_COMPLETED)
+            packet = receive.result() if receive.done() else b""
+        except OSError:
+            packet = b""
+        finally:
+            receive.cancel()
+            left.cancel()
+        if not packet:
+            self._leave()
+            return None
+        return packet[0] - 1, packet[1:]
+
+    async def write(self, data: bytes) -> None:
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):
+            if data:
+                for start in range(0, len(data), 4096):
+                    await asyncio.get_running_loop().sock_sendall(self._socket, data[start : start + 4096])
+            else:
+                self._socket.shutdown(socket.SHUT_WR)
+
+    async def resize(self, width: int, height: int) -> None:
+        self._resize(width, height)
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        return 0
+
+    def _leave(self) -> None:
+        self._ended.set()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def close(self) -> None:
+        self._ended.set()
+        # lets a reader that waits notice before its socket goes
+        await asyncio.sleep(0)
+        self._leave()
+
+
+class SocketStream:
+    """Implements `protocol.ByteStream` over a connected TCP socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(
+        cls, open_socket: Callable[[], Awaitable[socket.socket]], addresses: Sequence[str], port: int, deadline_s: float
+    ) -> SocketStream:
+        """Connects to the first address that answers, with a socket opened in the right namespace. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        problem: OSError = ConnectionRefusedError(f"nothing listens on port {port}")
+        for address in addresses:
+            found = await open_socket()
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await loop.sock_connect(found, (address, port))
+            except (OSError, TimeoutError) as error:
+                found.close()
+                problem = error
+                continue
+            reader, writer = await asyncio.open_connection(sock=found, limit=_CHUNK_BYTES)
+            return cls(reader, writer)
+        raise problem
+
+    async def read(self) -> bytes:
+        try:
+            return await self._reader.read(_CHUNK_BYTES)
+        except ConnectionError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError, OSError):
+            if data:
+                self._writer.write(data)
+                await self._writer.drain()
+            elif self._writer.can_write_eof():
+                self._writer.write_eof()
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(ConnectionError, OSError):
+            await self._writer.wait_closed()
+
+
+async def collect(process: ExecProcess, command: Sequence[str], deadline_s: float) -> ExecResult:
+    """Runs an exec to its end and returns its output, cut at 16 KiB a stream.
+
+    Raises:
+        TimeoutError: past the deadline; the process is then gone.
+        RuntimeFailure: `ExecError`: the command could not be started.
+    """
+    output = {1: b"", 2: b""}
+    try:
+        async with asyncio.timeout(deadline_s):
+            while (piece := await process.read()) is not None:
+                output[piece[0]] = (output[piece[0]] + piece[1])[:_SYNC_BYTES_MAX]
+            code = await process.wait()
+    except TimeoutError:
+        await process.close()
+        raise TimeoutError(f"command {' '.join(command)!r} timed out after {deadline_s:g} s") from None
+    except asyncio.CancelledError:
+        await process.close()
+        raise
+    if not process.ran:
+        raise RuntimeFailure("ExecError", output[2].decode(errors="replace").strip() or f"exit code {code}")
+    return ExecResult(exit_code=code, stdout=output[1], stderr=output[2])
