@@ -61,13 +61,13 @@ class Ports(_Section):
     node_agent: Port = Field(0, description="node agent: logs, exec, port-forward (base + 10)")
     dns: Port = Field(0, description="cluster DNS on each node (base + 11)")
     ray: Port = Field(0, description="Ray's global control store (base + 12)")
-    status: Port = Field(0, description="first of the actors' status ports (base + 40), the next actors follow")
+    status: Port = Field(0, description="first of the actors' status ports (base + 100), the next actors follow")
 
     def resolved(self) -> Ports:
         """Returns the ports with every 0 replaced by the one that follows from `base`."""
         offsets = {
             "api": 3, "grpc": 4, "node_agent": 10, "dns": 11, "ray": 12,
-            "store_client": 20, "store_peer": 30, "status": 40,
+            "store_client": 20, "store_peer": 30, "status": 100,
         }  # fmt: skip
         return self.model_copy(
             update={name: getattr(self, name) or self.base + offset for name, offset in offsets.items()}

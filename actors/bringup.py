@@ -1,0 +1,337 @@
+"""What surrounds the actors of one machine: data directory, ports, certificates, kubeconfig, and taking it all down."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from steersman.runtime.nftables import remove_tables
+
+from steersman.actors.site import Site
+from steersman.cluster.config import ClusterConfig, render
+from steersman.cluster.control import CONTROLLERS
+from steersman.cluster.topology import ActorSpec, Host, api_endpoints, api_port, grpc_port, topology
+from steersman.runtime import detect
+from steersman.runtime.pki import Identity
+from steersman.runtime.ray_processes import RayHost
+
+#: the layout of the data directory; a directory with a higher number was written by a newer version
+LAYOUT_VERSION = 1
+
+
+class BringUpFailed(Exception):
+    """The cluster cannot be brought up or taken down; the message is for the user, `log` says more."""
+
+    def __init__(self, message: str, log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+def data_dir_of(config: ClusterConfig) -> Path:
+    """The absolute data directory of a configuration."""
+    chosen = config.data_dir or os.environ.get("STEERSMAN_DATA_DIR") or f"~/.steersman/{config.name}"
+    return Path(chosen).expanduser().absolute()
+
+
+def prepare(config: ClusterConfig) -> Site:
+    """Makes the data directory, or checks that this version can read what is in it.
+
+    Raises:
+        BringUpFailed: the directory cannot be written, or is of a newer version.
+    """
+    data_dir = data_dir_of(config)
+    try:
+        for directory in (data_dir, data_dir / "logs", data_dir / "run"):
+            directory.mkdir(parents=True, exist_ok=True)
+        data_dir.chmod(0o700)
+        version = data_dir / "VERSION"
+        if version.exists():
+            found = int(version.read_text())
+            if found > LAYOUT_VERSION:
+                raise BringUpFailed(
+                    f"{data_dir} was written by a newer Steersman (layout {found}; this one reads up to"
+                    f" {LAYOUT_VERSION}): upgrade Steersman, or choose another --data-dir"
+                )
+        else:
+            version.write_text(f"{LAYOUT_VERSION}\n")
+    except (OSError, ValueError) as error:
+        raise BringUpFailed(f"data directory {data_dir} cannot be used: {error}") from error
+    config = config.model_copy(update={"data_dir": str(data_dir), "ports": config.ports.resolved()})
+    here = Host(
+        name=config.node.name or node_name(), address=config.host, data_dir=str(data_dir), runtime=config.node.runtime
+    )
+    return Site(config, (here,), here)
+
+
+def node_name() -> str:
+    """This machine's host name, as a Node may be called."""
+    name = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()).strip("-.")
+    return name or "localhost"
+
+
+def lock(site: Site) -> IO[str] | None:
+    """Takes the data directory for this process; None when another keeper has it."""
+    file = (site.run / "keeper.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    (site.run / "keeper.pid").write_text(f"{os.getpid()}\n")
+    return file
+
+
+def keeper_pid(site: Site) -> int:
+    try:
+        return int((site.run / "keeper.pid").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def note_state(site: Site, state: str) -> None:
+    """Writes what the cluster is doing: `starting`, `ready`, `recovering` or `failed`."""
+    path = site.run / "state"
+    if not path.exists() or path.read_text() != state:
+        temporary = path.with_suffix(".new")
+        temporary.write_text(state)
+        temporary.replace(path)
+
+
+def state(site: Site) -> str:
+    with contextlib.suppress(OSError):
+        return (site.run / "state").read_text()
+    return "unknown"
+
+
+def last_failure(site: Site, actor: str) -> str:
+    """The last recorded reason of an actor that does not answer."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(json.loads((site.run / "actors" / f"{actor}.json").read_text()).get("reason", "it does not answer"))
+    return "its process did not start"
+
+
+def ray_host(site: Site) -> RayHost:
+    """How Ray runs on this machine; its token is made at first use."""
+    token = site.run / "ray.token"
+    if not token.exists():
+        token.touch(0o600)
+        token.write_text(secrets.token_hex(32))
+    head = site.hosts[0]
+    return RayHost(
+        name=site.here.name,
+        head=site.here == head,
+        ip=site.here.address,
+        port=site.config.ports.ray,
+        address=site.config.ray.address or f"{head.address}:{site.config.ports.ray}",
+        token=token.read_text(),
+        data_dir=site.data_dir,
+        object_store_memory_bytes=site.config.ray.object_store_memory_bytes,
+    )
+
+
+async def claim(site: Site) -> None:
+    """Ends what an earlier run left, checks the ports, and writes certificates, kubeconfig and the site's description.
+
+    Raises:
+        BringUpFailed: a port is taken by somebody else.
+    """
+    await ray_host(site).end_leftovers()
+    _check_ports(site)
+    shutil.rmtree(site.run / "actors", ignore_errors=True)
+    issue_certificates(site)
+    write_kubeconfig(site)
+    (site.data_dir / "config.yaml").write_text(render(site.config))
+    tree = {"config": site.config.model_dump(), "hosts": [asdict(host) for host in site.hosts], "here": site.here.name}
+    (site.run / "site.json").write_text(json.dumps(tree))
+
+
+def read_site(data_dir: Path) -> Site:
+    """Returns the description that the last `up` left in a data directory.
+
+    Raises:
+        BringUpFailed: no cluster was ever brought up there.
+    """
+    try:
+        tree = json.loads((data_dir / "run" / "site.json").read_text())
+    except OSError as error:
+        raise BringUpFailed(f"no cluster in {data_dir}: start one with `steer up`") from error
+    hosts = tuple(Host(**row) for row in tree["hosts"])
+    here = next(host for host in hosts if host.name == tree["here"])
+    return Site(ClusterConfig.model_validate(tree["config"]), hosts, here)
+
+
+def actors_of(site: Site) -> tuple[ActorSpec, ...]:
+    return topology(site.config, site.hosts, sorted(CONTROLLERS))
+
+
+def _check_ports(site: Site) -> None:
+    ports = site.config.ports
+    wanted = {"api": ports.api, "grpc": ports.grpc, "store_client": ports.store_client, "store_peer": ports.store_peer}
+    if not site.config.embedded:
+        wanted |= {"node_agent": ports.node_agent, "ray": ports.ray}
+        wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_of(site)}
+    for name, port in wanted.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((site.here.address, port))
+            except OSError as error:
+                option = name if " " not in name else "base"
+                raise BringUpFailed(
+                    f"port {port} ({name}) on {site.here.address} cannot be used: {error.strerror}; choose another with"
+                    f" `--port {option}=NUMBER`"
+                ) from error
+
+
+def issue_certificates(site: Site) -> None:
+    """Makes the authority and every component's certificate that is missing or about to expire."""
+    authority, config = site.authority, site.config
+    authority.ensure()
+    service_ip = str(ipaddress.ip_network(config.networking.service_cidr)[1])
+    domain = config.networking.cluster_domain
+    names = ("localhost", *dict.fromkeys(("127.0.0.1", *(host.address for host in site.hosts))))
+    api_names = (
+        *names, service_ip, "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+        f"kubernetes.default.svc.{domain}",
+    )  # fmt: skip
+    node = site.here.name
+    for identity in (
+        Identity(file="apiserver", common_name="kube-apiserver", organizations=("system:masters",), hosts=api_names),
+        Identity(file="component", common_name="steersman", organizations=("system:masters",), hosts=names),
+        Identity(file="store", common_name="steersman-store", hosts=names),
+        Identity(file="scheduler", common_name="system:kube-scheduler"),
+        Identity(file="controllers", common_name="system:kube-controller-manager"),
+        Identity(file="proxy", common_name="system:kube-proxy"),
+        Identity(file="dns", common_name="system:kube-dns"),
+        Identity(
+            file=f"node-{node}",
+            common_name=f"system:node:{node}",
+            organizations=("system:nodes",),
+            hosts=tuple(dict.fromkeys((*names, node))),
+        ),
+        Identity(file="admin", common_name="kubernetes-admin", organizations=("system:masters",)),
+    ):
+        authority.issue(identity)
+
+
+def write_kubeconfig(site: Site) -> Path:
+    """Writes the administrator's kubeconfig into the data directory; returns its path."""
+    admin = site.credentials("admin")
+    name = f"steersman-{site.config.name}"
+
+    def inline(path: Path) -> str:
+        return base64.b64encode(path.read_bytes()).decode()
+
+    tree = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": name,
+                "cluster": {
+                    "server": api_endpoints(site.config, site.hosts)[0],
+                    "certificate-authority-data": inline(admin.ca),
+                },
+            }
+        ],
+        "users": [
+            {
+                "name": f"{name}-admin",
+                "user": {"client-certificate-data": inline(admin.cert), "client-key-data": inline(admin.key)},
+            }
+        ],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-admin"}}],
+        "current-context": name,
+    }
+    path = site.data_dir / "kubeconfig"
+    path.touch(0o600)
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return path
+
+
+def endpoints(site: Site) -> dict[str, Any]:
+    """Every address and certificate of a cluster, for scripts and other tools."""
+    config, store = site.config, site.credentials("component")
+    from steersman.cluster.topology import store_endpoints
+
+    return {
+        "api": list(api_endpoints(config, site.hosts)),
+        "grpc": [
+            f"{site.hosts[index % len(site.hosts)].address}:{grpc_port(config, index)}"
+            for index in range(config.control_plane.api_servers)
+        ],
+        "apiPorts": [api_port(config, index) for index in range(config.control_plane.api_servers)],
+        "storeClients": [f"https://{endpoint}" for endpoint in store_endpoints(config, site.hosts)],
+        "kubeconfig": str(site.data_dir / "kubeconfig"),
+        "certificates": {"ca": str(store.ca), "cert": str(store.cert), "key": str(store.key)},
+        "logs": str(site.logs),
+    }
+
+
+async def end_processes(site: Site) -> None:
+    """Ends Ray and every actor of this machine; containers run on."""
+    await ray_host(site).remove()
+
+
+async def take_down(
+    data_dir: Path,
+    tell: Callable[..., None],
+    stop_actors: Callable[[Site, Sequence[ActorSpec]], Awaitable[None]],
+    *,
+    delete_data: bool,
+) -> None:
+    """Stops keeper, actors, Ray and containers, and removes mounts, namespaces, rules and, if wanted, the state.
+
+    Raises:
+        BringUpFailed: there is no cluster, or its keeper does not end.
+    """
+    site = read_site(data_dir)
+    tell("step", name="keeper", detail="stopping the keeper")
+    await _end_keeper(site)
+    if not site.config.embedded:
+        tell("step", name="actors", detail="stopping the actors")
+        await stop_actors(site, actors_of(site))
+        tell("step", name="ray", detail="stopping Ray")
+        await end_processes(site)
+    tell("step", name="containers", detail="removing containers, networks and rules")
+    for runtime in await detect.leftovers(site.node_dir):
+        await runtime.purge()
+    await asyncio.to_thread(remove_tables, site.config.name)
+    shutil.rmtree(site.run, ignore_errors=True)
+    if delete_data:
+        tell("step", name="data", detail=f"deleting {data_dir}")
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+async def _end_keeper(site: Site) -> None:
+    held = lock(site)
+    if held is not None:
+        held.close()
+        return
+    pid = keeper_pid(site)
+    for number, deadline_s in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        end = asyncio.get_running_loop().time() + deadline_s
+        while asyncio.get_running_loop().time() < end:
+            held = lock(site)
+            if held is not None:
+                held.close()
+                return
+            await asyncio.sleep(0.05)
+    raise BringUpFailed(f"the keeper (pid {pid}) does not end")

@@ -1,0 +1,155 @@
+"""A whole cluster in one process on one event loop, without Ray: the same components, called directly.
+
+With a `VirtualTimeLoop` and `port=None` it opens no socket, file or thread, and everything in it follows from the seed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from steersman.actors.apiserver import ApiServer, ApiServerConfig
+from steersman.actors.client import Client
+from steersman.actors.controllers import ControllerHost
+from steersman.actors.nodeagent import NodeAgent
+from steersman.actors.ports import Component, NodeStreams, Now, User
+from steersman.actors.scheduler import Scheduler
+from steersman.actors.store.disk import Disk
+from steersman.actors.store.replica import Replica
+from steersman.cluster.config import SimulatedNodes
+from steersman.cluster.control import CONTROLLERS
+from steersman.cluster.control.spec import ControlSettings
+from steersman.cluster.meta.errors import ServiceUnavailable
+from steersman.cluster.node.config import NodeConfig
+from steersman.runtime.protocol import Runtime, Volumes
+from steersman.runtime.simulated import SimulatedRuntime
+from steersman.runtime.simulated_volumes import SimulatedVolumes
+
+if TYPE_CHECKING:
+    pass
+
+ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
+
+
+def component_user(name: str, *groups: str) -> User:
+    """The user that a component's certificate would make it."""
+    return User(name, (*groups, "system:authenticated"))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """One node of an embedded cluster."""
+
+    config: NodeConfig
+    runtime: Runtime
+    volumes: Volumes
+
+
+class LocalNodes:
+    """Finds node agents of this process (`ports.NodeDirectory`)."""
+
+    def __init__(self) -> None:
+        self.agents: dict[str, NodeStreams] = {}
+
+    async def connect(self, node: str) -> NodeStreams:
+        agent = self.agents.get(node)
+        if agent is None:
+            raise ServiceUnavailable(f'node "{node}" has no agent here')
+        return agent
+
+
+class EmbeddedCluster:
+    """Store, API server, controllers, scheduler and node agents as one component.
+
+    Args:
+        api: how the API server listens; with `port=None` it does not.
+        disk: where the store's state lives.
+        nodes: the nodes, each with its runtime.
+        settings: what the controllers are told.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: ApiServerConfig,
+        disk: Disk,
+        nodes: Sequence[NodeParts],
+        now: Now,
+        rng: random.Random,
+        settings: ControlSettings | None = None,
+        extras: Sequence[Callable[[ApiServer], Component]] = (),
+    ) -> None:
+        def chance() -> random.Random:
+            return random.Random(rng.getrandbits(64))
+
+        self.store = Replica(name="store-0", member_id=1, peers={}, disk=disk, transport=None, now=now, rng=chance())
+        directory = LocalNodes()
+        self.api = ApiServer(store=self.store, nodes=directory, config=api, now=now, rng=chance())
+        self.client = Client(self.api, user=ADMIN)
+        controllers = Client(self.api, user=component_user("system:kube-controller-manager"))
+        scheduler = Client(self.api, user=component_user("system:kube-scheduler"))
+        self.agents = []
+        for parts in nodes:
+            name = parts.config.name
+            client = Client(self.api, user=component_user(f"system:node:{name}", "system:nodes"))
+            agent = NodeAgent(client, parts.runtime, parts.volumes, parts.config, now=now, rng=chance())
+            directory.agents[name] = agent
+            self.agents.append(agent)
+        self._components: list[Component] = [
+            self.store,
+            self.api,
+            ControllerHost(controllers, sorted(CONTROLLERS), now=now, rng=chance(), settings=settings),
+            Scheduler(scheduler, now=now, rng=chance()),
+            *self.agents,
+            *(make(self.api) for make in extras),
+        ]
+        self._started: list[Component] = []
+
+    async def start(self) -> None:
+        try:
+            for component in self._components:
+                self._started.append(component)
+                await component.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        while self._started:
+            await self._started.pop().stop()
+
+
+def simulated_node(
+    name: str, shape: SimulatedNodes, api: ApiServerConfig, *, now: Now, rng: random.Random, **behaviour: Any
+) -> NodeParts:
+    """A node without containers, of the given shape."""
+    config = NodeConfig(
+        name=name,
+        address="127.0.0.1",
+        capacity={"cpu": shape.cpu, "memory": shape.memory, "pods": str(shape.pods), "ephemeral-storage": "100Gi"},
+        cluster_dns=(cluster_dns(api.service_cidr),),
+        cluster_domain=api.cluster_domain,
+        kubelet_version=f"v{api.kubernetes_version}.0",
+        memory_available_bytes_min=0,
+    )
+    runtime = SimulatedRuntime(now=now, rng=random.Random(rng.getrandbits(64)), **behaviour)
+    return NodeParts(config, runtime, SimulatedVolumes())
+
+
+def cluster_dns(service_cidr: str) -> str:
+    """The address of the cluster's DNS Service: the tenth of the Service range."""
+    return str(ipaddress.ip_network(service_cidr)[10])
+
+
+def fresh_key() -> bytes:
+    """A key for service account tokens of a cluster that lives as long as its process."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

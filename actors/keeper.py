@@ -1,0 +1,269 @@
+"""The keeper: one small process per machine that runs Ray there, and on the head sees that every actor lives.
+
+It imports no Ray, so that it works while Ray is broken. `up` reports its progress as lines of JSON on stdout until
+the cluster is ready, then stays; `down` ends what `up` made. Everything it knows is in the data directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from steersman.actors import bringup
+from steersman.actors.bringup import BringUpFailed
+from steersman.actors.site import Site, encode
+from steersman.actors.watchman import Watchman
+from steersman.cluster.config import ClusterConfig
+from steersman.cluster.control import CONTROLLERS
+from steersman.cluster.topology import ActorSpec, topology
+
+_LAUNCH_S_MAX = 60.0
+_READY_S_MAX = 90.0
+_LOOK_S = 2.0
+#: an actor that has not answered so often in a row hangs or is gone
+_MISSES_MAX = 5
+
+
+class Progress:
+    """Tells whoever started the keeper what happens, until told to stop; a reader that is gone does not matter."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def tell(self, event: str, **fields: Any) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, (json.dumps({"event": event, **fields}) + "\n").encode())
+        except BrokenPipeError:
+            self._descriptor = None
+
+    def finish(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class Keeper:
+    """Keeps one machine of a cluster on Ray."""
+
+    def __init__(self, site: Site, progress: Progress) -> None:
+        self._site = site
+        self._progress = progress
+        self._ray = bringup.ray_host(site)
+        self._actors = topology(site.config, site.hosts, sorted(CONTROLLERS))
+        self._watchman = Watchman(site)
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Brings the cluster up, says so, and keeps it until SIGTERM.
+
+        Raises:
+            BringUpFailed: the cluster did not become ready; the message says which component and why.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._start_ray()
+        await self._launch(())
+        await self._wait_until_ready()
+        bringup.note_state(self._site, "ready")
+        self._progress.tell("ready", actors=len(self._actors))
+        self._progress.finish()
+        await self._keep()
+        await self._watchman.close()
+
+    async def _start_ray(self) -> None:
+        self._progress.tell("step", name="ray", detail="starting Ray")
+        if self._site.config.ray.address:
+            return
+        self._process = await self._ray.start(self._site.logs / "ray.log")
+
+    async def _launch(self, replace: Sequence[str]) -> None:
+        """Has every missing actor made; Ray may still be starting, so a first failure is tried again."""
+        plan = {
+            "address": self._ray.address,
+            "namespace": f"steersman-{self._site.config.name}",
+            "replace": list(replace),
+            "actors": {
+                spec.name: {"payload": encode(spec, self._site), "ip": self._site.host(spec.host).address}
+                for spec in self._actors
+            },
+        }
+        end = asyncio.get_running_loop().time() + _LAUNCH_S_MAX
+        await self._wait_for_port(end)
+        while not await self._launch_once(json.dumps(plan).encode()):
+            if self._process is not None and self._process.returncode is not None:
+                raise BringUpFailed("Ray ended while starting", self._site.logs / "ray.log")
+            if asyncio.get_running_loop().time() > end:
+                raise BringUpFailed("the actors could not be made", self._site.logs / "launch.log")
+            await asyncio.sleep(0.2)
+
+    async def _wait_for_port(self, end: float) -> None:
+        host, _, port = self._ray.address.rpartition(":")
+        while asyncio.get_running_loop().time() < end:
+            if self._process is not None and self._process.returncode is not None:
+                return
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            return
+
+    async def _launch_once(self, plan: bytes) -> bool:
+        with (self._site.logs / "launch.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "steersman.actors.launch",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=log,
+                env=self._ray.environment(),
+                cwd=str(self._site.data_dir),
+            )
+        try:
+            async with asyncio.timeout(_LAUNCH_S_MAX):
+                await process.communicate(plan)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        return process.returncode == 0
+
+    async def _wait_until_ready(self) -> None:
+        end = asyncio.get_running_loop().time() + _READY_S_MAX
+        told: set[str] = set()
+        while True:
+            statuses = await self._watchman.statuses(self._actors, deadline_s=1.0)
+            for spec in self._actors:
+                reply = statuses[spec.name]
+                if reply is not None and reply.healthy and spec.name not in told:
+                    told.add(spec.name)
+                    self._progress.tell(
+                        "actor", name=spec.name, addresses=list(reply.addresses), done=len(told), of=len(self._actors)
+                    )
+            if len(told) == len(self._actors):
+                return
+            if asyncio.get_running_loop().time() > end:
+                self._fail(statuses)
+            if self._stopping.is_set():
+                raise BringUpFailed("told to stop", self._site.logs / "keeper.log")
+            await asyncio.sleep(0.1)
+
+    def _fail(self, statuses: Any) -> None:
+        for spec in self._actors:
+            reply = statuses[spec.name]
+            if reply is None or not reply.healthy:
+                why = reply.detail if reply is not None else bringup.last_failure(self._site, spec.name)
+                raise BringUpFailed(f"{spec.name} did not become ready: {why}", self._site.logs / f"{spec.name}.log")
+
+    async def _keep(self) -> None:
+        """Looks after Ray and the actors until told to stop; Ray gone means Ray started anew, with all its actors."""
+        misses: dict[str, int] = dict.fromkeys((spec.name for spec in self._actors), 0)
+        while not self._stopping.is_set():
+            if self._process is not None and self._process.returncode is not None:
+                bringup.note_state(self._site, "recovering")
+                with contextlib.suppress(BringUpFailed):
+                    await self._start_ray()
+                    await self._launch(())
+                misses = dict.fromkeys(misses, 0)
+            statuses = await self._watchman.statuses(self._actors)
+            for spec in self._actors:
+                misses[spec.name] = 0 if statuses[spec.name] is not None else misses[spec.name] + 1
+            lost = [name for name, count in misses.items() if count >= _MISSES_MAX]
+            if lost and not self._stopping.is_set():
+                with contextlib.suppress(BringUpFailed):
+                    await self._launch(lost)
+                misses = dict.fromkeys(misses, 0)
+            bringup.note_state(self._site, "ready" if not any(misses.values()) else "recovering")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._stopping.wait()
+
+
+async def stop_actors(site: Site, actors: Sequence[ActorSpec]) -> None:
+    """Asks every actor to stop, those that others lean on last."""
+    watchman = Watchman(site)
+    order = ("scheduler", "controllers", "simulated-nodes", "node", "dns", "proxy", "apiserver", "store")
+    for role in order:
+        group = [spec for spec in actors if spec.role == role]
+        await asyncio.gather(*(watchman.stop(spec, 5.0) for spec in group))
+    await watchman.close()
+
+
+async def _up(config: ClusterConfig) -> int:
+    progress = Progress(os.dup(1))
+    try:
+        site = bringup.prepare(config)
+    except BringUpFailed as failure:
+        progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
+        return 1
+    lock = bringup.lock(site)
+    if lock is None:
+        progress.tell("running", pid=bringup.keeper_pid(site), state=bringup.state(site))
+        return 0
+    _redirect_output(site.logs / "keeper.log")
+    try:
+        bringup.note_state(site, "starting")
+        progress.tell("step", name="prepare", detail="certificates and ports")
+        await bringup.claim(site)
+        await _keeper_of(site, progress)
+    except BringUpFailed as failure:
+        bringup.note_state(site, "failed")
+        progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
+        await bringup.end_processes(site)
+        return 1
+    finally:
+        lock.close()
+    return 0
+
+
+async def _keeper_of(site: Site, progress: Progress) -> None:
+    if site.config.embedded:
+        from steersman.actors.embedded import keep
+
+        await keep(site, progress)
+    else:
+        await Keeper(site, progress).run()
+
+
+def _redirect_output(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+async def _down(data_dir: Path, *, delete_data: bool) -> int:
+    progress = Progress(os.dup(1))
+    try:
+        await bringup.take_down(data_dir, progress.tell, stop_actors, delete_data=delete_data)
+    except BringUpFailed as failure:
+        progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
+        return 1
+    progress.tell("done")
+    return 0
+
+
+def main() -> None:
+    """`up` reads the configuration as JSON on stdin; `down DATA_DIR [--delete-data]`."""
+    command, *rest = sys.argv[1:]
+    if command == "up":
+        config = ClusterConfig.model_validate_json(sys.stdin.read())
+        sys.exit(asyncio.run(_up(config)))
+    sys.exit(asyncio.run(_down(Path(rest[0]), delete_data="--delete-data" in rest)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The only module that knows Ray: turns component specifications into named, detached, supervised actors.
+
+It runs as a short-lived process of its own (`python -m steersman.actors.launch`), so that a Ray that hangs or dies
+takes nobody with it. Specifications come as JSON on stdin; a line of JSON per actor goes to stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+import ray
+import ray.exceptions
+
+
+class RayActor:
+    """A component in a Ray actor.
+
+    Its constructor never raises (Ray would give such an actor up for good): a component that fails to start leaves
+    its reason in a file, waits out its back-off and ends the process, and Ray starts it again.
+    """
+
+    async def __init__(self, payload: str) -> None:
+        from steersman.actors.shell import Shell
+
+        shell = Shell(payload)
+        self._task = asyncio.get_running_loop().create_task(shell.run_forever())
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+
+def ensure(plan: dict[str, Any]) -> None:
+    """Makes every actor of the plan that is missing or dead, and replaces those named in `replace`."""
+    ray.init(address=plan["address"], namespace=plan["namespace"], log_to_driver=False, configure_logging=False)
+    wanted = plan["actors"]
+    for name in plan["replace"]:
+        _kill(name, restart=name in wanted)
+    cls = ray.remote(RayActor)
+    for name, actor in wanted.items():
+        try:
+            ray.get_actor(name)
+            state = "present"
+        except ValueError:
+            cls.options(
+                name=name,
+                lifetime="detached",
+                max_restarts=-1,
+                max_task_retries=0,
+                num_cpus=0,
+                resources={f"node:{actor['ip']}": 0.0001},
+            ).remote(actor["payload"])
+            state = "created"
+        print(json.dumps({"actor": name, "state": state}), flush=True)
+    # an actor whose creation has not reached the control store when its driver leaves is never made
+    for name in wanted:
+        ray.get_actor(name)
+
+
+def _kill(name: str, *, restart: bool) -> None:
+    try:
+        ray.kill(ray.get_actor(name), no_restart=not restart)
+    except (ValueError, ray.exceptions.RayError):
+        return
+
+
+def main() -> None:
+    ensure(json.load(sys.stdin))
+
+
+if __name__ == "__main__":
+    main()

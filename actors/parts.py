@@ -1,0 +1,146 @@
+"""What each role of the topology is made of: configuration in, a component with its report out.
+
+One maker per role; `cluster/topology.py` says which roles there are and where they run.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steersman.actors.client import Client
+from steersman.actors.http.client import HttpTransport
+from steersman.actors.ports import Component, Now
+from steersman.actors.site import Site
+from steersman.cluster.topology import ActorSpec, api_endpoints, api_port, grpc_port, store_endpoints, store_peers
+from steersman.runtime.pki import Credentials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a component is: `detail` says why it is not healthy; `reduced` what this machine cannot offer."""
+
+    healthy: bool = True
+    detail: str = ""
+    addresses: tuple[str, ...] = ()
+    reduced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A component, and how to ask it how it is once it has started."""
+
+    component: Component
+    report: Callable[[], Report]
+
+
+def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random) -> Part:
+    """Returns the component of a specification; nothing is opened yet."""
+    return _MAKERS[spec.role](spec, site, now, rng)
+
+
+def _client(site: Site, file: str) -> Client:
+    """A client of the cluster's API servers that is known by a certificate."""
+    return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=_tls(site.credentials(file))))
+
+
+def _tls(credentials: Credentials) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(credentials.ca))
+    context.load_cert_chain(credentials.cert, credentials.key)
+    return context
+
+
+def _store(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.store.service import StoreService
+
+    member: int = spec.options["member"]
+    endpoint = store_endpoints(site.config, site.hosts)[member]
+    service = StoreService(
+        name=spec.name,
+        member_id=member + 1,
+        peers=store_peers(site.config, site.hosts),
+        directory=site.store_dir(member),
+        client_address=endpoint,
+        credentials=site.credentials("component"),
+        snapshot_entries=site.config.control_plane.snapshot_every,
+        now=now,
+        rng=rng,
+    )
+
+    def report() -> Report:
+        status = service.replica.status()
+        detail = "" if status.leader else "no leader"
+        return Report(healthy=bool(status.leader), detail=detail, addresses=(f"https://{endpoint}",))
+
+    return Part(service, report)
+
+
+def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.rpc.node import GrpcNodeDirectory
+
+    from steersman.actors.apiserver import ApiServer, ApiServerConfig
+    from steersman.actors.store.client import StoreClient
+    from steersman.actors.tls import client_credentials
+
+    config, index = site.config, spec.options["index"]
+    pem = site.credentials("apiserver")
+    calling = client_credentials(site.credentials("apiserver"))
+    settings = ApiServerConfig(
+        host=site.here.address,
+        port=api_port(config, index),
+        tls_cert=pem.cert.read_bytes(),
+        tls_key=pem.key.read_bytes(),
+        client_ca=pem.ca.read_bytes(),
+        service_account_key=site.authority.service_account_key.read_bytes(),
+        kubernetes_version=config.kubernetes_version,
+        cluster_domain=config.networking.cluster_domain,
+        service_cidr=config.networking.service_cidr,
+        node_port_range=config.networking.node_port_range,
+        grpc_port=grpc_port(config, index),
+    )
+    store = StoreClient(store_endpoints(config, site.hosts), client_credentials(site.credentials("component")))
+    server = ApiServer(
+        store=store,
+        nodes=GrpcNodeDirectory(_client(site, "apiserver"), calling),
+        config=settings,
+        now=now,
+        rng=rng,
+    )
+    addresses = (f"https://{settings.host}:{settings.port}", f"grpcs://{settings.host}:{settings.grpc_port}")
+    return Part(server, lambda: Report(addresses=addresses))
+
+
+def _scheduler(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.scheduler import Scheduler
+
+    client = _client(site, "scheduler")
+    return Part(Scheduler(client, now=now, rng=rng, identity=spec.name, leader_election=True), Report)
+
+
+def _controllers(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.controllers import ControllerHost
+    from steersman.cluster.control.spec import ControlSettings
+
+    settings = ControlSettings(
+        cluster_cidr=site.config.networking.pod_cidr, root_ca=site.credentials("component").ca.read_text()
+    )
+    host = ControllerHost(
+        _client(site, "controllers"),
+        spec.options["names"],
+        now=now,
+        rng=rng,
+        identity=spec.name,
+        leader_election=True,
+        settings=settings,
+    )
+    return Part(host, Report)
+
+
+_MAKERS: dict[str, Callable[[ActorSpec, Site, Now, random.Random], Part]] = {
+    "store": _store,
+    "apiserver": _apiserver,
+    "scheduler": _scheduler,
+    "controllers": _controllers,
+}

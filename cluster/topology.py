@@ -1,0 +1,122 @@
+"""Which components a cluster has, where each runs and on which port it tells how it is: a function of configuration.
+
+Adding a component is one row here and its maker in `actors/parts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from steersman.cluster.config import ClusterConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A machine of the cluster.
+
+    Args:
+        name: of its Node; address: where others reach it; data_dir: absolute path of its state;
+        runtime: `auto`, `oci`, `process` or `none`.
+    """
+
+    name: str
+    address: str
+    data_dir: str
+    runtime: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorSpec:
+    """One component: what it is, where it runs and what makes it differ from others of its role.
+
+    Args:
+        name: unique in the cluster, as `controller-deployment`.
+        role: `store`, `apiserver`, `scheduler`, `controllers`, `node`, `simulated-nodes`, `proxy` or `dns`.
+        host: name of the machine; status_port: where it answers `steersman.actor.Actor`.
+    """
+
+    name: str
+    role: str
+    host: str
+    status_port: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence[str]) -> tuple[ActorSpec, ...]:
+    """Returns every component of the cluster, those that others wait for first.
+
+    Args:
+        config: with its ports resolved.
+        hosts: the machines, the head first; store members and API servers go round them.
+        controllers: names of all controllers.
+    """
+    plane, status = config.control_plane, config.ports.status
+    head = hosts[0].name
+    plain: list[tuple[str, str, str, dict[str, Any]]] = []
+    for index in range(plane.replicas):
+        plain.append((f"store-{index}", "store", hosts[index % len(hosts)].name, {"member": index}))
+    for index in range(plane.api_servers):
+        plain.append((f"apiserver-{index}", "apiserver", hosts[index % len(hosts)].name, {"index": index}))
+    plain.append(("scheduler", "scheduler", head, {}))
+    if config.simulated_nodes.count:
+        plain.append(("simulated-nodes", "simulated-nodes", head, {}))
+    groups = [list(controllers)] if plane.pack_controllers else [[name] for name in controllers]
+    for names in groups:
+        title = "controllers" if plane.pack_controllers else f"controller-{names[0]}"
+        plain.append((title, "controllers", head, {"names": names}))
+    actors = [
+        ActorSpec(name=name, role=role, host=host, status_port=status + index, options=options)
+        for index, (name, role, host, options) in enumerate(plain)
+    ]
+    first = next(index for index, actor in enumerate(actors) if actor.role == "scheduler")
+    return (*actors[:first], *_host_actors(hosts, status + _HOST_PORTS), *actors[first:])
+
+
+#: the status ports of what runs on every host begin this far above the first
+_HOST_PORTS = 60
+_HOST_ROLES = ("node", "proxy", "dns")
+
+
+def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
+    return [
+        ActorSpec(name=f"{role}-{host.name}", role=role, host=host.name, status_port=first_port + 3 * row + column)
+        for row, host in enumerate(hosts)
+        if host.runtime != "none"
+        for column, role in enumerate(_HOST_ROLES)
+    ]
+
+
+def store_endpoints(config: ClusterConfig, hosts: Sequence[Host]) -> tuple[str, ...]:
+    """Returns `address:port` of each store member's client port, in the order of members."""
+    return tuple(
+        f"{hosts[index % len(hosts)].address}:{config.ports.store_client + index}"
+        for index in range(config.control_plane.replicas)
+    )
+
+
+def store_peers(config: ClusterConfig, hosts: Sequence[Host]) -> dict[int, str]:
+    """Returns member id (from 1) to `address:port` of its Raft port."""
+    return {
+        index + 1: f"{hosts[index % len(hosts)].address}:{config.ports.store_peer + index}"
+        for index in range(config.control_plane.replicas)
+    }
+
+
+def api_endpoints(config: ClusterConfig, hosts: Sequence[Host]) -> tuple[str, ...]:
+    """Returns the URL of each API server, in order; the second one listens one port above the first, and so on."""
+    return tuple(
+        f"https://{hosts[index % len(hosts)].address}:{api_port(config, index)}"
+        for index in range(config.control_plane.api_servers)
+    )
+
+
+def api_port(config: ClusterConfig, index: int) -> int:
+    """Returns the REST port of API server `index`: the configured one, then ports counted from base + 60."""
+    return config.ports.api if index == 0 else config.ports.base + 60 + index
+
+
+def grpc_port(config: ClusterConfig, index: int) -> int:
+    """Returns the gRPC port of API server `index`: the configured one, then ports counted from base + 70."""
+    return config.ports.grpc if index == 0 else config.ports.base + 70 + index

@@ -1,0 +1,178 @@
+"""Ray's own processes on one machine: started with the settings Steersman needs, found again, ended by pid.
+
+Nothing here imports Ray: a keeper must work while Ray is broken. Container shims are never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+#: names the cluster in the environment of every Ray process and actor
+MARKER = "STEERSMAN_RAY"
+
+#: why each: niceness and oom score are inherited by containers; the memory monitor kills actors for the containers'
+#: memory; task events grow the control store without bound; logs rotate only when told; dead hosts are noticed in 3 s
+_SETTINGS = {
+    "RAY_worker_niceness": "0",
+    "RAY_worker_oom_score_adjustment": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_ROTATION_MAX_BYTES": "10000000",
+    "RAY_ROTATION_BACKUP_COUNT": "2",
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_record_ref_creation_sites": "0",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayHost:
+    """How Ray runs on this machine.
+
+    Args:
+        name: of the host.
+        ip: the address Ray knows it by; the resource `node:` + `ray_ip` pins actors to it.
+        head: whether the global control store runs here, listening on `port`.
+        address: `host:port` of the global control store.
+        token: the secret shared by all of the cluster's Ray processes.
+    """
+
+    name: str
+    head: bool
+    ip: str
+    port: int
+    address: str
+    token: str
+    data_dir: Path
+    object_store_memory_bytes: int
+
+    @property
+    def ray_ip(self) -> str:
+        """Ray takes 127.0.0.1 for a mistake and replaces it by whatever address the machine has at the moment."""
+        return "127.0.0.2" if self.ip == "127.0.0.1" and sys.platform == "linux" else self.ip
+
+    @property
+    def marker(self) -> str:
+        return hashlib.sha256(f"{self.data_dir}\n{self.name}".encode()).hexdigest()[:8]
+
+    @property
+    def temp_dir(self) -> Path:
+        """Ray's directory: short, since sockets in it may have paths of at most 107 bytes."""
+        return Path("/tmp") / f"steersman-{self.marker}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of Ray's processes and of whoever connects to them."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        return {**kept, **_SETTINGS, "RAY_AUTH_TOKEN": self.token, MARKER: self.marker}
+
+    def command(self) -> list[str]:
+        options = {
+            "--node-ip-address": self.ray_ip,
+            "--object-store-memory": str(self.object_store_memory_bytes),
+            "--include-log-monitor": "false",
+            "--min-worker-port": "0",
+            "--max-worker-port": "0",
+            "--dashboard-agent-listen-port": str(self.port + 2),
+        }
+        if self.head:
+            options |= {
+                "--port": str(self.port),
+                "--ray-client-server-port": str(self.port + 1),
+                "--temp-dir": str(self.temp_dir),
+                "--include-dashboard": "false",
+            }
+        else:
+            options |= {"--address": self.address}
+        words = [f"{key}={value}" for key, value in options.items()]
+        start = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
+        head = ["--head"] if self.head else []
+        return [sys.executable, "-c", start, "start", *head, *words, "--disable-usage-stats", "--block"]
+
+    async def start(self, log: Path) -> asyncio.subprocess.Process:
+        """Ends what an earlier run left, and starts Ray; the process lives as long as Ray is whole."""
+        await self.end_leftovers()
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
+        with log.open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *self.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment(),
+                cwd=str(self.data_dir),
+                start_new_session=True,
+            )
+
+    def pids(self) -> list[int]:
+        """The pids of this host's Ray processes and actors; container shims are not among them.
+
+        Actors overwrite their environment with their title, but their output goes to a file of Ray's directory.
+        """
+        needle = f"{MARKER}={self.marker}".encode()
+        return [
+            pid
+            for pid in _all_pids()
+            if _is_ray(_command_line(pid)) and (needle in _environment(pid) or _writes_below(pid, self.temp_dir))
+        ]
+
+    async def end_leftovers(self) -> None:
+        """Kills every Ray process of this host: nothing in Ray is worth a graceful end, which takes up to 30 s."""
+        end = asyncio.get_running_loop().time() + 5.0
+        while (pids := self.pids()) and asyncio.get_running_loop().time() < end:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.02)
+
+    async def remove(self) -> None:
+        """Ends Ray on this machine and removes its files."""
+        await self.end_leftovers()
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+
+def _all_pids() -> Iterable[int]:
+    own = os.getpid()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _is_ray(command_line: bytes) -> bool:
+    """Whether a command line is one of Ray's: a renamed worker, a program of its package, or `ray start` itself."""
+    return command_line.startswith(b"ray::") or b"/ray/" in command_line or b"ray.scripts.scripts" in command_line
+
+
+def _writes_below(pid: int, directory: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/1").startswith(f"{directory}/")
+    except OSError:
+        return False
