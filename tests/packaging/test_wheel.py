@@ -10,13 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {name: name for name in ("cluster", "actors", "runtime", "cli", "deploy")} | {"proto/gen": "pb"}
-    "cluster": "cluster",
-    "actors": "actors",
-    "runtime": "runtime",
-    "cli": "cli",
-    "deploy": "deploy",
-    "proto/gen": "pb",
-}
 SHIPPED = {".py", ".pyi", ".json", ".yaml", ".yml", ".service", ".tsv", ".txt", ".typed"}
 
 
