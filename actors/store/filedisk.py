@@ -220,7 +220,7 @@ def read_snapshot_file(path: Path) -> tuple[SnapshotMeta, Capture]:
     for end, payload in read_records(data, FILE_HEADER_BYTES):  # noqa: B007  (the offset after the last is needed)
         blocks.append(bytes(payload))
     try:
-        if end != len(data):
+        if any(data[end:]):
             raise SnapshotDamaged(f"a checksum is wrong at byte {end}")
         return msgspec.msgpack.decode(blocks[0], type=SnapshotMeta), decode(blocks[1:])
     except (SnapshotDamaged, IndexError, msgspec.DecodeError) as error:

@@ -297,27 +297,36 @@ class Replica:
             disk_full=self._disk_full,
         )
 
-    def capture(self) -> Capture:
-        """Returns the present state as a snapshot."""
-        self._check_alive()
-        return capture(self._state)
+    def snapshot(self) -> tuple[SnapshotMeta, Capture]:
+        """Returns the present state and its place in the log."""
+        return self._meta(self._check_alive()), capture(self._state)
 
     # ports.Store
 
     async def range(self, request: Range) -> RangeResult:
         if not request.serializable:
             await self.read_barrier()
-        self._check_alive()
-        return self._state.range(request)
+        return self.read_now(request)
 
     async def read_barrier(self) -> None:
         """Returns when this member has applied every write acknowledged before the call."""
+        future = self.begin_read()
+        if future is not None:
+            await future
+
+    def begin_read(self) -> asyncio.Future[None] | None:
+        """As `read_barrier`, for callers without a task: None when there is nothing to wait for."""
         core = self._check_alive()
         if core.is_alone and core.is_leader and core.log.applied == core.log.committed:
-            return
+            return None
         future = self._reads.add(self._deadline())
         self._schedule_pump()
-        await future
+        return future
+
+    def read_now(self, request: Range) -> RangeResult:
+        """Answers from this member's state as it is."""
+        self._check_alive()
+        return self._state.range(request)
 
     async def txn(self, request: Txn) -> TxnResult:
         check_txn(request)
@@ -331,6 +340,10 @@ class Replica:
         Raises:
             StoreError: it was refused; `Unavailable` when whether it took effect is unknown.
         """
+        return await self.begin_submit(command, data)
+
+    def begin_submit(self, command: Command, data: bytes) -> asyncio.Future[TxnResult | int]:
+        """As `submit`, for callers without a task."""
         core = self._check_alive()
         if len(data) > COMMAND_BYTES_MAX:
             raise TooLarge(f"the request has {len(data)} bytes, the store takes {COMMAND_BYTES_MAX}")
@@ -340,7 +353,7 @@ class Replica:
             raise Unavailable("too many writes are waiting")
         future = self._proposals.add(command, data, self._deadline())
         self._schedule_pump()
-        return await future
+        return future
 
     def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
         self._check_alive()

@@ -1,0 +1,211 @@
+"""The wire between the members of the store's group: letters on long-lived streams, snapshots on their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import msgspec
+
+from steersman.actors.store.transport import Inbox, Letter, decode_letter, encode_letter
+from steersman.cluster.raft.values import Message
+from steersman.cluster.store.snapshot import SnapshotDamaged, decode
+from steersman.pb import raft_pb2, raft_pb2_grpc
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+logger = logging.getLogger(__name__)
+
+#: letters that wait for one member; more are dropped, which the consensus core makes good
+QUEUE_LETTERS_MAX = 4096
+QUEUE_BYTES_MAX = 64 << 20
+#: pauses between attempts to reach a member
+RETRY_MIN_S, RETRY_MAX_S = 0.05, 0.5
+
+MESSAGE_BYTES_MAX = 128 << 20
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+
+class GrpcTransport:
+    """Sends letters to the other members; what comes in is handed over by `PeerServicer`.
+
+    Args:
+        member_id: of the member that sends.
+        credentials: with this member's certificate; None for plain text (tests on loopback).
+        server_name: the name in the members' certificates where they carry no addresses.
+    """
+
+    def __init__(
+        self, member_id: int, credentials: grpc.ChannelCredentials | None = None, *, server_name: str = ""
+    ) -> None:
+        self._member_id, self._credentials, self._server_name = member_id, credentials, server_name
+        self._inbox: Inbox | None = None
+        self._links: dict[int, _Link] = {}
+
+    async def start(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    async def stop(self) -> None:
+        links, self._links = list(self._links.values()), {}
+        await asyncio.gather(*(link.stop() for link in links))
+
+    def connect(self, addresses: Mapping[int, str]) -> None:
+        assert self._inbox is not None
+        for member, link in list(self._links.items()):
+            if addresses.get(member) != link.address:
+                link.abandon()
+                del self._links[member]
+        for member, address in sorted(addresses.items()):
+            if member != self._member_id and member not in self._links:
+                channel = open_channel(address, self._credentials, self._server_name)
+                self._links[member] = _Link(member, address, channel, self._inbox)
+
+    def send(self, letter: Letter) -> None:
+        link = self._links.get(letter.to)
+        if link is not None:
+            link.send(encode_letter(letter))
+
+    async def send_snapshot(self, message: Message, blocks: Iterable[bytes]) -> None:
+        link = self._links.get(message.to)
+        if link is None:
+            raise OSError(f"member {message.to} is not known")
+        try:
+            await raft_pb2_grpc.PeerStub(link.channel).Install(_announced(encode_letter(message), blocks))
+        except grpc.aio.AioRpcError as error:
+            raise OSError(f"{link.address}: {error.details()}") from None
+
+
+async def _announced(message: bytes, blocks: Iterable[bytes]) -> AsyncIterator[raft_pb2.Block]:
+    yield raft_pb2.Block(message=message)
+    for data in blocks:
+        yield raft_pb2.Block(data=data)
+        await asyncio.sleep(0)
+
+
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None, server_name: str) -> grpc.aio.Channel:
+    """Returns a channel to a member; it connects by itself, again and again."""
+    options: list[tuple[str, int | str]] = list(_OPTIONS)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+class _Link:
+    """The stream to one member."""
+
+    def __init__(self, member: int, address: str, channel: grpc.aio.Channel, inbox: Inbox) -> None:
+        self.address, self.channel = address, channel
+        self._member, self._inbox = member, inbox
+        self._queue: list[bytes] = []
+        self._queue_bytes = 0
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"raft-link-{member}")
+
+    def send(self, data: bytes) -> None:
+        if len(self._queue) >= QUEUE_LETTERS_MAX or self._queue_bytes + len(data) > QUEUE_BYTES_MAX:
+            self._lose()
+            return
+        self._queue.append(data)
+        self._queue_bytes += len(data)
+        self._wake.set()
+
+    def _lose(self) -> None:
+        self._queue, self._queue_bytes = [], 0
+        self._inbox.unreachable(self._member)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.channel.close(None)
+
+    def abandon(self) -> None:
+        """Lets go of a member that left or moved."""
+        self._task.cancel()
+        self._task.add_done_callback(lambda _: asyncio.ensure_future(self.channel.close(None)))
+
+    async def _run(self) -> None:
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                await self._stream()
+                pause_s = RETRY_MIN_S
+            except grpc.aio.AioRpcError as error:
+                logger.debug("raft link to %s: %s", self.address, error.details())
+            except asyncio.InvalidStateError:
+                logger.debug("raft link to %s ended", self.address)
+            self._lose()
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MAX_S)
+
+    async def _stream(self) -> None:
+        """Writes letters until the stream breaks."""
+        call = raft_pb2_grpc.PeerStub(self.channel).Deliver()
+        call.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not call.done():
+                await self._wake.wait()
+                self._wake.clear()
+                if self._queue and not call.done():
+                    letters, self._queue, self._queue_bytes = self._queue, [], 0
+                    await call.write(raft_pb2.Letters(letters=letters))
+            await call
+        finally:
+            call.cancel()
+
+
+class PeerServicer(raft_pb2_grpc.PeerServicer):
+    """Hands what other members send to this one."""
+
+    def __init__(self, member_id: int, inbox: Inbox) -> None:
+        self._member_id, self._inbox = member_id, inbox
+
+    async def Deliver(self, requests: AsyncIterator[raft_pb2.Letters], context: Context) -> raft_pb2.Delivered:
+        async for batch in requests:
+            for data in batch.letters:
+                letter = await self._open(data, context)
+                self._inbox.receive(letter)
+        return raft_pb2.Delivered()
+
+    async def Install(self, requests: AsyncIterator[raft_pb2.Block], context: Context) -> raft_pb2.Installed:
+        message: Letter | None = None
+        blocks: list[bytes] = []
+        async for block in requests:
+            if message is None:
+                message = await self._open(block.message, context)
+            else:
+                blocks.append(block.data)
+        if not isinstance(message, Message):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the stream announces no snapshot")
+        try:
+            state = await asyncio.to_thread(decode, blocks)
+        except SnapshotDamaged as error:
+            await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+        self._inbox.receive_snapshot(message, state)
+        return raft_pb2.Installed()
+
+    async def _open(self, data: bytes, context: Context) -> Letter:
+        try:
+            letter = decode_letter(data)
+        except msgspec.DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a letter between members: {error}")
+        if letter.to != self._member_id:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION, f"this is member {self._member_id}, not {letter.to}"
+            )
+        return letter

@@ -1,0 +1,381 @@
+"""A client of the store's group: `ports.Store` over one long-lived stream to whichever member leads.
+
+Calls that are made together travel together. Reads and keep-alives are asked again when a stream breaks; a write that
+may have reached the store is not: it ends with `Unavailable`, and the caller finds out by reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import grpc.aio
+
+from steersman.cluster.store import codec
+from steersman.cluster.store.commands import Command, Compact, LeaseRevoke
+from steersman.cluster.store.rules import check_txn
+from steersman.cluster.store.values import (
+    Compacted,
+    FutureRevision,
+    InvalidRequest,
+    LeaseExists,
+    LeaseNotFound,
+    NoSpace,
+    Range,
+    RangeResult,
+    StoreError,
+    TooLarge,
+    Txn,
+    TxnResult,
+    Unavailable,
+    WatchBatch,
+)
+from steersman.pb import store_pb2, store_pb2_grpc
+
+logger = logging.getLogger(__name__)
+
+#: calls of one client under way at once; more wait
+CALLS_MAX = 1024
+#: a member that does not answer a new stream within it is passed over
+CONNECT_TIMEOUT_S = 2.0
+#: pause after all members were asked in vain
+ROUND_PAUSE_S = 0.1
+
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", 128 << 20),
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+_ERRORS: dict[int, type[StoreError]] = {
+    store_pb2.Reply.FUTURE_REVISION: FutureRevision,
+    store_pb2.Reply.UNAVAILABLE: Unavailable,
+    store_pb2.Reply.LEASE_NOT_FOUND: LeaseNotFound,
+    store_pb2.Reply.LEASE_EXISTS: LeaseExists,
+    store_pb2.Reply.INVALID_REQUEST: InvalidRequest,
+    store_pb2.Reply.TOO_LARGE: TooLarge,
+    store_pb2.Reply.NO_SPACE: NoSpace,
+}
+
+
+class _NotSent(Exception):
+    """The call did not leave: it may be made again whatever it was."""
+
+
+class StoreClient:
+    """Uses the store over gRPC; implements `ports.Store` and `ports.Component`.
+
+    Args:
+        endpoints: `host:port` of the members; it is enough that one of them answers.
+        credentials: with a client certificate of the cluster; None for plain text (tests on loopback).
+        server_name: the name in the members' certificates where they carry no addresses.
+        timeout_s: after it a call ends with `Unavailable`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        credentials: grpc.ChannelCredentials | None = None,
+        *,
+        server_name: str = "",
+        timeout_s: float = 10.0,
+    ) -> None:
+        if not endpoints:
+            raise ValueError("a store client needs at least one endpoint")
+        self._endpoints = list(endpoints)
+        self._credentials, self._server_name, self._timeout_s = credentials, server_name, timeout_s
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stream: _Stream | None = None
+        self._connected = asyncio.Event()
+        self._slots = asyncio.Semaphore(CALLS_MAX)
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Begins to look for the leader; calls wait until it is found."""
+        self._keeper = asyncio.create_task(self._keep_connected(), name="store-client")
+
+    async def stop(self) -> None:
+        """Ends every call with `Unavailable`."""
+        self._stopped = True
+        self._connected.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._stream is not None:
+            self._stream.end()
+        channels, self._channels = list(self._channels.values()), {}
+        await asyncio.gather(*(channel.close(None) for channel in channels))
+
+    # ports.Store
+
+    async def range(self, request: Range) -> RangeResult:
+        reply = await self._read(store_pb2.Call(kind=store_pb2.Call.RANGE, body=codec.encode(request)))
+        return codec.decode_range_result(reply.body)
+
+    async def txn(self, request: Txn) -> TxnResult:
+        check_txn(request)
+        return codec.decode_txn_result((await self._submit(request)).body)
+
+    async def compact(self, revision: int) -> None:
+        await self._submit(Compact(revision))
+
+    async def lease_grant(self, ttl_s: int, lease: int = 0) -> int:
+        reply = await self._write(store_pb2.Call(kind=store_pb2.Call.LEASE_GRANT, number=ttl_s, lease=lease))
+        return reply.number
+
+    async def lease_revoke(self, lease: int) -> None:
+        await self._submit(LeaseRevoke(lease))
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        return (await self._read(store_pb2.Call(kind=store_pb2.Call.KEEP_ALIVE, number=lease))).number
+
+    async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
+        """As the port says; goes on by itself, without loss or repetition, when the stream breaks."""
+        request = codec.encode(Range(key=key, range_end=range_end))
+        next_revision = start_revision
+        while True:
+            stream = await self._find_stream(self._deadline())
+            try:
+                async for batch in self._watch_once(stream.address, request, next_revision):
+                    next_revision = max(next_revision, batch.revision + 1)
+                    yield batch
+            except Unavailable as error:
+                logger.debug("store watch: %s", error)
+                if self._stopped:
+                    raise
+            await asyncio.sleep(ROUND_PAUSE_S)
+
+    async def _watch_once(self, address: str, request: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
+        call = store_pb2_grpc.SessionStub(self._channel(address)).Open()
+        watch = store_pb2.Call(id=1, kind=store_pb2.Call.WATCH, body=request, number=start_revision)
+        try:
+            await call.write(store_pb2.Calls(calls=[watch]))
+            async for replies in call:
+                for reply in replies.replies:
+                    if reply.status:
+                        raise _error(reply)
+                    yield codec.decode_watch_batch(reply.body)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise Unavailable(f"the watch at {address} broke: {error}") from None
+        finally:
+            call.cancel()
+
+    # calls
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout_s
+
+    async def _submit(self, command: Command) -> store_pb2.Reply:
+        return await self._write(store_pb2.Call(kind=store_pb2.Call.SUBMIT, body=codec.encode(command)))
+
+    async def _write(self, call: store_pb2.Call) -> store_pb2.Reply:
+        """Makes a call at most once."""
+        deadline = self._deadline()
+        async with self._slots:
+            while True:
+                stream = await self._find_stream(deadline)
+                try:
+                    return await stream.call(call, deadline)
+                except _NotSent:
+                    continue
+
+    async def _read(self, call: store_pb2.Call) -> store_pb2.Reply:
+        """Makes a call again and again until it is answered."""
+        deadline = self._deadline()
+        async with self._slots:
+            while True:
+                stream = await self._find_stream(deadline)
+                try:
+                    return await stream.call(call, deadline)
+                except _NotSent:
+                    continue
+                except Unavailable:
+                    if asyncio.get_running_loop().time() >= deadline or self._stopped:
+                        raise
+                    await asyncio.sleep(ROUND_PAUSE_S)
+
+    async def _find_stream(self, deadline: float) -> _Stream:
+        while True:
+            if self._stopped or self._keeper is None:
+                raise Unavailable("the store client is not running")
+            stream = self._stream
+            if stream is not None and not stream.is_over:
+                return stream
+            self._connected.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._connected.wait()
+            except TimeoutError:
+                raise Unavailable(f"no leader of the store at {', '.join(self._endpoints)}") from None
+
+    # finding the leader
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            if self._credentials is None:
+                channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            else:
+                named = [("grpc.ssl_target_name_override", self._server_name)] if self._server_name else []
+                channel = grpc.aio.secure_channel(address, self._credentials, options=[*_OPTIONS, *named])
+            self._channels[address] = channel
+        return channel
+
+    async def _keep_connected(self) -> None:
+        while True:
+            stream = await self._connect()
+            old, self._stream = self._stream, stream
+            self._connected.set()
+            if old is not None:
+                old.retire()
+            await stream.led.wait()
+
+    async def _connect(self) -> _Stream:
+        """Returns a stream to the leader, asking the members in turn and following what they say."""
+        while True:
+            asked: list[str] = []
+            candidates = list(self._endpoints)
+            while candidates:
+                address = candidates.pop(0)
+                if address in asked:
+                    continue
+                asked.append(address)
+                stream = _Stream(address, self._channel(address))
+                if await stream.open() and stream.leads:
+                    self._endpoints.sort(key=lambda endpoint: endpoint != address)
+                    return stream
+                stream.end()
+                if stream.leader:
+                    candidates.insert(0, stream.leader)
+            await asyncio.sleep(ROUND_PAUSE_S)
+
+
+class _Stream:
+    """One stream to one member.
+
+    Attributes:
+        leader: the address of the leader as this member says: `self`, or empty when it knows none.
+        led: set when this member leads no more, or the stream is over.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self.leader = ""
+        self.led = asyncio.Event()
+        self.is_over = False
+        self._call = store_pb2_grpc.SessionStub(channel).Open()
+        self._number = 0
+        self._outgoing: list[store_pb2.Call] = []
+        #: number of a call to (who waits, deadline); in order of numbers
+        self._pending: dict[int, tuple[asyncio.Future[store_pb2.Reply], float]] = {}
+        self._wake = asyncio.Event()
+        self._retired = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def leads(self) -> bool:
+        return self.leader == "self"
+
+    async def open(self) -> bool:
+        """Returns whether the member answered."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                hello = await self._call.read()
+        except (TimeoutError, grpc.aio.AioRpcError):
+            return False
+        if not isinstance(hello, store_pb2.Replies):
+            return False
+        self.leader = hello.leader
+        works = (self._read(), self._write(), self._watch_deadlines())
+        self._tasks = [asyncio.create_task(work, name=f"store-stream-{self.address}") for work in works]
+        return True
+
+    async def call(self, call: store_pb2.Call, deadline: float) -> store_pb2.Reply:
+        """Raises the error that the reply stands for, `Unavailable` when none came, `_NotSent` when it never left."""
+        if self.is_over:
+            raise _NotSent
+        self._number += 1
+        call.id = self._number
+        future: asyncio.Future[store_pb2.Reply] = asyncio.get_running_loop().create_future()
+        self._pending[call.id] = (future, deadline)
+        self._outgoing.append(call)
+        self._wake.set()
+        reply = await future
+        if reply.status:
+            raise _error(reply)
+        return reply
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            calls, self._outgoing = self._outgoing, []
+            if not calls:
+                continue
+            try:
+                await self._call.write(store_pb2.Calls(calls=calls))
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                self.end()
+                return
+
+    async def _read(self) -> None:
+        try:
+            while isinstance(replies := await self._call.read(), store_pb2.Replies):
+                for reply in replies.replies:
+                    future, _ = self._pending.pop(reply.id, (None, 0.0))
+                    if future is not None and not future.done():
+                        future.set_result(reply)
+                self.leader = replies.leader
+                if not self.leads:
+                    self.led.set()
+                if self._retired and not self._pending:
+                    break
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            logger.debug("store stream to %s: %s", self.address, error)
+        self.end()
+
+    async def _watch_deadlines(self) -> None:
+        """Gives up calls that are not answered, and with them a member that hangs."""
+        while not self.is_over:
+            await asyncio.sleep(0.25)
+            clock = asyncio.get_running_loop().time()
+            first = next(iter(self._pending.values()), None)
+            if first is not None and first[1] <= clock:
+                self.end()
+
+    def retire(self) -> None:
+        """Takes no more calls; ends when those under way are answered."""
+        self._retired = True
+        if not self._pending:
+            self.end()
+
+    def end(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        unsent = {call.id for call in self._outgoing}
+        pending, self._pending = self._pending, {}
+        for number, (future, _) in pending.items():
+            if not future.done():
+                lost = Unavailable(f"the stream to the store at {self.address} broke")
+                future.set_exception(_NotSent() if number in unsent else lost)
+        self._call.cancel()
+        self.led.set()
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+
+
+def _error(reply: store_pb2.Reply) -> StoreError:
+    if reply.status == store_pb2.Reply.COMPACTED:
+        return Compacted(reply.number)
+    return _ERRORS.get(reply.status, Unavailable)(reply.message)
