@@ -1,0 +1,449 @@
+"""SPDY/3.1 as Kubernetes' clients still speak it: for exec and attach on a raw upgrade, for port-forward also inside
+a WebSocket.
+
+Frames are built and read here, and the streams a client opens are mapped to frames of one conversation (exec) or to
+one conversation per pair of streams (port-forward). Flow control windows are ignored, as both Kubernetes' clients and
+its server ignore them: the transport's own back-pressure holds.
+
+Source: https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/ and the stream protocol of
+k8s.io/apimachinery/pkg/util/remotecommand
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from steersman.actors.http.messages import Upgrade
+from steersman.actors.ports import Channel, Frame
+from steersman.cluster.meta.errors import ApiError
+
+SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
+FLAG_FIN = 1
+#: one frame may not hold more than this
+FRAME_BYTES_MAX = 4 * 1024 * 1024
+#: streams a client may have open at once
+STREAMS_MAX = 512
+#: frames of one stream held for a slow container
+QUEUE_MAX = 64
+
+#: exec stream protocols, the best first; up to v3 the error stream carries plain text
+STREAM_PROTOCOLS = (
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v3.channel.k8s.io",
+    "v2.channel.k8s.io",
+    "channel.k8s.io",
+)
+PORT_FORWARD_PROTOCOL = "portforward.k8s.io"
+
+_CHANNELS = {"stdin": 0, "stdout": 1, "stderr": 2, "error": 3, "resize": 4}
+
+
+def _dictionary() -> bytes:
+    text = (
+        "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age "
+        "allow authorization cache-control connection content-base content-encoding content-language content-length "
+        "content-location content-md5 content-range content-type date etag expect expires from host if-match "
+        "if-modified-since if-none-match if-range if-unmodified-since last-modified location max-forwards pragma "
+        "proxy-authenticate proxy-authorization range referer retry-after server te trailer transfer-encoding upgrade "
+        "user-agent vary via warning www-authenticate method get status"
+    )
+    words = text.split(" ")
+    words += ["200 OK", "version", "HTTP/1.1", "url", "public", "set-cookie", "keep-alive", "origin"]
+    tail = (
+        "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505"
+        "203 Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized"
+        "403 Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service Unavailable"
+        "Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMT"
+        "chunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,"
+        "text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
+    )
+    return b"".join(struct.pack("!I", len(word)) + word.encode() for word in words) + tail.encode()
+
+
+#: the zlib dictionary of header blocks (section 2.6.10.1)
+DICTIONARY = _dictionary()
+
+
+class SpdyError(ConnectionError):
+    """The peer broke the framing; the session ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpdyFrame:
+    """A frame: `type` 0 is data; a control frame that carries headers has them decoded."""
+
+    type: int
+    stream: int
+    flags: int = 0
+    data: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class SpdyCodec:
+    """Bytes to frames and back; keeps the two compression contexts of a session."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._inflate = zlib.decompressobj(zdict=DICTIONARY)
+        self._deflate = zlib.compressobj(zdict=DICTIONARY)
+
+    def receive(self, data: bytes) -> Iterator[SpdyFrame]:
+        """Yields the frames completed by `data`; raises SpdyError for what is none."""
+        self._buffer += data
+        while len(self._buffer) >= 8:
+            word, tail = struct.unpack_from("!II", self._buffer)
+            flags, length = tail >> 24, tail & 0xFFFFFF
+            if length > FRAME_BYTES_MAX:
+                raise SpdyError(f"a frame of {length} bytes")
+            if len(self._buffer) < 8 + length:
+                return
+            payload = bytes(self._buffer[8 : 8 + length])
+            del self._buffer[: 8 + length]
+            if word >> 31:
+                yield self._control(word & 0xFFFF, flags, payload)
+            else:
+                yield SpdyFrame(0, word & 0x7FFFFFFF, flags, payload)
+
+    def _control(self, kind: int, flags: int, payload: bytes) -> SpdyFrame:
+        offset = {SYN_STREAM: 10, SYN_REPLY: 4, HEADERS: 4}.get(kind)
+        if len(payload) < (offset or 4):
+            if kind == SETTINGS:
+                return SpdyFrame(kind, 0, flags, payload)
+            raise SpdyError(f"a control frame of type {kind} is too short")
+        stream = int(struct.unpack_from("!I", payload)[0]) & 0x7FFFFFFF
+        if offset is None:
+            return SpdyFrame(kind, stream, flags, payload)
+        return SpdyFrame(kind, stream, flags, b"", self._headers(payload[offset:]))
+
+    def _headers(self, block: bytes) -> tuple[tuple[str, str], ...]:
+        try:
+            raw = self._inflate.decompress(block, FRAME_BYTES_MAX)
+            (count,) = struct.unpack_from("!I", raw)
+            position, rows = 4, []
+            for _ in range(min(count, 256)):
+                pair = []
+                for _ in range(2):
+                    (size,) = struct.unpack_from("!I", raw, position)
+                    pair.append(raw[position + 4 : position + 4 + size].decode("latin-1"))
+                    position += 4 + size
+                rows.append((pair[0].lower(), pair[1]))
+            return tuple(rows)
+        except (zlib.error, struct.error) as error:
+            raise SpdyError(f"a header block cannot be read: {error}") from None
+
+    def data(self, stream: int, data: bytes, *, fin: bool = False) -> bytes:
+        return struct.pack("!II", stream, (FLAG_FIN if fin else 0) << 24 | len(data)) + data
+
+    def syn_stream(self, stream: int, headers: Mapping[str, str], *, fin: bool = False) -> bytes:
+        return self._with_headers(SYN_STREAM, struct.pack("!IIH", stream, 0, 0), headers, fin)
+
+    def syn_reply(self, stream: int, headers: Mapping[str, str] | None = None) -> bytes:
+        return self._with_headers(SYN_REPLY, struct.pack("!I", stream), headers or {}, False)
+
+    def _with_headers(self, kind: int, prefix: bytes, headers: Mapping[str, str], fin: bool) -> bytes:
+        raw = struct.pack("!I", len(headers))
+        for name, value in headers.items():
+            for text in (name.encode(), value.encode()):
+                raw += struct.pack("!I", len(text)) + text
+        block = self._deflate.compress(raw) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        return self._frame(kind, FLAG_FIN if fin else 0, prefix + block)
+
+    def reset(self, stream: int, status: int) -> bytes:
+        return self._frame(RST_STREAM, 0, struct.pack("!II", stream, status))
+
+    def ping(self, payload: bytes) -> bytes:
+        return self._frame(PING, 0, payload)
+
+    def goaway(self, last: int) -> bytes:
+        return self._frame(GOAWAY, 0, struct.pack("!II", last, 0))
+
+    @staticmethod
+    def _frame(kind: int, flags: int, payload: bytes) -> bytes:
+        return struct.pack("!II", 0x80030000 | kind, flags << 24 | len(payload)) + payload
+
+
+class ByteStream(Protocol):
+    """Where a session runs: a raw connection or the binary messages of a WebSocket."""
+
+    async def read(self) -> bytes: ...
+    async def write(self, data: bytes) -> None: ...
+
+
+def choose_protocol(offered: str, known: tuple[str, ...]) -> str:
+    """Returns the best of `known` that the comma-separated `offered` names; empty when none."""
+    names = {name.strip() for name in offered.split(",")}
+    return next((name for name in known if name in names), "")
+
+
+async def serve_spdy(pipe: ByteStream, headers: Mapping[str, str], upgrade: Upgrade) -> None:
+    """Answers a raw `Upgrade: SPDY/3.1` and holds the conversation until either side ends it."""
+    known = (PORT_FORWARD_PROTOCOL,) if upgrade.port_forward else STREAM_PROTOCOLS
+    offered = headers.get("x-stream-protocol-version", "")
+    protocol = choose_protocol(offered, known) or ("" if offered else known[-1])
+    if not protocol:
+        lines = "".join(f"X-Accept-Stream-Protocol-Versions: {name}\r\n" for name in known)
+        await pipe.write(f"HTTP/1.1 403 Forbidden\r\n{lines}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        return
+    await pipe.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+        b"X-Stream-Protocol-Version: " + protocol.encode() + b"\r\n\r\n"
+    )
+    if upgrade.port_forward:
+        await serve_port_forward(pipe, upgrade)
+    else:
+        await _ExecSession(pipe, upgrade, json_errors=protocol[:2] in ("v4", "v5")).run()
+
+
+class _Session:
+    """What exec and port-forward sessions share: reading frames, answering pings."""
+
+    def __init__(self, pipe: ByteStream) -> None:
+        self.pipe = pipe
+        self.codec = SpdyCodec()
+        self.last = 0
+
+    async def frames(self) -> None:
+        """Reads until the client ends."""
+        while data := await self.pipe.read():
+            for frame in self.codec.receive(data):
+                if frame.type == PING:
+                    await self.pipe.write(self.codec.ping(frame.data))
+                elif frame.type == GOAWAY:
+                    return
+                elif frame.type in (0, SYN_STREAM, RST_STREAM):
+                    self.last = max(self.last, frame.stream)
+                    await self.handle(frame)
+
+    async def handle(self, frame: SpdyFrame) -> None:
+        raise NotImplementedError
+
+
+class _ExecSession(_Session):
+    """One conversation: the streams `stdin`, `stdout`, `stderr`, `error` and `resize` are its channels."""
+
+    def __init__(self, pipe: ByteStream, upgrade: Upgrade, *, json_errors: bool) -> None:
+        super().__init__(pipe)
+        self._run = upgrade.run
+        self._json_errors = json_errors
+        self._channel_of: dict[int, int] = {}
+        self._stream_of: dict[int, int] = {}
+        self._inbound: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_MAX)
+        self._outbound_closed = False
+        #: set when the client has opened its error stream: nothing may be sent before
+        self._opened = asyncio.Event()
+
+    async def run(self) -> None:
+        assert self._run is not None
+        reader = asyncio.create_task(self._read())
+        talk = asyncio.ensure_future(self._run(self))
+        try:
+            await asyncio.wait({reader, talk}, return_when=asyncio.FIRST_COMPLETED)
+            if not talk.done():
+                await asyncio.wait({talk}, timeout=5.0)
+        finally:
+            for task in (reader, talk):
+                task.cancel()
+            await asyncio.gather(reader, talk, return_exceptions=True)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                await self.close()
+
+    async def _read(self) -> None:
+        try:
+            await self.frames()
+        finally:
+            self._opened.set()
+            with contextlib.suppress(asyncio.QueueFull):
+                self._inbound.put_nowait(None)
+
+    async def handle(self, frame: SpdyFrame) -> None:
+        if frame.type == SYN_STREAM:
+            channel = _CHANNELS.get(dict(frame.headers).get("streamtype", "").lower())
+            if channel is None or len(self._channel_of) >= len(_CHANNELS):
+                await self.pipe.write(self.codec.reset(frame.stream, 3))
+                return
+            self._channel_of[frame.stream] = channel
+            self._stream_of[channel] = frame.stream
+            await self.pipe.write(self.codec.syn_reply(frame.stream))
+            if channel == 3:
+                self._opened.set()
+        channel = self._channel_of.get(frame.stream)
+        if channel is None:
+            return
+        if frame.type == 0 and frame.data:
+            await self._inbound.put(Frame(channel, frame.data))
+        if channel == 0 and (frame.type == RST_STREAM or frame.flags & FLAG_FIN):
+            await self._inbound.put(Frame(255, b"\x00"))
+
+    async def send(self, frame: Frame) -> None:
+        await self._opened.wait()
+        data = frame.data
+        if frame.channel == 255:
+            stream = self._stream_of.get(data[0] if data else -1)
+            if stream is not None:
+                await self.pipe.write(self.codec.data(stream, b"", fin=True))
+            return
+        stream = await self._stream(frame.channel)
+        if stream is None:
+            return
+        if frame.channel == 3:
+            if not self._json_errors:
+                data = plain_error(data)
+            await self.pipe.write(self.codec.data(stream, data, fin=True))
+            return
+        await self.pipe.write(self.codec.data(stream, data))
+
+    async def _stream(self, channel: int) -> int | None:
+        """The stream of a channel; the client opens its streams one after the other, so it may come a little later."""
+        for _ in range(50):
+            if channel in self._stream_of:
+                return self._stream_of[channel]
+            await asyncio.sleep(0.02)
+        return None
+
+    async def receive(self) -> Frame | None:
+        return await self._inbound.get()
+
+    async def close(self) -> None:
+        if not self._outbound_closed:
+            self._outbound_closed = True
+            for channel, stream in self._stream_of.items():
+                if channel in (1, 2):
+                    await self.pipe.write(self.codec.data(stream, b"", fin=True))
+            await self.pipe.write(self.codec.goaway(self.last))
+
+
+def plain_error(status: bytes) -> bytes:
+    """The message of a JSON Status as protocols before v4 want it; nothing for a success."""
+    try:
+        decoded = orjson.loads(status)
+    except orjson.JSONDecodeError:
+        return status
+    return b"" if decoded.get("status") == "Success" else str(decoded.get("message", "")).encode()
+
+
+async def serve_port_forward(pipe: ByteStream, upgrade: Upgrade) -> None:
+    """Holds a port-forward session: each pair of streams (`data`, `error`) is one conversation with a port."""
+    session = _PortForwardSession(pipe, upgrade)
+    try:
+        await session.frames()
+    finally:
+        await session.stop()
+
+
+class _Forward:
+    """One forwarded connection."""
+
+    def __init__(self) -> None:
+        self.error_stream = 0
+        self.data_stream = 0
+        self.port = 0
+        self.inbound: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self.task: asyncio.Task[None] | None = None
+
+
+class _PortForwardSession(_Session):
+    def __init__(self, pipe: ByteStream, upgrade: Upgrade) -> None:
+        super().__init__(pipe)
+        assert upgrade.open_port is not None
+        self._open_port = upgrade.open_port
+        self._by_request: dict[str, _Forward] = {}
+        self._by_stream: dict[int, _Forward] = {}
+
+    async def handle(self, frame: SpdyFrame) -> None:
+        if frame.type == SYN_STREAM:
+            await self._open(frame)
+        forward = self._by_stream.get(frame.stream)
+        if forward is None or frame.stream != forward.data_stream:
+            return
+        if frame.type == RST_STREAM:
+            if forward.task is not None:
+                forward.task.cancel()
+            return
+        if frame.data and not (forward.task is not None and forward.task.done()):
+            await self._offer(forward, frame.data)
+        if frame.flags & FLAG_FIN:
+            await self._offer(forward, None)
+
+    async def _offer(self, forward: _Forward, data: bytes | None) -> None:
+        """Queues bytes for the port; waits for a slow one, but not for one whose conversation has ended."""
+        while True:
+            try:
+                forward.inbound.put_nowait(data)
+                return
+            except asyncio.QueueFull:
+                if forward.task is None or forward.task.done():
+                    return
+                put = asyncio.ensure_future(forward.inbound.put(data))
+                done, _ = await asyncio.wait({put, forward.task}, return_when=asyncio.FIRST_COMPLETED)
+                if put in done:
+                    return
+                put.cancel()
+
+    async def _open(self, frame: SpdyFrame) -> None:
+        headers = dict(frame.headers)
+        kind, port = headers.get("streamtype", ""), headers.get("port", "")
+        usable = kind in ("data", "error") and port.isdigit() and 0 < int(port) < 65536
+        if not usable or len(self._by_stream) >= STREAMS_MAX:
+            await self.pipe.write(self.codec.reset(frame.stream, 3))
+            return
+        request = headers.get("requestid") or f"port-{port}-{(frame.stream - 1) // 4}"
+        forward = self._by_request.setdefault(request, _Forward())
+        forward.port = int(port)
+        if kind == "error":
+            forward.error_stream = frame.stream
+        else:
+            forward.data_stream = frame.stream
+        self._by_stream[frame.stream] = forward
+        await self.pipe.write(self.codec.syn_reply(frame.stream))
+        if forward.error_stream and forward.data_stream and forward.task is None:
+            forward.task = asyncio.create_task(self._serve(request, forward))
+
+    async def _serve(self, request: str, forward: _Forward) -> None:
+        error = b""
+        try:
+            channel = await self._open_port(forward.port)
+            try:
+                await self._copy(channel, forward)
+            finally:
+                await channel.close()
+        except ApiError as refusal:
+            error = f"error forwarding port {forward.port} to pod: {refusal.message}".encode()
+        except OSError as failure:
+            error = f"error forwarding port {forward.port} to pod: {failure}".encode()
+        finally:
+            self._by_request.pop(request, None)
+            self._by_stream.pop(forward.data_stream, None)
+            self._by_stream.pop(forward.error_stream, None)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            await self.pipe.write(self.codec.data(forward.error_stream, error, fin=True))
+            await self.pipe.write(self.codec.data(forward.data_stream, b"", fin=True))
+
+    async def _copy(self, channel: Channel, forward: _Forward) -> None:
+        async def upward() -> None:
+            while (data := await forward.inbound.get()) is not None:
+                await channel.send(Frame(0, data))
+            await channel.send(Frame(255, b"\x00"))
+
+        sender = asyncio.create_task(upward())
+        try:
+            while (frame := await channel.receive()) is not None:
+                if frame.channel == 1 and frame.data:
+                    await self.pipe.write(self.codec.data(forward.data_stream, frame.data))
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    async def stop(self) -> None:
+        tasks = [f.task for f in self._by_request.values() if f.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
