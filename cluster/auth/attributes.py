@@ -1,0 +1,122 @@
+"""What a request asks for, read from its method and path alone: the input of every authorizer.
+
+Refuses to know who asks, and whether the resource exists.
+
+Source: k8s.io/apiserver/pkg/endpoints/request/requestinfo.go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+_VERBS = {
+    "GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete",
+}  # fmt: skip
+#: subresources of Namespace; any other third segment below `namespaces/NAME` is a resource in that namespace
+_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The action of a request.
+
+    Args:
+        verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a path that is no
+            resource the method in lower case; also `impersonate`, `bind`, `escalate` when asked by the server itself.
+        resource: plural; empty when the path is no resource.
+        rest: path segments after the subresource, as of `nodes/NAME/proxy/images`.
+        path: the whole decoded path.
+    """
+
+    verb: str
+    path: str = ""
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    rest: tuple[str, ...] = ()
+
+    @property
+    def is_resource(self) -> bool:
+        return bool(self.resource)
+
+
+def is_truthy(text: str) -> bool:
+    """A query boolean as Go reads it."""
+    return text in ("1", "t", "T", "true", "TRUE", "True")
+
+
+def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attributes:
+    """Returns what a request asks for.
+
+    Args:
+        path: percent-encoded, without the query.
+        query: decoded; of repeated parameters the first.
+    """
+    parts = [unquote(part) if "%" in part else part for part in path.split("/") if part]
+    plain = Attributes(method.lower(), unquote(path) if "%" in path else path)
+    if len(parts) >= 3 and parts[0] == "api":
+        group, version, rest = "", parts[1], parts[2:]
+    elif len(parts) >= 4 and parts[0] == "apis":
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return plain
+    verb = _VERBS.get(method, method.lower())
+    if rest[0] == "watch" and len(rest) > 1:
+        rest, verb = rest[1:], "watch"
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in _NAMESPACE_SUBRESOURCES:
+        namespace, rest = rest[1], rest[2:]
+    elif rest[0] == "namespaces" and len(rest) >= 2:
+        namespace = rest[1]
+    name = rest[1] if len(rest) > 1 else ""
+    if not name:
+        if verb == "get":
+            verb = "watch" if is_truthy(query.get("watch", "")) else "list"
+        elif verb == "delete":
+            verb = "deletecollection"
+        if verb in ("list", "watch", "deletecollection"):
+            name = _selected_name(query.get("fieldSelector", ""))
+    elif verb == "get" and is_truthy(query.get("watch", "")) and len(rest) == 2:
+        verb = "watch"
+    return Attributes(
+        verb,
+        plain.path,
+        group,
+        version,
+        rest[0],
+        rest[2] if len(rest) > 2 else "",
+        namespace,
+        name,
+        tuple(rest[3:]),
+    )
+
+
+def _selected_name(selector: str) -> str:
+    """The one name that `metadata.name=X` in a field selector restricts the request to."""
+    for term in selector.split(","):
+        path, _, value = term.partition("=")
+        if path.strip() == "metadata.name" and "!" not in term:
+            return value.lstrip("=")
+    return ""
+
+
+def forbidden_message(user: str, attributes: Attributes, detail: str = "") -> str:
+    """The sentence of a 403, word for word as Kubernetes says it."""
+    if not attributes.is_resource:
+        text = f'User "{user}" cannot {attributes.verb} path "{attributes.path}"'
+        return f"forbidden: {text}{': ' + detail if detail else ''}"
+    resource = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
+    target = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
+    if attributes.name:
+        target += f' "{attributes.name}"'
+    where = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
+    text = (
+        f'{target} is forbidden: User "{user}" cannot {attributes.verb} resource "{resource}" '
+        f'in API group "{attributes.group}" {where}'
+    )
+    return f"{text}: {detail}" if detail else text
