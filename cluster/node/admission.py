@@ -1,6 +1,6 @@
 """Whether a node takes a pod that was bound to it; a scheduler may have been wrong, or absent.
 
-Source: https://kubernetes.io/docs/concepts/scheduling-eviction/ and k8s.io/kubernetes/pkg/kubelet/lifecycle/predicate.go
+Source: k8s.io/kubernetes/pkg/kubelet/lifecycle/predicate.go
 """
 
 from __future__ import annotations

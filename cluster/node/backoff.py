@@ -40,11 +40,13 @@ class Failure:
     backoff: Backoff
 
 
-def next_backoff(old: Backoff | None, event_at: float, now: float) -> Backoff:
+def next_backoff(
+    old: Backoff | None, event_at: float, now: float, *, initial_s: float = INITIAL_S, max_s: float = MAX_S
+) -> Backoff:
     """Returns the back-off after one more failure, which happened at `event_at`: 10 s, doubling to 300 s."""
     if old is None or event_at - old.since > RESET_S:
-        return Backoff(delay_s=INITIAL_S, since=now)
-    return Backoff(delay_s=min(old.delay_s * 2, MAX_S), since=now)
+        return Backoff(delay_s=initial_s, since=now)
+    return Backoff(delay_s=min(old.delay_s * 2, max_s), since=now)
 
 
 def ready_at(backoff: Backoff | None, failed_at: float) -> float:
@@ -54,7 +56,15 @@ def ready_at(backoff: Backoff | None, failed_at: float) -> float:
     return failed_at + backoff.delay_s
 
 
-def failed(old: Failure | None, reason: str, message: str, now: float) -> Failure:
+def failed(
+    old: Failure | None,
+    reason: str,
+    message: str,
+    now: float,
+    *,
+    initial_s: float = INITIAL_S,
+    max_s: float = MAX_S,
+) -> Failure:
     """Returns the record of an attempt that failed now, `old` being the one before it."""
-    backoff = next_backoff(old.backoff if old else None, now, now)
+    backoff = next_backoff(old.backoff if old else None, now, now, initial_s=initial_s, max_s=max_s)
     return Failure(reason=reason, message=message, at=now, retry_at=now + backoff.delay_s, backoff=backoff)

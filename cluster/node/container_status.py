@@ -175,10 +175,11 @@ def _waiting_again(
     if not plain_init and not is_sidecar(container) and not restarts(history.pod, container, latest.exit_code):
         return None, None
     failure = seen.failures.get(latest.name)
-    if failure is not None:
-        return failed_start(container, failure, now)
-    backoff = seen.crash.get(latest.name)
-    at = ready_at(backoff, latest.finished_at)
+    if failure is not None and (failure.reason != "RunContainerError" or now < failure.at + ERROR_SHOWN_S):
+        waiting, changes_at = failed_start(container, failure, now)
+        return waiting, failure.at + ERROR_SHOWN_S if failure.reason == "RunContainerError" else changes_at
+    backoff = seen.crash.get(latest.name) if failure is None else failure.backoff
+    at = ready_at(backoff, latest.finished_at) if failure is None else failure.retry_at
     if backoff is None or now >= at:
         return None, None
     meta = history.pod["metadata"]

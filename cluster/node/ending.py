@@ -65,31 +65,32 @@ def grace_of(pod: Mapping[str, Any]) -> float:
     return GRACE_DEFAULT_S if grace is None else float(grace)
 
 
-def deadline_at(pod: Mapping[str, Any]) -> float | None:
+def deadline_at(pod: Mapping[str, Any], before: Mapping[str, Any]) -> float | None:
     """When the pod has been active for too long (`activeDeadlineSeconds`), if it has such a bound and has begun."""
     limit_s = pod["spec"].get("activeDeadlineSeconds")
-    started = (pod.get("status") or {}).get("startTime")
+    started = before.get("startTime")
     if limit_s is None or not started:
         return None
     return parse_time(started) + float(limit_s)
 
 
-def ending_of(pod: Mapping[str, Any], seen: Observed, history: History, now: float) -> Ending | None:
+def ending_of(
+    pod: Mapping[str, Any], before: Mapping[str, Any], seen: Observed, history: History, now: float
+) -> Ending | None:
     """Returns how the pod ends, or None while it is to run."""
-    status = pod.get("status") or {}
     deleting = is_deleting(pod) or seen.gone
     grace_s = grace_of(pod)
     reason, message, failed, condition = "", "", False, None
-    deadline = deadline_at(pod)
+    deadline = deadline_at(pod, before)
     if seen.refusal is not None:
         reason, message, failed = seen.refusal.reason, seen.refusal.message, True
         grace_s = grace_s if seen.refusal.grace_s is None else seen.refusal.grace_s
         condition = seen.refusal.condition
-    elif deadline is not None and now >= deadline and status.get("phase") != "Succeeded":
+    elif deadline is not None and now >= deadline and before.get("phase") != "Succeeded":
         reason, message, failed = "DeadlineExceeded", DEADLINE_MESSAGE, True
     if is_deleting(pod) and pod["metadata"].get("deletionGracePeriodSeconds") is not None:
         grace_s = float(pod["metadata"]["deletionGracePeriodSeconds"])
-    terminal = status.get("phase") in ("Succeeded", "Failed")
+    terminal = before.get("phase") in ("Succeeded", "Failed")
     if not (deleting or failed or terminal or history.is_finished()):
         return None
     return Ending(grace_s=grace_s, reason=reason, message=message, failed=failed, remove=deleting, condition=condition)

@@ -19,8 +19,9 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.node.values import RegistryAuth, RuntimeFailure
 
 DEFAULT_REGISTRY = "docker.io"
+_PART = r"[a-zA-Z0-9]+(?:(?:[._]|__|-+)[a-zA-Z0-9]+)*"
 _REFERENCE = re.compile(
-    r"^(?P<name>[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*)"
+    rf"^(?P<name>(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]+)?/)?{_PART}(?:/{_PART})*)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>[a-z0-9+._-]+:[0-9a-fA-F]{32,}))?$"
 )
 _IMAGE_ID = re.compile(r"^(sha256:)?[0-9a-f]{64}$")
@@ -34,7 +35,7 @@ class Credentials:
     auth: RegistryAuth
 
 
-def normalise(reference: str) -> str:
+def full_reference(reference: str) -> str:
     """Returns the full reference: `web` is `docker.io/library/web:latest`.
 
     Raises:
@@ -69,7 +70,7 @@ def normalise(reference: str) -> str:
 def default_policy(reference: str) -> str:
     """Returns `Always` for the tag `latest` or none at all, `IfNotPresent` otherwise."""
     try:
-        full = normalise(reference)
+        full = full_reference(reference)
     except RuntimeFailure:
         return "IfNotPresent"
     return "Always" if full.endswith(":latest") else "IfNotPresent"
@@ -127,7 +128,7 @@ def _auth(entry: Obj) -> RegistryAuth | None:
 def credentials_for(reference: str, credentials: Iterable[Credentials]) -> tuple[RegistryAuth, ...]:
     """Returns the logins whose registry (and path) covers the image, the most specific first."""
     try:
-        full = normalise(reference)
+        full = full_reference(reference)
     except RuntimeFailure:
         return ()
     host, _, path = full.partition("/")

@@ -63,7 +63,7 @@ def decide(
         runtime: the runtime's name, for container ids as the API shows them.
     """
     history = history_of(pod, seen)
-    ending = ending_of(pod, seen, history, now)
+    ending = ending_of(pod, before, seen, history, now)
     draft = _Draft()
     finished = False
     if ending is not None:
@@ -73,7 +73,7 @@ def decide(
         finished = outcome.finished
     else:
         _run(draft, pod, seen, history, now)
-        draft.wake(deadline_at(pod))
+        draft.wake(deadline_at(pod, before))
     status, changes_at = build_status(
         pod, seen, history, now, ending=ending, before=before, config=config, runtime=runtime
     )

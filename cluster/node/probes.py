@@ -1,7 +1,6 @@
 """Probes as state machines: when the next one is due, and what its answer means.
 
-Knows no sockets: whoever probes reports success, failure or that the probe could not be run (which counts as failure
-for liveness and startup, as the kubelet has it).
+Knows no sockets: whoever probes reports success, failure, or that the probe could not be made.
 
 Source: https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/
 and k8s.io/kubernetes/pkg/kubelet/prober/worker.go
@@ -81,8 +80,14 @@ def begin(spec: ProbeSpec, started_at: float, now: float, *, known: bool | None 
     return ProbeState(verdict=verdict, due_at=max(now, started_at + spec.initial_delay_s), settled=bool(known))
 
 
-def after(spec: ProbeSpec, state: ProbeState, success: bool, now: float) -> ProbeState:
-    """Returns the state after an answer; the verdict turns when the threshold of equal answers is reached."""
+def after(spec: ProbeSpec, state: ProbeState, success: bool | None, now: float) -> ProbeState:
+    """Returns the state after an answer; the verdict turns when the threshold of equal answers is reached.
+
+    Args:
+        success: None when the probe could not be made: such an answer is thrown away.
+    """
+    if success is None:
+        return replace(state, due_at=now + spec.period_s)
     streak = state.streak + 1 if state.last is success else 1
     threshold = spec.success_threshold if success else spec.failure_threshold
     turned = streak >= threshold

@@ -256,6 +256,17 @@ def _ready(pod: Mapping[str, Any], containers: Obj, old: Iterable[Mapping[str, A
     return {"type": "Ready", "status": "True"}
 
 
+#: the conditions that a node's agent owns
+_OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+
+
+def with_foreign_conditions(status: Mapping[str, Any], api: Mapping[str, Any]) -> Obj:
+    """Returns the status last decided with everybody else's conditions as the API has them now."""
+    own = [row for row in status.get("conditions") or () if row["type"] in _OWN_CONDITIONS]
+    foreign = [row for row in api.get("conditions") or () if row["type"] not in _OWN_CONDITIONS]
+    return {**status, "conditions": own + foreign}
+
+
 # --- what to send
 
 
