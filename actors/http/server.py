@@ -300,7 +300,8 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
-        if self._header_bytes > self._limits.header_bytes_max + self._limits.body_bytes_max:
+        size = len(self._target) + sum(len(key) + len(value) for key, value in self._headers.items())
+        if size > self._limits.header_bytes_max:
             raise _Refused(431, "RequestHeaderFieldsTooLarge", "request header fields too large")
         self.deadline = self._loop.time() + self._limits.body_timeout_s
         headers = self._headers
