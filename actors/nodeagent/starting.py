@@ -21,7 +21,7 @@ from steersman.cluster.node.containers import (
     termination_path,
 )
 from steersman.cluster.node.environment import Surroundings, environment, wanted
-from steersman.cluster.node.images import Credentials, credentials_for, must_pull, full_reference, parse_pull_secret
+from steersman.cluster.node.images import Credentials, credentials_for, full_reference, must_pull, parse_pull_secret
 from steersman.cluster.node.security import check_non_root
 from steersman.cluster.node.values import ContainerStatus, Image, RuntimeFailure
 

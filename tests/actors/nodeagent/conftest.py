@@ -253,6 +253,11 @@ class World:
         ]
         return next((row for row in rows if row["name"] == name), {})
 
+    def event_count(self, start: str) -> int:
+        """How often events whose message begins so have happened."""
+        events = [obj for path, obj in self.api.objects.items() if "/events/" in path]
+        return sum(obj["count"] for obj in events if obj["message"].startswith(start))
+
     def state(self, name: str = "main", pod: str = "web") -> str:
         """`running`, a waiting reason, or `terminated`."""
         state = self.container(name, pod).get("state") or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 
@@ -49,7 +50,7 @@ def test_a_crashing_container_backs_off_longer_and_longer(virtually: Any) -> Non
                 seen.add(row["containerID"])
                 starts.append(world.now())
             await asyncio.sleep(0.05)
-        pauses = [round(later - earlier) for earlier, later in zip(starts, starts[1:], strict=False)]
+        pauses = [round(later - earlier) for earlier, later in itertools.pairwise(starts)]
         assert pauses == [1, 11, 21, 41, 81, 161, 301]
         await world.until(lambda: world.state() == "CrashLoopBackOff")
         row = world.container()
@@ -149,7 +150,12 @@ def test_sidecars_start_first_and_stop_last(virtually: Any) -> None:
     async def scenario(world: Any) -> None:
         sidecar = {"image": "s:1", "restartPolicy": "Always"}
         world.create_pod(
-            annotations={"main.stop-after-s": "3", "one.stop-after-s": "2", "two.ready-after-s": "8"},
+            annotations={
+                "main.stop-after-s": "3",
+                "one.stop-after-s": "2",
+                "two.ready-after-s": "8",
+                "two.stop-after-s": "1",
+            },
             initContainers=[
                 {"name": "one", **sidecar},
                 {"name": "two", **sidecar, "startupProbe": {"exec": {"command": ["true"]}, "periodSeconds": 5}},
@@ -314,7 +320,7 @@ def test_a_missing_image_is_told_and_tried_again(virtually: Any) -> None:
         assert 'Back-off pulling image "nowhere:1"' in world.container()["state"]["waiting"]["message"]
         assert world.status()["phase"] == "Pending"
         await asyncio.sleep(65)
-        assert len([1 for text in world.api.events("Failed") if text.startswith("Failed to pull image")]) >= 3
+        assert world.event_count("Failed to pull image") >= 3
         world.runtime._missing.clear()
         await world.ready()
 
