@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from steersman.runtime.nftables import remove_tables
 
 from steersman.actors.site import Site
 from steersman.cluster.config import ClusterConfig, render
 from steersman.cluster.control import CONTROLLERS
-from steersman.cluster.topology import ActorSpec, Host, api_endpoints, api_port, grpc_port, topology
+from steersman.cluster.topology import ActorSpec, Host, api_endpoints, grpc_port, store_peers, topology
 from steersman.runtime import detect
+from steersman.runtime.nftables import remove_tables
 from steersman.runtime.pki import Identity
 from steersman.runtime.ray_processes import RayHost
 
@@ -181,7 +181,7 @@ def actors_of(site: Site) -> tuple[ActorSpec, ...]:
 
 def _check_ports(site: Site) -> None:
     ports = site.config.ports
-    wanted = {"api": ports.api, "grpc": ports.grpc, "store_client": ports.store_client, "store_peer": ports.store_peer}
+    wanted = {"api": ports.api, "grpc": ports.grpc, "store": ports.store}
     if not site.config.embedded:
         wanted |= {"node_agent": ports.node_agent, "ray": ports.ray}
         wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_of(site)}
@@ -267,16 +267,13 @@ def write_kubeconfig(site: Site) -> Path:
 def endpoints(site: Site) -> dict[str, Any]:
     """Every address and certificate of a cluster, for scripts and other tools."""
     config, store = site.config, site.credentials("component")
-    from steersman.cluster.topology import store_endpoints
-
     return {
         "api": list(api_endpoints(config, site.hosts)),
         "grpc": [
             f"{site.hosts[index % len(site.hosts)].address}:{grpc_port(config, index)}"
             for index in range(config.control_plane.api_servers)
         ],
-        "apiPorts": [api_port(config, index) for index in range(config.control_plane.api_servers)],
-        "storeClients": [f"https://{endpoint}" for endpoint in store_endpoints(config, site.hosts)],
+        "storeClients": [f"https://{endpoint}" for endpoint in store_peers(config, site.hosts).values()],
         "kubeconfig": str(site.data_dir / "kubeconfig"),
         "certificates": {"ca": str(store.ca), "cert": str(store.cert), "key": str(store.key)},
         "logs": str(site.logs),

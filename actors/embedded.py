@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from steersman.actors.apiserver import ApiServer, ApiServerConfig
+from steersman.actors.apiserver.config import ApiServerConfig
+from steersman.actors.apiserver.server import ApiServer
 from steersman.actors.client import Client
 from steersman.actors.controllers import ControllerHost
 from steersman.actors.nodeagent import NodeAgent

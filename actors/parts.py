@@ -14,7 +14,7 @@ from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
 from steersman.actors.site import Site
-from steersman.cluster.topology import ActorSpec, api_endpoints, api_port, grpc_port, store_endpoints, store_peers
+from steersman.cluster.topology import ActorSpec, api_endpoints, api_port, grpc_port, store_peers
 from steersman.runtime.pki import Credentials
 
 
@@ -54,25 +54,28 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
 
 def _store(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
     from steersman.actors.store.service import StoreService
+    from steersman.actors.tls import client_credentials, server_credentials
 
-    member: int = spec.options["member"]
-    endpoint = store_endpoints(site.config, site.hosts)[member]
+    member: int = spec.options["member"] + 1
+    peers = store_peers(site.config, site.hosts)
+    credentials = site.credentials("component")
     service = StoreService(
         name=spec.name,
-        member_id=member + 1,
-        peers=store_peers(site.config, site.hosts),
+        member_id=member,
+        peers=peers,
         directory=site.store_dir(member),
-        client_address=endpoint,
-        credentials=site.credentials("component"),
+        server=server_credentials(credentials),
+        client=client_credentials(credentials),
+        names=("steersman",),
         snapshot_entries=site.config.control_plane.snapshot_every,
         now=now,
         rng=rng,
     )
 
     def report() -> Report:
-        status = service.replica.status()
-        detail = "" if status.leader else "no leader"
-        return Report(healthy=bool(status.leader), detail=detail, addresses=(f"https://{endpoint}",))
+        leader = service.replica.status().leader
+        detail = ("leads" if leader == member else f"follows store-{leader - 1}") if leader else "no leader"
+        return Report(healthy=bool(leader), detail=detail, addresses=(f"https://{peers[member]}",))
 
     return Part(service, report)
 
@@ -80,7 +83,8 @@ def _store(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
 def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
     from steersman.actors.rpc.node import GrpcNodeDirectory
 
-    from steersman.actors.apiserver import ApiServer, ApiServerConfig
+    from steersman.actors.apiserver.config import ApiServerConfig
+    from steersman.actors.apiserver.server import ApiServer
     from steersman.actors.store.client import StoreClient
     from steersman.actors.tls import client_credentials
 
@@ -100,7 +104,9 @@ def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Par
         node_port_range=config.networking.node_port_range,
         grpc_port=grpc_port(config, index),
     )
-    store = StoreClient(store_endpoints(config, site.hosts), client_credentials(site.credentials("component")))
+    store = StoreClient(
+        list(store_peers(config, site.hosts).values()), client_credentials(site.credentials("component"))
+    )
     server = ApiServer(
         store=store,
         nodes=GrpcNodeDirectory(_client(site, "apiserver"), calling),

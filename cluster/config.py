@@ -56,8 +56,7 @@ class Ports(_Section):
     )
     api: Port = Field(0, description="Kubernetes REST API over TLS (base + 3)")
     grpc: Port = Field(0, description="native gRPC API over TLS (base + 4)")
-    store_client: Port = Field(0, description="etcd v3 API of store member 0 (base + 20), the next members follow")
-    store_peer: Port = Field(0, description="Raft messages of store member 0 (base + 30), the next members follow")
+    store: Port = Field(0, description="etcd v3 API of store member 0 (base + 20), the next members follow")
     node_agent: Port = Field(0, description="node agent: logs, exec, port-forward (base + 10)")
     dns: Port = Field(0, description="cluster DNS on each node (base + 11)")
     ray: Port = Field(0, description="Ray's global control store (base + 12)")
@@ -67,7 +66,7 @@ class Ports(_Section):
         """Returns the ports with every 0 replaced by the one that follows from `base`."""
         offsets = {
             "api": 3, "grpc": 4, "node_agent": 10, "dns": 11, "ray": 12,
-            "store_client": 20, "store_peer": 30, "status": 100,
+            "store": 20, "status": 100,
         }  # fmt: skip
         return self.model_copy(
             update={name: getattr(self, name) or self.base + offset for name, offset in offsets.items()}

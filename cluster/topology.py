@@ -88,18 +88,10 @@ def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
     ]
 
 
-def store_endpoints(config: ClusterConfig, hosts: Sequence[Host]) -> tuple[str, ...]:
-    """Returns `address:port` of each store member's client port, in the order of members."""
-    return tuple(
-        f"{hosts[index % len(hosts)].address}:{config.ports.store_client + index}"
-        for index in range(config.control_plane.replicas)
-    )
-
-
 def store_peers(config: ClusterConfig, hosts: Sequence[Host]) -> dict[int, str]:
-    """Returns member id (from 1) to `address:port` of its Raft port."""
+    """Returns member id (from 1) to the `address:port` at which that store member serves peers and clients."""
     return {
-        index + 1: f"{hosts[index % len(hosts)].address}:{config.ports.store_peer + index}"
+        index + 1: f"{hosts[index % len(hosts)].address}:{config.ports.store + index}"
         for index in range(config.control_plane.replicas)
     }
 

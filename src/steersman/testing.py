@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from steersman.actors.apiserver import ApiServerConfig
+from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.client import Client
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.embedded import EmbeddedCluster, fresh_key, simulated_node

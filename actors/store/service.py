@@ -1,0 +1,64 @@
+"""A store member as a component: a replica on this machine's disk, served over gRPC to its peers and its clients."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import grpc
+
+from steersman.actors.ports import Now
+from steersman.actors.rpc.raft import GrpcTransport
+from steersman.actors.rpc.store import serve_store
+from steersman.actors.store.filedisk import FileDisk
+from steersman.actors.store.replica import Replica, ReplicaSettings
+
+
+class StoreService:
+    """One member of the group.
+
+    Args:
+        peers: member id to `host:port` of the founding group; a group of one has only this member in it.
+        directory: the member's own data directory.
+        server, client: credentials to listen and to call others with.
+        names: common names of the certificates that may use the store.
+        snapshot_entries: log entries between two snapshots.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        member_id: int,
+        peers: Mapping[int, str],
+        directory: Path,
+        server: grpc.ServerCredentials,
+        client: grpc.ChannelCredentials,
+        names: Collection[str],
+        snapshot_entries: int,
+        now: Now,
+        rng: random.Random,
+    ) -> None:
+        self._address = peers[member_id]
+        self._server_credentials, self._names = server, names
+        self._server: grpc.aio.Server | None = None
+        self.replica = Replica(
+            name=name,
+            member_id=member_id,
+            peers=peers,
+            disk=FileDisk(directory),
+            transport=GrpcTransport(member_id, client) if len(peers) > 1 else None,
+            now=now,
+            rng=rng,
+            settings=ReplicaSettings(snapshot_entries=snapshot_entries),
+        )
+
+    async def start(self) -> None:
+        await self.replica.start()
+        self._server = await serve_store(self.replica, self._address, self._server_credentials, names=self._names)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(0.2)
+        await self.replica.stop()
