@@ -1,0 +1,103 @@
+"""What a write is told and what it answers: the values between the API server's shell and the write pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import Resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """The cluster's own figures.
+
+    Args:
+        service_cidr: where cluster IPs come from, as `10.96.0.0/16`.
+        node_port_range: first and last node port, both included.
+        default_toleration_s: how long a pod stays on a node that is not ready or not reachable.
+    """
+
+    service_cidr: str = "10.96.0.0/16"
+    node_port_range: tuple[int, int] = (30000, 32767)
+    cluster_domain: str = "cluster.local"
+    default_toleration_s: int = 300
+
+
+class Lookup(Protocol):
+    """Finds one object by address, from a cache that may lag; None when there is none."""
+
+    def __call__(self, resource: Resource, namespace: str, name: str, /) -> Obj | None: ...
+
+
+class Listing(Protocol):
+    """The objects of a kind, in one namespace or (None) in all, from a cache that may lag."""
+
+    def __call__(self, resource: Resource, namespace: str | None, /) -> Iterable[Obj]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteContext:
+    """Everything a write may depend on beside the objects themselves.
+
+    Args:
+        now: Unix seconds.
+        new_uid: a fresh UUID; random_suffix: five characters for `generateName`.
+        user, groups: who asks.
+        field_manager: whose fields these become; empty means the first word of the user agent was unknown.
+        field_validation: `Strict`, `Warn` or `Ignore`.
+        lookup, list: other objects; what they return is shared and must not be changed.
+    """
+
+    now: float
+    new_uid: Callable[[], str]
+    random_suffix: Callable[[], str]
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    field_manager: str = ""
+    field_validation: str = "Warn"
+    lookup: Lookup = lambda _resource, _namespace, _name: None
+    list: Listing = lambda _resource, _namespace: ()
+    settings: ApiSettings = field(default_factory=ApiSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What to store.
+
+    Args:
+        obj: the object to put, without a new resourceVersion (the store gives it).
+        warnings: texts for `Warning` headers.
+        reservations: store keys that must not exist and are to be created with the object (service addresses and
+            node ports); when one exists, run the write again on fresh state.
+        releases: reservation keys to delete with the write.
+        changed: False when nothing would change: store nothing, answer with the old object.
+        remove: the write took the last finalizer off an object being deleted: delete it instead of putting it.
+    """
+
+    obj: Obj
+    warnings: tuple[str, ...] = ()
+    reservations: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    changed: bool = True
+    remove: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """What a delete comes to.
+
+    Args:
+        remove: delete the key now; otherwise put `obj`, which is marked as being deleted.
+        obj: the object as the answer shows it.
+        releases: reservation keys to delete with it, when `remove`.
+        changed: False when it was already marked: nothing to store.
+    """
+
+    remove: bool
+    obj: Obj
+    releases: tuple[str, ...] = ()
+    changed: bool = True
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,146 @@
+"""The registry: every kind that is served, found by address or by name, with its schema compiled when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steersman.cluster.api.crd import rows_of
+from steersman.cluster.api.row import Kind, ScalePaths, Subresource
+from steersman.cluster.api.rows import BODY_ROWS, ROWS
+from steersman.cluster.api.schema.compile import FastCheck
+from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
+from steersman.cluster.api.schema.normal import Step, normalizer
+from steersman.cluster.api.schema.structural import custom_node, decode_custom
+from steersman.cluster.api.schema.walk import Findings, walk
+from steersman.cluster.meta.objects import Obj
+
+__all__ = ["Compiled", "Kind", "Registry", "ScalePaths", "Subresource"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What decoding needs of a kind's schema.
+
+    Args:
+        fast: says whether JSON bytes are right as they are; None when only a walk can tell.
+        walk: prunes a tree and says what was wrong.
+        normalize: puts quantities in canonical form, in place; None when the kind has none.
+    """
+
+    node: SchemaNode
+    fast: Callable[[bytes], bool] | None
+    walk: Callable[[Any], tuple[Any, Findings]]
+    normalize: Step | None
+
+
+class Registry:
+    """The kinds that are served.
+
+    Args:
+        definitions: the OpenAPI definitions of a Kubernetes minor version, by name.
+        version: that version, as `1.36`.
+    """
+
+    def __init__(self, definitions: Mapping[str, Any], version: str) -> None:
+        self.version = version
+        self.schemas = SchemaSet(definitions)
+        self._definition_by_kind = _definitions_by_kind(definitions)
+        self._rows: dict[tuple[str, str, str], Kind] = {}
+        self._by_kind: dict[tuple[str, str], Kind] = {}
+        self._custom: dict[str, tuple[Kind, ...]] = {}
+        self._compiled: dict[tuple[str, ...], Compiled] = {}
+        #: grows with every change of the set of kinds: what discovery and OpenAPI documents are cached by
+        self.generation = 0
+        for row in ROWS:
+            self._rows[_address(row)] = row
+        for row in (*BODY_ROWS, *ROWS):
+            self._by_kind[(row.api_version, row.resource.kind)] = row
+
+    def kind(self, group: str, version: str, plural: str) -> Kind | None:
+        """Returns the row served at an address, or None."""
+        return self._rows.get((group, version, plural))
+
+    def by_kind(self, api_version: str, kind: str) -> Kind | None:
+        """Returns the row of a kind, also of bodies that have no address of their own (`Scale`, `DeleteOptions`)."""
+        return self._by_kind.get((api_version, kind))
+
+    def body_kind(self, kind: Kind, subresource: str = "") -> Kind:
+        """Returns the kind of the body that a subresource takes; the kind itself for most."""
+        sub = kind.subresources.get(subresource)
+        if sub is None or sub.kind == kind.resource.kind:
+            return kind
+        return self._by_kind[(sub.api_version, sub.kind)]
+
+    def all(self) -> Iterable[Kind]:
+        """Every row, built-in ones first, in a fixed order."""
+        return self._rows.values()
+
+    def custom(self) -> Mapping[str, tuple[Kind, ...]]:
+        """The rows of each established CustomResourceDefinition, by its name."""
+        return self._custom
+
+    def schema(self, kind: Kind) -> SchemaNode:
+        return self.compiled(kind).node
+
+    def compiled(self, kind: Kind) -> Compiled:
+        address = (*_address(kind), kind.resource.kind)
+        found = self._compiled.get(address)
+        if found is None:
+            found = self._compiled[address] = self._compile(kind)
+        return found
+
+    def _compile(self, kind: Kind) -> Compiled:
+        if kind.schema is not None:
+            node = custom_node(self.schemas, kind)
+            return Compiled(node, None, lambda tree: decode_custom(node, tree), None)
+        node = self.schemas.node(self.definition(kind))
+        fast = FastCheck(node)
+        return Compiled(node, fast if fast.exact else None, lambda tree: walk(node, tree), normalizer(node))
+
+    def definition(self, kind: Kind) -> str:
+        """Returns the name of a kind's OpenAPI definition.
+
+        Raises:
+            KeyError: this Kubernetes version has none.
+        """
+        resource = kind.resource
+        return kind.definition or self._definition_by_kind[(resource.group, resource.version, resource.kind)]
+
+    def add_crd(self, crd: Obj) -> tuple[Kind, ...]:
+        """Serves the versions of a CustomResourceDefinition; replaces what an older state of it served."""
+        self._drop(crd["metadata"]["name"])
+        rows = rows_of(crd)
+        self._custom[crd["metadata"]["name"]] = rows
+        for row in rows:
+            self._rows[_address(row)] = row
+            self._by_kind[(row.api_version, row.resource.kind)] = row
+        self.generation += 1
+        return rows
+
+    def remove_crd(self, name: str) -> tuple[Kind, ...]:
+        """Stops serving a CustomResourceDefinition; returns the rows that are gone."""
+        gone = self._drop(name)
+        self.generation += 1
+        return gone
+
+    def _drop(self, name: str) -> tuple[Kind, ...]:
+        gone = self._custom.pop(name, ())
+        for row in gone:
+            self._rows.pop(_address(row), None)
+            self._by_kind.pop((row.api_version, row.resource.kind), None)
+            self._compiled.pop((*_address(row), row.resource.kind), None)
+        return gone
+
+
+def _address(row: Kind) -> tuple[str, str, str]:
+    return row.resource.group, row.resource.version, row.resource.plural
+
+
+def _definitions_by_kind(definitions: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
+    found: dict[tuple[str, str, str], str] = {}
+    for name, schema in definitions.items():
+        for row in schema.get("x-kubernetes-group-version-kind", ()):
+            found.setdefault((row["group"], row["version"], row["kind"]), name)
+    return found

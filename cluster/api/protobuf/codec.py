@@ -1,0 +1,242 @@
+"""Kubernetes protobuf bodies to JSON trees and back.
+
+A body is four bytes `k8s\\0` and a `runtime.Unknown` that names the kind and carries its message. The tree is the one that
+the same object would have as JSON: times are text, quantities are text, embedded structs have no level of their own.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from typing import Any
+
+import orjson
+
+from steersman.cluster.api.protobuf.special import DECODERS, ENCODERS
+from steersman.cluster.api.protobuf.table import Field, Message, message, message_of
+from steersman.cluster.api.protobuf.wire import (
+    BYTES,
+    FIXED64,
+
+    ProtobufError,
+    fields,
+    signed,
+    write_field,
+    write_number,
+    write_varint,
+)
+from steersman.cluster.meta.objects import Obj
+
+__all__ = ["ProtobufError", "decode", "encode"]
+
+MAGIC = b"k8s\x00"
+_DEPTH_MAX = 64
+
+
+def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
+    """Reads a body; `api_version` and `kind` are those expected where the envelope says nothing.
+
+    Raises:
+        ProtobufError: no such envelope, an unknown kind, or a broken message.
+    """
+    if not body.startswith(MAGIC):
+        raise ProtobufError("provided data does not appear to be a protobuf message, expected prefix 6b 38 73 00")
+    raw, content_type = b"", ""
+    for number, wire, value in fields(memoryview(body)[4:]):
+        if wire != BYTES or isinstance(value, int):
+            continue
+        if number == 1:
+            said = {n: _text(v) for n, w, v in fields(value) if w == BYTES and not isinstance(v, int)}
+            api_version, kind = said.get(1) or api_version, said.get(2) or kind
+        elif number == 2:
+            raw = bytes(value)
+        elif number == 4:
+            content_type = _text(value)
+    if content_type and "json" in content_type:
+        found: Obj = orjson.loads(raw)
+        return found
+    shape = message_of(api_version, kind)
+    if shape is None:
+        raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
+    return {"apiVersion": api_version, "kind": kind, **_message(shape, memoryview(raw), 0)}
+
+
+def _text(value: int | memoryview) -> str:
+    if isinstance(value, int):
+        raise ProtobufError("wrong wireType for a string")
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ProtobufError(f"invalid UTF-8: {error}") from None
+
+
+def _message(shape: Message, data: memoryview, depth: int) -> Obj:
+    if depth > _DEPTH_MAX:
+        raise ProtobufError("the message is nested too deeply")
+    found: Obj = {}
+    for number, wire, value in fields(data):
+        row = shape.by_number.get(number)
+        if row is None:
+            continue
+        if row.mapped:
+            key, item = _entry(row, value, depth)
+            found.setdefault(row.name, {})[key] = item
+        elif row.repeated:
+            items = found.setdefault(row.name, [])
+            if row.is_scalar and wire == BYTES and row.type in ("i", "b"):
+                items += _packed(row, value)
+            else:
+                items.append(_value(row, wire, value, depth))
+        else:
+            item = _value(row, wire, value, depth)
+            if row.inline:
+                found.update(item)
+            elif item is not None and (item or row.keep_zero or not row.is_scalar):
+                found[row.name] = item
+    return found
+
+
+def _packed(row: Field, value: int | memoryview) -> list[Any]:
+    if isinstance(value, int):
+        raise ProtobufError("wrong wireType for a packed field")
+    items: list[Any] = []
+    at = 0
+    while at < len(value):
+        from_here = value[at:]
+        number, used = _varint(from_here)
+        items.append(bool(number) if row.type == "b" else signed(number))
+        at += used
+    return items
+
+
+def _varint(data: memoryview) -> tuple[int, int]:
+    value = shift = used = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        used += 1
+        if byte < 0x80:
+            return value, used
+    raise ProtobufError("unexpected EOF")
+
+
+def _entry(row: Field, value: int | memoryview, depth: int) -> tuple[str, Any]:
+    if isinstance(value, int):
+        raise ProtobufError("wrong wireType for a map")
+    key = ""
+    item: Any = {"s": "", "y": ""}.get(row.type)
+    for number, wire, part in fields(value):
+        if number == 1:
+            key = _text(part)
+        elif number == 2:
+            item = _value(row, wire, part, depth)
+    if item is None:
+        item = _value(row, BYTES, memoryview(b""), depth)
+    return key, item
+
+
+def _value(row: Field, wire: int, value: int | memoryview, depth: int) -> Any:
+    match row.type:
+        case "s":
+            return _text(value)
+        case "i" | "b":
+            if not isinstance(value, int):
+                raise ProtobufError(f"wrong wireType = {wire} for field {row.name}")
+            return bool(value) if row.type == "b" else signed(value)
+        case "y" if not isinstance(value, int):
+            return base64.b64encode(value).decode()
+        case "d" if wire == FIXED64 and not isinstance(value, int):
+            number = struct.unpack("<d", value)[0]
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    if isinstance(value, int):
+        raise ProtobufError(f"wrong wireType = {wire} for field {row.name}")
+    special = DECODERS.get(row.type)
+    if special is not None:
+        return special(value, lambda name, data: _message(_shape(name), data, depth + 1))
+    return _message(_shape(row.type), value, depth + 1)
+
+
+def _shape(name: str) -> Message:
+    found = message(name)
+    if found is None:
+        raise ProtobufError(f"no message {name}")
+    return found
+
+
+def encode(obj: Obj) -> bytes:
+    """Writes an object as a body.
+
+    Raises:
+        ProtobufError: the kind has no protobuf form, or a value has not the type of its field.
+    """
+    api_version, kind = obj.get("apiVersion", ""), obj.get("kind", "")
+    shape = message_of(api_version, kind)
+    if shape is None:
+        raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
+    meta = write_field(1, api_version.encode()) + write_field(2, kind.encode())
+    own = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
+    if "apiVersion" in shape.by_name and "kind" in shape.by_name:
+        own = obj
+    raw = _encode_message(shape, own)
+    return MAGIC + write_field(1, meta) + write_field(2, raw) + write_field(3, b"") + write_field(4, b"")
+
+
+def _encode_message(shape: Message, obj: Any) -> bytes:
+    if not isinstance(obj, dict):
+        raise ProtobufError(f"{shape.name} must be an object")
+    parts: list[tuple[int, bytes]] = []
+    inner: dict[str, Obj] = {}
+    for key, value in obj.items():
+        row = shape.by_name.get(key)
+        if row is None:
+            owner = shape.owners.get(key)
+            if owner is not None:
+                inner.setdefault(owner.name, {})[key] = value
+            continue
+        if value is not None:
+            parts.append((row.number, _encode_field(row, value)))
+    for row in shape.inlined:
+        if row.name in inner:
+            payload = _encode_message(_shape(row.type), inner[row.name])
+            parts.append((row.number, write_field(row.number, payload)))
+    parts.sort(key=lambda part: part[0])
+    return b"".join(payload for _, payload in parts)
+
+
+def _encode_field(row: Field, value: Any) -> bytes:
+    if row.mapped:
+        entries = []
+        for key in sorted(value):
+            item = write_field(2, b"") if value[key] is None else _encode_value(row, 2, value[key])
+            entry = write_field(1, key.encode()) + item
+            entries.append(write_field(row.number, entry))
+        return b"".join(entries)
+    if row.repeated:
+        return b"".join(_encode_value(row, row.number, item) for item in value)
+    return _encode_value(row, row.number, value)
+
+
+def _encode_value(row: Field, number: int, value: Any) -> bytes:
+    try:
+        match row.type:
+            case "s":
+                return write_field(number, value.encode())
+            case "i" | "b":
+                return write_number(number, int(value))
+            case "y":
+                return write_field(number, base64.b64decode(value, validate=True))
+            case "d":
+                return write_varint(number << 3 | FIXED64) + struct.pack("<d", value)
+    except (AttributeError, TypeError, ValueError, binascii.Error, struct.error) as error:
+        raise ProtobufError(f"{row.name}: {error}") from None
+    special = ENCODERS.get(row.type)
+    if special is not None:
+        payload = special(value, lambda name, obj: _encode_message(_shape(name), obj))
+    else:
+        payload = _encode_message(_shape(row.type), value)
+    return write_field(number, payload)
+
+

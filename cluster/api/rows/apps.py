@@ -1,0 +1,60 @@
+"""Rows of workloads: apps, batch and autoscaling."""
+
+from __future__ import annotations
+
+from steersman.cluster.api.row import Kind, ScalePaths
+from steersman.cluster.api.rows.core import SCALE, status
+from steersman.cluster.api.rules import batch, workloads
+from steersman.cluster.meta import resources as known
+from steersman.cluster.meta.resources import Resource
+
+_ALL = ("all",)
+
+ROWS: tuple[Kind, ...] = (
+    Kind(
+        resource=Resource("apps", "v1", "controllerrevisions", "ControllerRevision"), singular="controllerrevision",
+        validate_update=workloads.validate_revision_update,
+    ),
+    Kind(
+        resource=Resource("apps", "v1", "daemonsets", "DaemonSet"), singular="daemonset", short_names=("ds",),
+        categories=_ALL, subresources=status("DaemonSet", "apps"), has_generation=True,
+        defaults=workloads.default_daemon_set, validate=workloads.validate_daemon_set,
+        validate_update=workloads.validate_selector_update, prepare_create=workloads.prepare_create,
+    ),
+    Kind(
+        resource=known.DEPLOYMENTS, singular="deployment", short_names=("deploy",), categories=_ALL,
+        subresources={**status("Deployment", "apps"), "scale": SCALE}, scale=ScalePaths(), has_generation=True,
+        defaults=workloads.default_deployment, validate=workloads.validate_deployment,
+        validate_update=workloads.validate_selector_update, validate_status=workloads.validate_deployment_status,
+        prepare_create=workloads.prepare_create,
+    ),
+    Kind(
+        resource=known.REPLICA_SETS, singular="replicaset", short_names=("rs",), categories=_ALL,
+        subresources={**status("ReplicaSet", "apps"), "scale": SCALE}, scale=ScalePaths(), has_generation=True,
+        defaults=workloads.default_replica_set, validate=workloads.validate_replica_set,
+        validate_update=workloads.validate_selector_update, prepare_create=workloads.prepare_replica_set,
+        selectable_fields=workloads.replica_fields,
+    ),
+    Kind(
+        resource=Resource("apps", "v1", "statefulsets", "StatefulSet"), singular="statefulset", short_names=("sts",),
+        categories=_ALL, subresources={**status("StatefulSet", "apps"), "scale": SCALE}, scale=ScalePaths(),
+        has_generation=True, defaults=workloads.default_stateful_set, validate=workloads.validate_stateful_set,
+        validate_update=workloads.validate_stateful_set_update, prepare_create=workloads.prepare_stateful_set,
+    ),
+    Kind(
+        resource=Resource("batch", "v1", "cronjobs", "CronJob"), singular="cronjob", short_names=("cj",),
+        categories=_ALL, subresources=status("CronJob", "batch"), has_generation=True,
+        defaults=batch.default_cron_job, validate=batch.validate_cron_job, prepare_create=workloads.prepare_create,
+    ),
+    Kind(
+        resource=known.JOBS, singular="job", categories=_ALL, subresources=status("Job", "batch"), has_generation=True,
+        defaults=batch.default_job, validate=batch.validate_job, validate_update=batch.validate_job_update,
+        prepare_create=batch.prepare_job, selectable_fields=batch.job_fields, default_propagation="Orphan",
+    ),
+    Kind(
+        resource=Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+        singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
+        subresources=status("HorizontalPodAutoscaler", "autoscaling", "v2"), defaults=workloads.default_autoscaler,
+        prepare_create=workloads.prepare_create,
+    ),
+)  # fmt: skip

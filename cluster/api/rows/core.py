@@ -1,0 +1,138 @@
+"""Rows of the core group, of events and of leases."""
+
+from __future__ import annotations
+
+from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource
+from steersman.cluster.api.rules import (
+    cluster,
+    config,
+    defaults,
+    events,
+    network,
+    pods,
+    pods_update,
+    services,
+    volumes,
+    workloads,
+)
+from steersman.cluster.meta import resources as known
+from steersman.cluster.meta.names import label_1035_errors, label_1123_errors
+from steersman.cluster.meta.resources import Resource
+
+
+def status(kind: str, group: str = "", version: str = "v1") -> dict[str, Subresource]:
+    """The subresources of a kind that has only a status."""
+    return {"status": Subresource("status", STATUS_VERBS, kind, group, version)}
+
+
+_STREAMS = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
+_POD_SUBRESOURCES = {
+    **status("Pod"),
+    "attach": Subresource("attach", _STREAMS, "PodAttachOptions"),
+    "binding": Subresource("binding", ("create",), "Binding"),
+    "ephemeralcontainers": Subresource("ephemeralcontainers", STATUS_VERBS, "Pod"),
+    "eviction": Subresource("eviction", ("create",), "Eviction", "policy"),
+    "exec": Subresource("exec", _STREAMS, "PodExecOptions"),
+    "log": Subresource("log", ("get",), "Pod"),
+    "portforward": Subresource("portforward", _STREAMS, "PodPortForwardOptions"),
+    "proxy": Subresource("proxy", _PROXY, "PodProxyOptions"),
+}
+SCALE = Subresource("scale", STATUS_VERBS, "Scale", "autoscaling")
+
+ROWS: tuple[Kind, ...] = (
+    Kind(
+        resource=Resource("", "v1", "bindings", "Binding"), singular="binding", verbs=("create",), virtual=True,
+    ),
+    Kind(
+        resource=known.CONFIG_MAPS, singular="configmap", short_names=("cm",),
+        validate=config.validate_config_map, validate_update=config.validate_config_map_update,
+    ),
+    Kind(
+        resource=known.ENDPOINTS, singular="endpoints", short_names=("ep",), defaults=network.default_endpoints,
+        validate=network.validate_endpoints,
+    ),
+    Kind(
+        resource=known.EVENTS, singular="event", short_names=("ev",), selectable_fields=events.core_fields,
+        validate=events.validate_core, defaults=events.default_core,
+    ),
+    Kind(
+        resource=Resource("", "v1", "limitranges", "LimitRange"), singular="limitrange", short_names=("limits",),
+        defaults=cluster.default_limit_range, validate=cluster.validate_limit_range,
+    ),
+    Kind(
+        resource=known.NAMESPACES, singular="namespace", short_names=("ns",),
+        subresources={
+            **status("Namespace"),
+            "finalize": Subresource("finalize", ("update",), "Namespace"),
+        },
+        prepare_create=cluster.prepare_namespace, prepare_update=cluster.prepare_namespace_update,
+        selectable_fields=cluster.namespace_fields, name_errors=label_1123_errors,
+        defaults=cluster.default_namespace,
+    ),
+    Kind(
+        resource=known.NODES, singular="node", short_names=("no",),
+        subresources={**status("Node"), "proxy": Subresource("proxy", _PROXY, "NodeProxyOptions")},
+        defaults=cluster.default_node, validate=cluster.validate_node, validate_update=cluster.validate_node_update,
+        selectable_fields=cluster.node_fields,
+    ),
+    Kind(
+        resource=known.PERSISTENT_VOLUME_CLAIMS, singular="persistentvolumeclaim", short_names=("pvc",),
+        subresources=status("PersistentVolumeClaim"), defaults=volumes.default_claim, validate=volumes.validate_claim,
+        validate_update=volumes.validate_claim_update, prepare_create=volumes.prepare_claim,
+    ),
+    Kind(
+        resource=known.PERSISTENT_VOLUMES, singular="persistentvolume", short_names=("pv",),
+        subresources=status("PersistentVolume"), defaults=volumes.default_volume, validate=volumes.validate_volume,
+        validate_update=volumes.validate_volume_update, prepare_create=volumes.prepare_volume,
+    ),
+    Kind(
+        resource=known.PODS, singular="pod", short_names=("po",), categories=("all",),
+        subresources=_POD_SUBRESOURCES, defaults=defaults.pod, validate=pods.validate,
+        validate_update=pods_update.validate_update, validate_status=pods_update.validate_status,
+        prepare_create=pods.prepare_create, selectable_fields=pods.fields, has_generation=True,
+    ),
+    Kind(
+        resource=Resource("", "v1", "podtemplates", "PodTemplate"), singular="podtemplate", has_generation=True,
+        defaults=defaults.template,
+    ),
+    Kind(
+        resource=Resource("", "v1", "replicationcontrollers", "ReplicationController"),
+        singular="replicationcontroller", short_names=("rc",), categories=("all",), has_generation=True,
+        subresources={**status("ReplicationController"), "scale": SCALE}, scale=ScalePaths(),
+        defaults=workloads.default_replication_controller, default_propagation="Orphan",
+        selectable_fields=workloads.replica_fields,
+    ),
+    Kind(
+        resource=Resource("", "v1", "resourcequotas", "ResourceQuota"), singular="resourcequota",
+        short_names=("quota",), subresources=status("ResourceQuota"), validate=cluster.validate_quota,
+    ),
+    Kind(
+        resource=known.SECRETS, singular="secret", defaults=config.default_secret, validate=config.validate_secret,
+        validate_update=config.validate_secret_update, selectable_fields=config.secret_fields,
+    ),
+    Kind(
+        resource=known.SERVICE_ACCOUNTS, singular="serviceaccount", short_names=("sa",),
+        subresources={"token": Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io")},
+    ),
+    Kind(
+        resource=known.SERVICES, singular="service", short_names=("svc",), categories=("all",),
+        subresources={**status("Service"), "proxy": Subresource("proxy", _PROXY, "ServiceProxyOptions")},
+        defaults=services.default_service, validate=services.validate_service,
+        validate_update=services.validate_service_update, prepare_create=services.prepare_create,
+        prepare_update=services.prepare_update, selectable_fields=services.fields, name_errors=label_1035_errors,
+    ),
+    Kind(
+        resource=Resource("events.k8s.io", "v1", "events", "Event"), singular="event", short_names=("ev",),
+        selectable_fields=events.new_fields, validate=events.validate_new, storage_group="core",
+        stored=events.to_core, served=events.from_core,
+    ),
+    Kind(
+        resource=known.LEASES, singular="lease", validate=cluster.validate_lease, create_on_update=True,
+    ),
+    Kind(
+        resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True,
+        defaults=network.default_endpoint_slice, validate=network.validate_endpoint_slice,
+        validate_update=network.validate_endpoint_slice_update,
+    ),
+)  # fmt: skip

@@ -1,0 +1,186 @@
+"""Rules of Jobs and CronJobs.
+
+Source: k8s.io/kubernetes/pkg/apis/batch/{v1/defaults.go,validation/validation.go}, pkg/registry/batch/job/strategy.go
+"""
+
+from __future__ import annotations
+
+import re
+
+from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.row import meta_fields
+from steersman.cluster.api.rules import defaults
+from steersman.cluster.api.rules.fields import bad, immutable, not_negative, one_of, required, unsupported
+from steersman.cluster.api.rules.pods import validate_template
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.selectors import SelectorError, from_dict
+
+CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
+JOB_NAME = "batch.kubernetes.io/job-name"
+_OLD_UID, _OLD_NAME = "controller-uid", "job-name"
+_RESTART = ("Never", "OnFailure")
+_CRON_MACROS = ("@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly")
+_CRON_FIELD = re.compile(r"^[\w*/,?#-]+$")
+
+
+def default_job(obj: Obj) -> None:
+    _default_job_spec(obj.setdefault("spec", {}))
+
+
+def _default_job_spec(spec: Obj) -> None:
+    defaults.template(spec)
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = spec["parallelism"] = 1
+    spec.setdefault("parallelism", 1)
+    if spec.get("backoffLimit") is None:
+        spec["backoffLimit"] = 2**31 - 1 if spec.get("backoffLimitPerIndex") is not None else 6
+    spec.setdefault("completionMode", "NonIndexed")
+    spec.setdefault("suspend", False)
+    spec.setdefault("manualSelector", False)
+    if not spec.get("podReplacementPolicy"):
+        spec["podReplacementPolicy"] = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
+    for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            pattern.setdefault("status", "True")
+
+
+def prepare_job(obj: Obj, _ctx: WriteContext) -> None:
+    """Gives the Job a selector of its own pods, unless it brings one."""
+    obj["status"] = {}
+    spec, meta = obj["spec"], obj["metadata"]
+    if not spec.get("manualSelector"):
+        labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+        labels[CONTROLLER_UID] = labels[_OLD_UID] = meta["uid"]
+        labels[JOB_NAME] = labels[_OLD_NAME] = meta.get("name", "")
+        selector = spec.setdefault("selector", {})
+        selector.setdefault("matchLabels", {})[CONTROLLER_UID] = meta["uid"]
+
+
+def job_fields(obj: Obj) -> dict[str, str]:
+    return {**meta_fields(obj), "status.successful": str((obj.get("status") or {}).get("succeeded", 0))}
+
+
+def validate_job(obj: Obj) -> list[Cause]:
+    spec = obj["spec"]
+    causes = _validate_job_spec("spec", spec)
+    selector = spec.get("selector")
+    if selector is None:
+        causes.append(required("spec.selector"))
+        return causes
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    try:
+        matches = from_dict(selector).matches(labels)
+    except SelectorError as error:
+        return [*causes, bad("spec.selector", selector, str(error))]
+    if not matches:
+        causes.append(bad("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
+    return causes
+
+
+def _validate_job_spec(path: str, spec: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for key in (
+        "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex", "maxFailedIndexes",
+    ):  # fmt: skip
+        causes += not_negative(f"{path}.{key}", spec.get(key))
+    mode = spec.get("completionMode")
+    causes += one_of(f"{path}.completionMode", mode, ("Indexed", "NonIndexed"))
+    if mode == "Indexed" and spec.get("completions") is None:
+        causes.append(required(f"{path}.completions", "when completion mode is Indexed"))
+    if mode != "Indexed" and spec.get("backoffLimitPerIndex") is not None:
+        detail = "requires indexed completion mode"
+        causes.append(bad(f"{path}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], detail))
+    template = spec.get("template") or {}
+    causes += validate_template(f"{path}.template", template)
+    policy = (template.get("spec") or {}).get("restartPolicy")
+    if policy == "Always":
+        causes.append(
+            Cause(
+                f"{path}.template.spec.restartPolicy",
+                'Required value: valid values: "OnFailure", "Never"',
+                "FieldValueRequired",
+            )
+        )
+    elif policy and policy not in _RESTART:
+        causes.append(unsupported(f"{path}.template.spec.restartPolicy", policy, _RESTART))
+    if spec.get("podFailurePolicy") and policy != "Never":
+        detail = "only \"Never\" is supported when podFailurePolicy is specified"
+        causes.append(bad(f"{path}.template.spec.restartPolicy", policy, detail))
+    return causes
+
+
+def validate_job_update(new: Obj, old: Obj) -> list[Cause]:
+    """A job's pods and selector stay; a suspended job that never ran may change where its pods may go."""
+    spec, before = new["spec"], old["spec"]
+    causes: list[Cause] = []
+    if spec.get("completions") != before.get("completions"):
+        elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
+        if not elastic:
+            causes.append(bad("spec.completions", spec.get("completions"), "field is immutable"))
+    causes += immutable("spec.selector", spec.get("selector"), before.get("selector"))
+    if _frozen(spec["template"], old) != _frozen(before["template"], old):
+        causes.append(bad("spec.template", spec["template"], "field is immutable"))
+    for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
+        causes += immutable(f"spec.{key}", spec.get(key), before.get(key))
+    return causes
+
+
+def _frozen(template: Obj, old: Obj) -> Obj:
+    suspended = (old.get("spec") or {}).get("suspend") and not (old.get("status") or {}).get("startTime")
+    if not suspended:
+        return template
+    spec = {
+        key: value
+        for key, value in (template.get("spec") or {}).items()
+        if key not in ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+    }
+    return {"spec": spec}
+
+
+def default_cron_job(obj: Obj) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("concurrencyPolicy"):
+        spec["concurrencyPolicy"] = "Allow"
+    spec.setdefault("suspend", False)
+    spec.setdefault("successfulJobsHistoryLimit", 3)
+    spec.setdefault("failedJobsHistoryLimit", 1)
+    template = spec.setdefault("jobTemplate", {})
+    template.setdefault("metadata", {})
+    defaults.template(template.setdefault("spec", {}))
+
+
+def validate_cron_job(obj: Obj) -> list[Cause]:
+    spec = obj["spec"]
+    causes = _schedule(spec.get("schedule", ""))
+    causes += not_negative("spec.startingDeadlineSeconds", spec.get("startingDeadlineSeconds"))
+    causes += not_negative("spec.successfulJobsHistoryLimit", spec.get("successfulJobsHistoryLimit"))
+    causes += not_negative("spec.failedJobsHistoryLimit", spec.get("failedJobsHistoryLimit"))
+    causes += one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
+    if len(obj["metadata"].get("name", "")) > 52:
+        detail = "must be no more than 52 characters"
+        causes.append(bad("metadata.name", obj["metadata"]["name"], detail))
+    inner = (spec.get("jobTemplate") or {}).get("spec") or {}
+    if inner.get("manualSelector"):
+        causes.append(unsupported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
+    probe = {"completionMode": "NonIndexed", **inner}
+    return causes + _validate_job_spec("spec.jobTemplate.spec", probe)
+
+
+def _schedule(schedule: str) -> list[Cause]:
+    path = "spec.schedule"
+    if not schedule:
+        return [required(path)]
+    if "TZ" in schedule:
+        detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        return [bad(path, schedule, detail)]
+    if schedule.startswith("@"):
+        if schedule in _CRON_MACROS or re.fullmatch(r"@every \d+(\.\d+)?(ns|us|ms|s|m|h).*", schedule):
+            return []
+        return [bad(path, schedule, f"unrecognized descriptor: {schedule}")]
+    parts = schedule.split()
+    if len(parts) != 5:
+        return [bad(path, schedule, f"expected exactly 5 fields, found {len(parts)}: {parts}".replace("'", ""))]
+    wrong = next((part for part in parts if not _CRON_FIELD.match(part)), None)
+    return [bad(path, schedule, f"failed to parse int from {wrong}")] if wrong else []

@@ -1,0 +1,158 @@
+"""Rules of namespaces, nodes, leases, limit ranges and quotas.
+
+Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go}
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.row import meta_fields
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required, unsupported
+from steersman.cluster.api.rules.scheduling import EFFECTS
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.quantity import parse
+
+NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+def default_namespace(obj: Obj) -> None:
+    """Every namespace carries its name as a label."""
+    meta = obj["metadata"]
+    if meta.get("name"):
+        meta.setdefault("labels", {})[NAME_LABEL] = meta["name"]
+
+
+def prepare_namespace(obj: Obj, _ctx: WriteContext) -> None:
+    obj["status"] = {"phase": "Active"}
+    default_namespace(obj)
+    spec = obj.setdefault("spec", {})
+    if "kubernetes" not in (spec.get("finalizers") or ()):
+        spec["finalizers"] = [*(spec.get("finalizers") or ()), "kubernetes"]
+
+
+def prepare_namespace_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
+    """Finalizers of the spec change through `/finalize` alone, and only by being taken off."""
+    before = (old.get("spec") or {}).get("finalizers") or []
+    spec = new.setdefault("spec", {})
+    wanted = [item for item in spec.get("finalizers") or () if item in before]
+    kept = wanted if old["metadata"].get("deletionTimestamp") else before
+    if kept:
+        spec["finalizers"] = kept
+    else:
+        spec.pop("finalizers", None)
+
+
+def namespace_fields(obj: Obj) -> dict[str, str]:
+    meta = obj["metadata"]
+    phase = (obj.get("status") or {}).get("phase", "")
+    return {"metadata.name": meta.get("name", ""), "name": meta.get("name", ""), "status.phase": phase}
+
+
+def default_node(obj: Obj) -> None:
+    """What can be allocated is the capacity unless the node says otherwise."""
+    status = obj.get("status")
+    if status and status.get("capacity") and not status.get("allocatable"):
+        status["allocatable"] = dict(status["capacity"])
+
+
+def node_fields(obj: Obj) -> dict[str, str]:
+    unschedulable = (obj.get("spec") or {}).get("unschedulable")
+    return {**meta_fields(obj), "spec.unschedulable": "true" if unschedulable else "false"}
+
+
+def validate_node(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    causes: list[Cause] = []
+    seen: set[tuple[str, str]] = set()
+    for index, taint in enumerate(spec.get("taints") or ()):
+        path = f"spec.taints[{index}]"
+        key, value, effect = taint.get("key", ""), taint.get("value", ""), taint.get("effect", "")
+        causes += bad_all(f"{path}.key", key, qualified_name_errors(key))
+        causes += bad_all(f"{path}.value", value, label_value_errors(value))
+        if not effect:
+            causes.append(required(f"{path}.effect"))
+        elif effect not in EFFECTS:
+            causes.append(unsupported(f"{path}.effect", effect, EFFECTS))
+        if (key, effect) in seen:
+            causes.append(Cause(path, "Duplicate value: taints must be unique by key and effect pair", "FieldValueDuplicate"))
+        seen.add((key, effect))
+    cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+    for index, cidr in enumerate(cidrs):
+        try:
+            ip_network(cidr)
+        except ValueError:
+            detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            causes.append(bad(f"spec.podCIDRs[{index}]", cidr, detail))
+    return causes
+
+
+def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    causes = []
+    if before.get("podCIDR") and spec.get("podCIDR") != before["podCIDR"]:
+        detail = "node updates may not change podCIDR except from \"\" to valid"
+        causes.append(forbidden("spec.podCIDRs", detail))
+    if before.get("providerID") and spec.get("providerID") != before["providerID"]:
+        detail = "node updates may not change providerID except from \"\" to valid"
+        causes.append(forbidden("spec.providerID", detail))
+    return causes
+
+
+def validate_lease(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    causes = []
+    if spec.get("leaseDurationSeconds") is not None and spec["leaseDurationSeconds"] <= 0:
+        causes.append(bad("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"))
+    if spec.get("leaseTransitions") is not None and spec["leaseTransitions"] < 0:
+        causes.append(bad("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0"))
+    return causes
+
+
+def default_limit_range(obj: Obj) -> None:
+    """Defaults follow from the bounds: limits from the maximum, requests from limits and the minimum."""
+    for item in (obj.get("spec") or {}).get("limits") or ():
+        if item.get("type") != "Container":
+            continue
+        limits, requests = dict(item.get("default") or {}), dict(item.get("defaultRequest") or {})
+        for key, value in (item.get("max") or {}).items():
+            limits.setdefault(key, value)
+        for key, value in limits.items():
+            requests.setdefault(key, value)
+        for key, value in (item.get("min") or {}).items():
+            requests.setdefault(key, value)
+        if limits:
+            item["default"] = limits
+        if requests:
+            item["defaultRequest"] = requests
+
+
+def validate_limit_range(obj: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, item in enumerate((obj.get("spec") or {}).get("limits") or ()):
+        path = f"spec.limits[{index}]"
+        kind = item.get("type", "")
+        if not kind:
+            causes.append(required(f"{path}.type"))
+        elif kind in seen:
+            causes.append(duplicate(f"{path}.type", kind))
+        seen.add(kind)
+        for key, low in (item.get("min") or {}).items():
+            high = (item.get("max") or {}).get(key)
+            if high is not None and parse(low) > parse(high):
+                detail = f"min value {low} is greater than max value {high}"
+                causes.append(bad(f"{path}.min[{key}]", low, detail))
+    return causes
+
+
+def validate_quota(obj: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for key, value in ((obj.get("spec") or {}).get("hard") or {}).items():
+        causes += bad_all(f"spec.hard[{key}]", key, qualified_name_errors(key))
+        if parse(value) < 0:
+            causes.append(bad(f"spec.hard[{key}]", value, "must be greater than or equal to 0"))
+    return causes

@@ -1,0 +1,135 @@
+"""Rules of ConfigMaps and Secrets.
+
+Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+
+from steersman.cluster.api.row import meta_fields
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, required, too_long
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.objects import Obj
+
+DATA_BYTES_MAX = 1024 * 1024
+_KEY = re.compile(r"^[-._a-zA-Z0-9]+$")
+_KEY_DETAIL = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+    "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
+_IMMUTABLE = "field is immutable when `immutable` is set"
+_REQUIRED_KEYS = {
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+}
+
+
+def key_errors(key: str) -> list[str]:
+    """What breaks the rule of a data key; empty when nothing does."""
+    errors = []
+    if len(key) > 253:
+        errors.append("must be no more than 253 characters")
+    if not _KEY.match(key):
+        errors.append(_KEY_DETAIL)
+    if key == ".":
+        errors.append("must not be '.'")
+    elif key == "..":
+        errors.append("must not be '..'")
+    elif key.startswith(".."):
+        errors.append("must not start with '..'")
+    return errors
+
+
+def validate_config_map(obj: Obj) -> list[Cause]:
+    data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
+    causes: list[Cause] = []
+    size = 0
+    for key, value in data.items():
+        causes += bad_all(f"data[{key}]", key, key_errors(key))
+        if key in binary:
+            causes.append(bad(f"data[{key}]", key, "duplicate of key present in binaryData"))
+        size += len(value.encode())
+    for key, value in binary.items():
+        causes += bad_all(f"binaryData[{key}]", key, key_errors(key))
+        size += len(value) * 3 // 4
+    if size > DATA_BYTES_MAX:
+        causes.append(too_long("", DATA_BYTES_MAX))
+    return causes
+
+
+def validate_config_map_update(new: Obj, old: Obj) -> list[Cause]:
+    if not old.get("immutable"):
+        return []
+    causes = []
+    if not new.get("immutable"):
+        causes.append(forbidden("immutable", _IMMUTABLE))
+    for key in ("data", "binaryData"):
+        if (new.get(key) or {}) != (old.get(key) or {}):
+            causes.append(forbidden(key, _IMMUTABLE))
+    return causes
+
+
+def default_secret(obj: Obj) -> None:
+    """Turns `stringData` into data and fills in the type."""
+    if not obj.get("type"):
+        obj["type"] = "Opaque"
+    plain = obj.pop("stringData", None)
+    if plain:
+        data = obj.setdefault("data", {})
+        for key, value in plain.items():
+            data[key] = base64.b64encode(value.encode()).decode()
+
+
+def secret_fields(obj: Obj) -> dict[str, str]:
+    return {**meta_fields(obj), "type": obj.get("type", "")}
+
+
+def validate_secret(obj: Obj) -> list[Cause]:
+    data, kind = obj.get("data") or {}, obj.get("type", "")
+    causes: list[Cause] = []
+    size = 0
+    for key, value in data.items():
+        causes += bad_all(f"data[{key}]", key, key_errors(key))
+        size += len(value) * 3 // 4
+    if size > DATA_BYTES_MAX:
+        causes.append(too_long("data", DATA_BYTES_MAX))
+    for key in _REQUIRED_KEYS.get(kind, ()):
+        if key not in data:
+            causes.append(required(f"data[{key}]"))
+    if kind in ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"):
+        causes += _docker(_REQUIRED_KEYS[kind][0], data)
+    if kind == "kubernetes.io/basic-auth" and "username" not in data and "password" not in data:
+        causes += [required("data[username]"), required("data[password]")]
+    if kind == "kubernetes.io/service-account-token":
+        account = (obj["metadata"].get("annotations") or {}).get("kubernetes.io/service-account.name", "")
+        if not account:
+            causes.append(required("metadata.annotations[kubernetes.io/service-account.name]"))
+    return causes
+
+
+def _docker(key: str, data: Obj) -> list[Cause]:
+    if key not in data:
+        return []
+    try:
+        json.loads(base64.b64decode(data[key]))
+    except (ValueError, binascii.Error) as error:
+        return [bad(f"data[{key}]", "<secret contents redacted>", str(error))]
+    return []
+
+
+def validate_secret_update(new: Obj, old: Obj) -> list[Cause]:
+    causes = []
+    if new.get("type") != old.get("type"):
+        causes.append(bad("type", new.get("type"), "field is immutable"))
+    if old.get("immutable"):
+        if not new.get("immutable"):
+            causes.append(forbidden("immutable", _IMMUTABLE))
+        if (new.get("data") or {}) != (old.get("data") or {}):
+            causes.append(forbidden("data", _IMMUTABLE))
+    return causes

@@ -1,0 +1,137 @@
+"""Small words of validation: the causes that every rule file writes, in Kubernetes' sentences.
+
+Source: k8s.io/apimachinery/pkg/util/validation/field
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv6Address
+from typing import Any
+
+import orjson
+
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
+
+
+def show(value: Any) -> str:
+    """Returns a value as Kubernetes quotes it in messages."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else str(value)
+
+
+def required(path: str, detail: str = "") -> Cause:
+    return Cause(path, f"Required value: {detail}" if detail else "Required value", "FieldValueRequired")
+
+
+def bad(path: str, value: Any, detail: str) -> Cause:
+    return Cause(path, f"Invalid value: {show(value)}: {detail}", "FieldValueInvalid")
+
+
+def bad_all(path: str, value: Any, details: Iterable[str]) -> list[Cause]:
+    return [bad(path, value, detail) for detail in details]
+
+
+def forbidden(path: str, detail: str) -> Cause:
+    return Cause(path, f"Forbidden: {detail}", "FieldValueForbidden")
+
+
+def duplicate(path: str, value: Any) -> Cause:
+    return Cause(path, f"Duplicate value: {show(value)}", "FieldValueDuplicate")
+
+
+def not_found(path: str, value: Any) -> Cause:
+    return Cause(path, f"Not found: {show(value)}", "FieldValueNotFound")
+
+
+def too_long(path: str, limit: int) -> Cause:
+    return Cause(path, f"Too long: may not be more than {limit} bytes", "FieldValueTooLong")
+
+
+def unsupported(path: str, value: Any, supported: Sequence[str]) -> Cause:
+    listed = ", ".join(show(item) for item in sorted(supported))
+    return Cause(path, f"Unsupported value: {show(value)}: supported values: {listed}", "FieldValueNotSupported")
+
+
+def one_of(path: str, value: Any, supported: Sequence[str]) -> list[Cause]:
+    """The cause of a value that is missing or not among those supported."""
+    if not value:
+        return [required(path)]
+    return [] if value in supported else [unsupported(path, value, supported)]
+
+
+def not_negative(path: str, value: int | None) -> list[Cause]:
+    if value is None or value >= 0:
+        return []
+    return [bad(path, value, "must be greater than or equal to 0")]
+
+
+def immutable(path: str, new: Any, old: Any) -> list[Cause]:
+    return [] if new == old else [bad(path, new, "field is immutable")]
+
+
+def labels(path: str, found: Mapping[str, str]) -> list[Cause]:
+    """The rules of label maps."""
+    causes = []
+    for key, value in found.items():
+        causes += bad_all(path, key, qualified_name_errors(key))
+        causes += bad_all(path, value, label_value_errors(value))
+    return causes
+
+
+def label_selector(path: str, selector: Mapping[str, Any] | None) -> list[Cause]:
+    """The rules of a `LabelSelector`."""
+    causes: list[Cause] = []
+    if not selector:
+        return causes
+    for key, value in (selector.get("matchLabels") or {}).items():
+        causes += bad_all(f"{path}.matchLabels", key, qualified_name_errors(key))
+        causes += bad_all(f"{path}.matchLabels", value, label_value_errors(value))
+    for index, row in enumerate(selector.get("matchExpressions") or ()):
+        causes += _expression(f"{path}.matchExpressions[{index}]", row)
+    return causes
+
+
+def _expression(path: str, row: Mapping[str, Any]) -> list[Cause]:
+    operator, values = row.get("operator", ""), row.get("values") or []
+    causes: list[Cause] = []
+    if operator in ("In", "NotIn"):
+        if not values:
+            causes.append(required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            causes.append(forbidden(f"{path}.values", detail))
+    else:
+        causes.append(bad(f"{path}.operator", operator, "not a valid selector operator"))
+    causes += bad_all(f"{path}.key", row.get("key", ""), qualified_name_errors(row.get("key", "")))
+    for index, value in enumerate(values):
+        causes += bad_all(f"{path}.values[{index}]", value, label_value_errors(value))
+    return causes
+
+
+def is_ip(text: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 address in Kubernetes' eyes (no leading zeros, no zone)."""
+    return ip_family(text) is not None
+
+
+def ip_family(text: str) -> str | None:
+    """Returns `IPv4`, `IPv6` or None when the text is no address."""
+    parts = text.split(".")
+    if len(parts) == 4 and all(
+        p.isdecimal() and len(p) <= 3 and int(p) < 256 and (p == "0" or p[0] != "0") for p in parts
+    ):
+        return "IPv4"
+    if ":" not in text:
+        return None
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return None
+    return None if "%" in text else "IPv6"

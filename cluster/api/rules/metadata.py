@@ -1,0 +1,125 @@
+"""Rules of ObjectMeta: of every object, and of every change.
+
+Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, labels, required, too_long
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
+from steersman.cluster.meta.objects import Obj
+
+#: all annotations of an object together
+ANNOTATIONS_BYTES_MAX = 256 * 1024
+_WELL_KNOWN_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
+_BANNED_OWNERS = {("v1", "Event")}
+IMMUTABLE = "field is immutable"
+
+
+def validate_metadata(meta: Obj, namespaced: bool, name_errors: Callable[[str], list[str]]) -> list[Cause]:
+    """Every broken rule of an object's metadata."""
+    causes: list[Cause] = []
+    if meta.get("generateName"):
+        stem = meta["generateName"]
+        stem = stem[:-1] + "a" if stem.endswith("-") else stem
+        causes += bad_all("metadata.generateName", meta["generateName"], name_errors(stem))
+    name = meta.get("name", "")
+    if not name:
+        causes.append(required("metadata.name", "name or generateName is required"))
+    else:
+        causes += bad_all("metadata.name", name, name_errors(name))
+    if namespaced:
+        if not meta.get("namespace"):
+            causes.append(required("metadata.namespace"))
+        else:
+            causes += bad_all("metadata.namespace", meta["namespace"], label_1123_errors(meta["namespace"]))
+    elif meta.get("namespace"):
+        causes.append(forbidden("metadata.namespace", "not allowed on this type"))
+    if meta.get("labels"):
+        causes += labels("metadata.labels", meta["labels"])
+    if meta.get("annotations"):
+        causes += validate_annotations("metadata.annotations", meta["annotations"])
+    if meta.get("ownerReferences"):
+        causes += _owners(meta["ownerReferences"])
+    for index, finalizer in enumerate(meta.get("finalizers") or ()):
+        causes += _finalizer(f"metadata.finalizers[{index}]", finalizer)
+    return causes
+
+
+def validate_annotations(path: str, found: dict[str, str]) -> list[Cause]:
+    causes: list[Cause] = []
+    size = 0
+    for key, value in found.items():
+        causes += bad_all(path, key, qualified_name_errors(key.lower()))
+        size += len(key) + len(value)
+    if size > ANNOTATIONS_BYTES_MAX:
+        causes.append(too_long(path, ANNOTATIONS_BYTES_MAX))
+    return causes
+
+
+def _owners(owners: list[Obj]) -> list[Cause]:
+    causes: list[Cause] = []
+    controller = ""
+    for index, owner in enumerate(owners):
+        path = f"metadata.ownerReferences[{index}]"
+        for key in ("apiVersion", "kind", "name", "uid"):
+            if not owner.get(key):
+                detail = "version must not be empty" if key == "apiVersion" else "must not be empty"
+                causes.append(bad(f"{path}.{key}", owner.get(key, ""), detail))
+        if (owner.get("apiVersion"), owner.get("kind")) in _BANNED_OWNERS:
+            causes.append(
+                bad(path, f"{owner.get('apiVersion')}, Kind={owner.get('kind')}", "is disallowed from being an owner")
+            )
+        if owner.get("controller"):
+            if controller:
+                detail = (
+                    f'Only one reference can have Controller set to true. Found "true" in references for {controller} '
+                    f"and {owner.get('name')}"
+                )
+                causes.append(bad("metadata.ownerReferences", owners, detail))
+            controller = str(owner.get("name"))
+    return causes
+
+
+def _finalizer(path: str, finalizer: str) -> list[Cause]:
+    causes = bad_all(path, finalizer, qualified_name_errors(finalizer))
+    if not causes and "/" not in finalizer and finalizer not in _WELL_KNOWN_FINALIZERS:
+        detail = "name is neither a standard finalizer name nor is it fully qualified"
+        causes.append(bad(path, finalizer, detail))
+    return causes
+
+
+def validate_metadata_update(new: Obj, old: Obj) -> list[Cause]:
+    """Every broken rule of a change of metadata."""
+    causes: list[Cause] = []
+    for key in ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        if new.get(key) != old.get(key):
+            causes.append(bad(f"metadata.{key}", new.get(key), IMMUTABLE))
+    if old.get("deletionTimestamp"):
+        added = [item for item in new.get("finalizers") or () if item not in (old.get("finalizers") or ())]
+        if added:
+            detail = (
+                "no new finalizers can be added if the object is being deleted, found new finalizers "
+                f"[]string{{{', '.join(repr(item).replace(chr(39), chr(34)) for item in added)}}}"
+            )
+            causes.append(forbidden("metadata.finalizers", detail))
+    return causes
+
+
+def validate_unique(path: str, values: list[Any]) -> list[Cause]:
+    """The duplicates of a list that is a set."""
+    seen: list[Any] = []
+    causes = []
+    for index, value in enumerate(values):
+        if value in seen:
+            causes.append(duplicate(f"{path}[{index}]", value))
+        seen.append(value)
+    return causes
+
+
+def validate_name_subdomain(path: str, name: str) -> list[Cause]:
+    return bad_all(path, name, subdomain_errors(name))

@@ -1,0 +1,101 @@
+"""What may change in a pod once it exists.
+
+Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go (ValidatePodUpdate) and
+https://kubernetes.io/docs/concepts/workloads/pods/#pod-update-and-replacement
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steersman.cluster.api.rules.fields import bad, forbidden
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.objects import Obj
+
+_DETAIL = (
+    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+
+
+def validate_update(new: Obj, old: Obj) -> list[Cause]:
+    """Every rule that a change of a pod's spec breaks."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    if spec == before:
+        return []
+    causes = _ephemeral(spec, before)
+    causes += _deadline(spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
+    causes += _tolerations(spec, before)
+    gates = [gate["name"] for gate in before.get("schedulingGates") or ()]
+    added = [gate.get("name") for gate in spec.get("schedulingGates") or () if gate.get("name") not in gates]
+    if added:
+        detail = "only deletion is allowed, but found new scheduling gate"
+        causes.append(forbidden("spec.schedulingGates", f"{detail} '{added[0]}'"))
+    if _fixed(spec, gated=bool(gates)) != _fixed(before, gated=bool(gates)):
+        causes.append(forbidden("spec", _DETAIL))
+    return causes
+
+
+def _fixed(spec: Obj, *, gated: bool) -> Obj:
+    """The part of a spec that never changes."""
+    kept = {
+        key: value
+        for key, value in spec.items()
+        if key not in ("activeDeadlineSeconds", "tolerations", "schedulingGates", "ephemeralContainers")
+        and not (gated and key in ("nodeSelector", "affinity"))
+    }
+    for key in ("containers", "initContainers"):
+        if key in kept:
+            kept[key] = [{**one, "image": ""} for one in kept[key]]
+    return kept
+
+
+def _ephemeral(spec: Obj, before: Obj) -> list[Cause]:
+    found = {one.get("name"): one for one in spec.get("ephemeralContainers") or ()}
+    causes = []
+    for one in before.get("ephemeralContainers") or ():
+        name = one["name"]
+        if name not in found:
+            detail = f'existing ephemeral containers "{name}" may not be removed'
+            causes.append(forbidden("spec.ephemeralContainers", detail))
+        elif found[name] != one:
+            detail = f'existing ephemeral containers "{name}" may not be changed'
+            causes.append(forbidden("spec.ephemeralContainers", detail))
+    return causes
+
+
+def _deadline(new: Any, old: Any) -> list[Cause]:
+    path = "spec.activeDeadlineSeconds"
+    if new == old or (old is None and new is not None):
+        return []
+    if new is None:
+        return [bad(path, None, "must not update from a positive integer to nil value")]
+    return [bad(path, new, f"must be less than or equal to previous value ({old})")] if new > old else []
+
+
+def _tolerations(spec: Obj, before: Obj) -> list[Cause]:
+    found = spec.get("tolerations") or []
+    for row in before.get("tolerations") or ():
+        same = {key: value for key, value in row.items() if key != "tolerationSeconds"}
+        if not any({key: value for key, value in other.items() if key != "tolerationSeconds"} == same for other in found):
+            return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+    return []
+
+
+def validate_status(new: Obj, old: Obj) -> list[Cause]:
+    """Every rule that a change through `/status` breaks."""
+    status, before = new.get("status") or {}, old.get("status") or {}
+    causes = []
+    if before.get("qosClass") and status.get("qosClass") and status["qosClass"] != before["qosClass"]:
+        causes.append(bad("status.qosClass", status["qosClass"], "field is immutable"))
+    spec = new.get("spec") or {}
+    if spec.get("restartPolicy") == "Never":
+        finished = {
+            row["name"] for row in before.get("containerStatuses") or () if (row.get("state") or {}).get("terminated")
+        }
+        for index, row in enumerate(status.get("containerStatuses") or ()):
+            if row.get("name") in finished and not (row.get("state") or {}).get("terminated"):
+                detail = "may not be transitioned to non-terminated state"
+                causes.append(forbidden(f"status.containerStatuses[{index}].state", detail))
+    return causes

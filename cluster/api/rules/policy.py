@@ -1,0 +1,69 @@
+"""Rules of disruption budgets, priority classes and runtime classes.
+
+Source: k8s.io/kubernetes/pkg/apis/{policy,scheduling,node}/validation/validation.go
+"""
+
+from __future__ import annotations
+
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, label_selector, required, unsupported
+from steersman.cluster.api.rules.workloads import int_or_percent
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_1123_errors
+from steersman.cluster.meta.objects import Obj
+
+#: the highest priority that is not the system's
+USER_PRIORITY_MAX = 1_000_000_000
+_POLICIES = ("Never", "PreemptLowerPriority")
+
+
+def validate_budget(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    causes: list[Cause] = []
+    least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
+    if least is not None and most is not None:
+        causes.append(bad("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+    if least is not None:
+        causes += int_or_percent("spec.minAvailable", least, maximum=100)
+    if most is not None:
+        causes += int_or_percent("spec.maxUnavailable", most, maximum=100)
+    causes += label_selector("spec.selector", spec.get("selector"))
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None and policy not in ("AlwaysAllow", "IfHealthyBudget"):
+        causes.append(unsupported("spec.unhealthyPodEvictionPolicy", policy, ("AlwaysAllow", "IfHealthyBudget")))
+    return causes
+
+
+def default_priority_class(obj: Obj) -> None:
+    obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    obj.setdefault("value", 0)
+
+
+def validate_priority_class(obj: Obj) -> list[Cause]:
+    name = obj["metadata"].get("name", "")
+    causes: list[Cause] = []
+    if name.startswith("system-"):
+        if name not in ("system-node-critical", "system-cluster-critical"):
+            detail = "priority class names with 'system-' prefix are reserved for system use only"
+            causes.append(forbidden("metadata.name", f"{detail}. error: {name} is not a known system priority class"))
+    elif obj["value"] > USER_PRIORITY_MAX:
+        detail = f"maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}"
+        causes.append(forbidden("value", detail))
+    if obj["preemptionPolicy"] not in _POLICIES:
+        causes.append(unsupported("preemptionPolicy", obj["preemptionPolicy"], _POLICIES))
+    return causes
+
+
+def validate_priority_class_update(new: Obj, old: Obj) -> list[Cause]:
+    causes = []
+    if new["value"] != old.get("value"):
+        causes.append(forbidden("value", "may not be changed in an update."))
+    return causes + immutable("preemptionPolicy", new.get("preemptionPolicy"), old.get("preemptionPolicy"))
+
+
+def validate_runtime_class(obj: Obj) -> list[Cause]:
+    handler = obj.get("handler", "")
+    return bad_all("handler", handler, label_1123_errors(handler)) if handler else [required("handler")]
+
+
+def validate_runtime_class_update(new: Obj, old: Obj) -> list[Cause]:
+    return immutable("handler", new.get("handler"), old.get("handler"))

@@ -1,0 +1,333 @@
+"""The one way in which objects come to be and change: REST and gRPC alike call these functions.
+
+Order as in Kubernetes: defaults, built-in admission that changes, what the server decides itself, validation, addresses
+and ports, field ownership. Nothing here reads a clock, draws a number or waits; what a write needs is in its
+`WriteContext`, and what is to be stored is returned.
+
+Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from steersman.cluster.api import patch as patches
+from steersman.cluster.api import ssa, strategic
+from steersman.cluster.api.admission import admit_create, admit_update
+from steersman.cluster.api.allocate import allocate, reallocate
+from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
+from steersman.cluster.api.decode import check, decode, media_type, parse_yaml, read_json
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.removal import delete, is_done
+from steersman.cluster.api.row import Kind
+from steersman.cluster.api.rules.metadata import validate_metadata, validate_metadata_update
+from steersman.cluster.api.scale import scale_of, with_scale
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.errors import BadRequest, Cause
+from steersman.cluster.meta.names import generated_name
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.times import format_time
+
+__all__ = [
+    "ApiSettings", "Deletion", "WriteContext", "Written", "create", "decode", "delete", "patch", "representation",
+    "update",
+]  # fmt: skip
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_STALE = "the object has been modified; please apply your changes to the latest version and try again"
+#: metadata that only the server writes
+_SERVER_KEYS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation")
+#: where a subresource's own part of an object lies; the rest is put back
+_PARTS = {"ephemeralcontainers": "ephemeralContainers", "finalize": "finalizers"}
+
+
+def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str = "") -> Written:
+    """Makes a new object of what the client sent; `obj` is taken over and changed.
+
+    Raises:
+        BadRequest, Invalid, Forbidden, NotFound (its namespace does not exist), ...
+    """
+    return _create(registry, kind, obj, ctx, namespace, track=True)
+
+
+def _create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str, *, track: bool) -> Written:
+    meta = _place(kind, obj, namespace)
+    kind.defaults(obj)
+    if not meta.get("name") and meta.get("generateName"):
+        meta["name"] = generated_name(meta["generateName"], ctx.random_suffix())
+    warnings = admit_create(kind, obj, ctx)
+    for key in _SERVER_KEYS:
+        meta.pop(key, None)
+    meta["uid"] = ctx.new_uid()
+    meta["creationTimestamp"] = format_time(ctx.now)
+    if kind.has_generation:
+        meta["generation"] = 1
+    kind.prepare_create(obj, ctx)
+    causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors) + kind.validate(obj)
+    _refuse(kind, meta.get("name", ""), causes)
+    reservations = allocate(kind, obj, ctx)
+    if track:
+        meta.pop("managedFields", None)
+        obj = ssa.track_update(
+            registry.schema(kind), None, obj, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
+        )
+    return Written(obj=obj, warnings=tuple(warnings), reservations=reservations)
+
+
+def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
+    meta: Obj = obj.setdefault("metadata", {})
+    if kind.resource.namespaced:
+        if meta.get("namespace") and namespace and meta["namespace"] != namespace:
+            raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+        if namespace:
+            meta["namespace"] = namespace
+    elif not meta.get("namespace"):
+        meta.pop("namespace", None)
+    if meta.pop("resourceVersion", ""):
+        raise BadRequest("resourceVersion should not be set on objects to be created")
+    return meta
+
+
+def _refuse(kind: Kind, name: str, causes: list[Cause]) -> None:
+    if causes:
+        raise errors.invalid(kind.resource.kind, name, causes, kind.resource.group)
+
+
+def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext) -> Written:
+    """Makes the next state of an object from what the client sent; `new` is taken over, `old` is left alone.
+
+    Args:
+        subresource: empty, `status`, `scale` (then `new` is a Scale), `ephemeralcontainers` or `finalize`: what else in
+            `new` differs from `old` is put back.
+
+    Raises:
+        Conflict (stale), BadRequest, Invalid, Forbidden, ...
+    """
+    return _update(registry, kind, new, old, subresource, ctx, track=True)
+
+
+def _update(
+    registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext, *, track: bool
+) -> Written:
+    if subresource == "scale":
+        new = with_scale(kind, old, new)
+    meta = _rebase(kind, new, old)
+    new = _only_its_part(kind, new, old, subresource)
+    kind.defaults(new)
+    warnings = admit_update(kind, new, old, subresource, ctx)
+    if subresource != "status":
+        kind.prepare_update(new, old, ctx)
+    if kind.has_generation:
+        bump = subresource != "status" and _spec_changed(new, old)
+        meta["generation"] = old["metadata"].get("generation", 1) + bump
+    causes = validate_metadata_update(meta, old["metadata"])
+    if subresource == "status":
+        causes += kind.validate_status(new, old)
+    else:
+        causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
+        causes += kind.validate(new) + kind.validate_update(new, old)
+    _refuse(kind, meta["name"], causes)
+    reservations, releases = reallocate(kind, new, old, ctx)
+    if track:
+        new = ssa.track_update(
+            registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
+            subresource=subresource,
+        )  # fmt: skip
+    return Written(
+        obj=new, warnings=tuple(warnings), reservations=reservations, releases=releases,
+        changed=not _equal(new, old), remove=is_done(kind, new, old),
+    )  # fmt: skip
+
+
+def _rebase(kind: Kind, new: Obj, old: Obj) -> Obj:
+    """Checks the preconditions in `new`'s metadata and gives it what only the server writes."""
+    meta: Obj = new.setdefault("metadata", {})
+    before = old["metadata"]
+    resource = kind.resource
+    if meta.setdefault("name", before["name"]) != before["name"]:
+        raise BadRequest(
+            f"the name of the object ({meta['name']}) does not match the name on the URL ({before['name']})"
+        )
+    if resource.namespaced and meta.setdefault("namespace", before["namespace"]) != before["namespace"]:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+    if meta.get("uid") and meta["uid"] != before.get("uid"):
+        detail = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before.get('uid')}"
+        raise errors.conflict(resource.plural, before["name"], detail, resource.group)
+    if meta.get("resourceVersion"):
+        if meta["resourceVersion"] != before.get("resourceVersion"):
+            raise errors.conflict(resource.plural, before["name"], _STALE, resource.group)
+    elif not kind.allows_unconditional_update:
+        cause = Cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
+        raise errors.invalid(resource.kind, before["name"], [cause], resource.group)
+    elif "resourceVersion" in before:
+        meta["resourceVersion"] = before["resourceVersion"]
+    for key in _SERVER_KEYS:
+        if key in before:
+            meta[key] = before[key]
+        else:
+            meta.pop(key, None)
+    return meta
+
+
+def _only_its_part(kind: Kind, new: Obj, old: Obj, subresource: str) -> Obj:
+    """Puts back what the subresource (or the main resource) may not change."""
+    if subresource == "status":
+        for key in old:
+            if key not in ("status", "metadata", "kind", "apiVersion"):
+                new[key] = old[key]
+        for key in [key for key in new if key not in old and key not in ("status", "metadata")]:
+            del new[key]
+        if "ownerReferences" in old["metadata"]:
+            new["metadata"]["ownerReferences"] = old["metadata"]["ownerReferences"]
+        else:
+            new["metadata"].pop("ownerReferences", None)
+        return new
+    if "status" in kind.subresources:
+        if "status" in old:
+            new["status"] = old["status"]
+        else:
+            new.pop("status", None)
+    part = _PARTS.get(subresource)
+    if part is not None:
+        spec = dict(old.get("spec") or {})
+        spec.pop(part, None)
+        if (new.get("spec") or {}).get(part):
+            spec[part] = new["spec"][part]
+        new["spec"] = spec
+    return new
+
+
+def _spec_changed(new: Obj, old: Obj) -> bool:
+    apart = ("metadata", "status", "kind", "apiVersion")
+    return any(new.get(key) != old.get(key) for key in {**new, **old} if key not in apart)
+
+
+def _equal(new: Obj, old: Obj) -> bool:
+    if new.keys() != old.keys() or any(new[key] != old[key] for key in new if key != "metadata"):
+        return False
+    left, right = new["metadata"], old["metadata"]
+    keys = {**left, **right}
+    if any(left.get(key) != right.get(key) for key in keys if key != "managedFields"):
+        return False
+    return _owners(left) == _owners(right)
+
+
+def _owners(meta: Obj) -> list[Obj]:
+    return [{key: value for key, value in row.items() if key != "time"} for row in meta.get("managedFields") or ()]
+
+
+def patch(
+    registry: Registry,
+    kind: Kind,
+    old: Obj | None,
+    patch_type: str,
+    body: bytes,
+    subresource: str,
+    ctx: WriteContext,
+    force: bool = False,
+    namespace: str = "",
+    name: str = "",
+) -> Written:
+    """Applies a patch of one of the four types.
+
+    Args:
+        old: the object as it is; None (only an apply can do with that) creates it in `namespace` under `name`.
+        patch_type: the media type of the request.
+        force: of an apply: take over fields that others own.
+
+    Raises:
+        BadRequest, Invalid, Conflict (also of fields' owners), UnsupportedMediaType, NotFound, ...
+    """
+    media = media_type(patch_type)
+    if media == APPLY_PATCH or media == "application/apply-patch+cbor":
+        return _apply(registry, kind, old, body, subresource, ctx, force, namespace, name)
+    if old is None:
+        raise errors.not_found(kind.resource.plural, name, kind.resource.group)
+    body_kind = registry.body_kind(kind, subresource)
+    before = scale_of(kind, old) if subresource == "scale" else old
+    if media == JSON_PATCH:
+        after = patches.json_patch(before, _document(body, list))
+    elif media == MERGE_PATCH:
+        after = patches.merge_patch(before, _document(body, dict))
+    elif media == STRATEGIC_PATCH and not kind.is_custom:
+        after = strategic.strategic_merge(registry.schema(body_kind), before, _document(body, dict))
+    else:
+        accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.is_custom else [STRATEGIC_PATCH]), APPLY_PATCH]
+        raise errors.UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        )
+    fresh = orjson.loads(orjson.dumps(after))
+    tree, warnings = check(registry, body_kind, fresh, b"", ctx.field_validation)
+    written = _update(registry, kind, tree, old, subresource, ctx, track=True)
+    return _with_warnings(written, warnings)
+
+
+def _document(body: bytes, wanted: type) -> Any:
+    found = read_json(body)
+    if not isinstance(found, wanted):
+        raise BadRequest(f"cannot unmarshal the patch: expected a JSON {'array' if wanted is list else 'object'}")
+    return found
+
+
+def _apply(
+    registry: Registry, kind: Kind, old: Obj | None, body: bytes, subresource: str, ctx: WriteContext, force: bool,
+    namespace: str, name: str,
+) -> Written:  # fmt: skip
+    if not ctx.field_manager:
+        cause = Cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
+        raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
+    body_kind = registry.body_kind(kind, subresource)
+    tree = parse_yaml(body)
+    if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):
+        raise BadRequest("couldn't get version/kind; an applied configuration must say its apiVersion and kind")
+    applied, warnings = check(registry, body_kind, tree, b"", ctx.field_validation)
+    meta = applied.setdefault("metadata", {})
+    if meta.get("managedFields"):
+        raise BadRequest("metadata.managedFields must be nil")
+    wanted_name = old["metadata"]["name"] if old else name
+    if meta.setdefault("name", wanted_name) != wanted_name:
+        raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({wanted_name})")
+    if kind.resource.namespaced:
+        meta.setdefault("namespace", old["metadata"]["namespace"] if old else namespace)
+    if subresource == "scale":
+        applied = _scale_configuration(kind, applied)
+    merged = ssa.apply(
+        registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
+        now=ctx.now, subresource=subresource,
+    )  # fmt: skip
+    fresh = orjson.loads(orjson.dumps(merged))
+    if old is None:
+        if meta.get("resourceVersion"):
+            raise errors.conflict(kind.resource.plural, wanted_name, _STALE, kind.resource.group)
+        return _with_warnings(_create(registry, kind, fresh, ctx, namespace, track=False), warnings)
+    part = "" if subresource == "scale" else subresource
+    return _with_warnings(_update(registry, kind, fresh, old, part, ctx, track=False), warnings)
+
+
+def _scale_configuration(kind: Kind, scale: Obj) -> Obj:
+    """The configuration of the scaled object that an applied Scale stands for."""
+    resource, meta = kind.resource, scale["metadata"]
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    kept = {key: meta[key] for key in ("name", "namespace") if key in meta}
+    return {
+        "apiVersion": resource.api_version, "kind": resource.kind, "metadata": kept, "spec": {"replicas": replicas},
+    }  # fmt: skip
+
+
+def _with_warnings(written: Written, warnings: list[str]) -> Written:
+    if not warnings:
+        return written
+    return Written(
+        obj=written.obj, warnings=(*warnings, *written.warnings), reservations=written.reservations,
+        releases=written.releases, changed=written.changed, remove=written.remove,
+    )  # fmt: skip
+
+
+def representation(kind: Kind, obj: Obj, subresource: str = "") -> Obj:
+    """Returns what a get or the answer to a write of a subresource shows of a stored object."""
+    return scale_of(kind, obj) if subresource == "scale" else obj
