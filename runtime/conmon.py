@@ -97,7 +97,7 @@ async def create(conmon: str, engine: Engine, launch: Launch) -> Monitored:
         os.close(writing)
     try:
         async with asyncio.timeout(_CREATE_DEADLINE_S):
-            said = await _read_all(reading)
+            said = await read_line(reading)
             await process.wait()
     except TimeoutError:
         raise RuntimeFailure("CreateContainerError", "conmon did not answer in time") from None
@@ -107,7 +107,7 @@ async def create(conmon: str, engine: Engine, launch: Launch) -> Monitored:
     return Monitored(pid=pid, monitor=int((launch.bundle / "conmon.pid").read_text() or 0))
 
 
-async def _read_all(fd: int) -> bytes:
+async def read_line(fd: int) -> bytes:
     """Reads one line from a pipe, and closes it."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_SYNC_BYTES_MAX)

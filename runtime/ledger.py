@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from steersman.cluster.node.values import ContainerState, ContainerStatus, SandboxStatus
+from steersman.cluster.node.values import ContainerState, ContainerStats, ContainerStatus, SandboxStatus
 from steersman.runtime import records, syscalls
+from steersman.runtime.cgroups import Usage
 from steersman.runtime.changes import Changes
 from steersman.runtime.records import ContainerRecord, SandboxRecord
 
@@ -100,6 +101,10 @@ class Ledger:
     def of_sandbox(self, sandbox_id: str) -> list[ContainerRecord]:
         return [record for record in self.containers.values() if record.sandbox_id == sandbox_id]
 
+    def images_in_use(self) -> set[str]:
+        """The ids of the images that containers are made of."""
+        return {record.spec.image for record in self.containers.values()}
+
     # --- exits
 
     def _on_exit_file(self) -> None:
@@ -159,7 +164,24 @@ class Ledger:
                 continue
         return True
 
+    def is_over(self, container_id: str) -> bool:
+        """Whether a container has ended or is gone."""
+        return container_id not in self.containers or bool(self.look(container_id).finished_at)
+
     # --- what the agent sees
+
+    def stats_row(self, record: ContainerRecord, usage: Usage, now: float) -> ContainerStats:
+        return ContainerStats(
+            id=record.id,
+            pod_uid=record.spec.pod_uid,
+            pod_name=record.spec.pod_name,
+            namespace=record.spec.namespace,
+            name=record.spec.name,
+            timestamp=now,
+            cpu_usage_ns=usage.cpu_ns,
+            memory_usage_bytes=usage.memory_bytes,
+            memory_working_set_bytes=usage.working_set_bytes,
+        )
 
     def sandbox_status(self, record: SandboxRecord) -> SandboxStatus:
         return SandboxStatus(

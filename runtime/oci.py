@@ -17,10 +17,7 @@ from pathlib import Path
 from steersman.cluster.node.values import (
     ContainerSpec,
     ContainerStats,
-    ContainerStatus,
     ExecResult,
-    Image,
-    RegistryAuth,
     RuntimeFailure,
     RuntimeInfo,
     SandboxSpec,
@@ -28,6 +25,7 @@ from steersman.cluster.node.values import (
 )
 from steersman.runtime import crilog, mounts, netns, records
 from steersman.runtime.image_service import ImageService
+from steersman.runtime.machine_runtime import MachineRuntime
 from steersman.runtime.oci_containers import Containers
 from steersman.runtime.oci_host import OciHost
 from steersman.runtime.oci_sandboxes import Sandboxes
@@ -37,7 +35,7 @@ _CONNECT_DEADLINE_S = 10.0
 _ROTATE_PERIOD_S = 10.0
 
 
-class OciRuntime:
+class OciRuntime(MachineRuntime):
     """Implements `protocol.Runtime`.
 
     Args:
@@ -56,15 +54,16 @@ class OciRuntime:
         insecure_registries: Collection[str] = (),
     ) -> None:
         self._host = OciHost(root, engine=engine, now=now)
-        self._images = ImageService(
-            root / "images", unpacks=True, in_use=self._images_in_use, insecure_registries=insecure_registries
+        images = ImageService(
+            root / "images",
+            unpacks=True,
+            in_use=self._host.ledger.images_in_use,
+            insecure_registries=insecure_registries,
         )
+        super().__init__(self._host.ledger, images)
         self._sandboxes = Sandboxes(self._host)
-        self._containers = Containers(self._host, self._images.store)
+        self._containers = Containers(self._host, images.store)
         self._rotation: asyncio.Task[None] | None = None
-
-    def _images_in_use(self) -> set[str]:
-        return {record.spec.image for record in self._host.ledger.containers.values()}
 
     # --- the runtime itself
 
@@ -120,14 +119,7 @@ class OciRuntime:
     async def set_pod_cidr(self, cidr: str) -> None:
         await self._sandboxes.set_range(cidr)
 
-    def changes(self) -> AsyncIterator[str]:
-        return self._host.ledger.changes()
-
     # --- sandboxes
-
-    async def sandboxes(self) -> list[SandboxStatus]:
-        ledger = self._host.ledger
-        return [ledger.sandbox_status(record) for record in ledger.sandboxes.values()]
 
     async def run_sandbox(self, spec: SandboxSpec) -> SandboxStatus:
         return await self._sandboxes.run(spec)
@@ -142,10 +134,6 @@ class OciRuntime:
         await self._sandboxes.remove(sandbox_id)
 
     # --- containers
-
-    async def containers(self) -> list[ContainerStatus]:
-        ledger = self._host.ledger
-        return [ledger.container_status(container_id) for container_id in list(ledger.containers)]
 
     async def create_container(self, sandbox_id: str, spec: ContainerSpec) -> str:
         record = self._host.ledger.sandboxes.get(sandbox_id)
@@ -191,23 +179,6 @@ class OciRuntime:
 
     async def stats(self) -> list[ContainerStats]:
         return await asyncio.to_thread(self._containers.stats)
-
-    # --- images
-
-    async def pull(self, reference: str, auths: tuple[RegistryAuth, ...]) -> Image:
-        return await self._images.pull(reference, auths)
-
-    async def image(self, reference: str) -> Image | None:
-        return await self._images.image(reference)
-
-    async def images(self) -> list[Image]:
-        return await self._images.images()
-
-    async def remove_image(self, image_id: str) -> None:
-        await self._images.remove(image_id)
-
-    async def load_image(self, archive: AsyncIterator[bytes]) -> list[str]:
-        return await self._images.load(archive)
 
 
 async def _socket_in(pin: Path | None) -> socket.socket:

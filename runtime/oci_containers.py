@@ -235,11 +235,7 @@ class Containers:
 
     def log_lines(self, container_id: str, *, follow: bool) -> AsyncIterator[crilog.Line]:
         path = self._host.ledger.container_dir(self.known(container_id).id) / "log"
-        return crilog.lines(path, follow=follow, is_over=lambda: self._is_over(container_id))
-
-    def _is_over(self, container_id: str) -> bool:
-        ledger = self._host.ledger
-        return container_id not in ledger.containers or bool(ledger.look(container_id).finished_at)
+        return crilog.lines(path, follow=follow, is_over=lambda: self._host.ledger.is_over(container_id))
 
     def rotate_logs(self) -> None:
         """Rotates the logs that have grown too large."""
@@ -256,19 +252,7 @@ class Containers:
                 continue
             usage = self._host.cgroups.usage(self._host.container_cgroup(record))
             if usage is not None:
-                found.append(
-                    ContainerStats(
-                        id=record.id,
-                        pod_uid=record.spec.pod_uid,
-                        pod_name=record.spec.pod_name,
-                        namespace=record.spec.namespace,
-                        name=record.spec.name,
-                        timestamp=self._host.now(),
-                        cpu_usage_ns=usage.cpu_ns,
-                        memory_usage_bytes=usage.memory_bytes,
-                        memory_working_set_bytes=usage.working_set_bytes,
-                    )
-                )
+                found.append(self._host.ledger.stats_row(record, usage, self._host.now()))
         return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -14,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from steersman.cluster.node.values import ContainerSpec, ContainerState, ContainerStatus, SandboxSpec, SandboxStatus
+from steersman.runtime import detect
 from steersman.runtime.oci import OciRuntime
 from steersman.runtime.oci_host import OciHost
+from steersman.runtime.process import ProcessRuntime
 from steersman.runtime.protocol import Runtime
 from steersman.runtime.simulated import SimulatedRuntime
 
@@ -103,6 +104,8 @@ class Subject:
 def make(name: str, root: Path) -> Runtime:
     if name == "simulated":
         return SimulatedRuntime(now=time.time, rng=random.Random(1))
+    if name == "process":
+        return ProcessRuntime(root, now=time.time)
     if name == "oci":
         return OciRuntime(root, now=time.time)
     raise ValueError(name)
@@ -118,17 +121,17 @@ def pids_naming(text: str) -> list[int]:
     return found
 
 
-def why_not(name: str) -> str:
+def why_not(name: str, root: Path) -> str:
     """Why a runtime cannot be tested here; empty when it can."""
-    if name == "oci" and os.geteuid() != 0:
-        return "the oci runtime needs root"
+    if name == "oci" and (reason := detect.why_not_oci(root)):
+        return f"the oci runtime cannot work here: {reason}"
     return ""
 
 
-@pytest.fixture(params=["simulated", "oci"])
+@pytest.fixture(params=["simulated", "process", "oci"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     name: str = request.param
-    if reason := why_not(name):
+    if reason := why_not(name, tmp_path):
         pytest.skip(reason)
     found = Subject(name, make(name, tmp_path / "runtime"), tmp_path / "runtime", "10.97.0.0/24")
     await found.runtime.start()
