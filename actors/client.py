@@ -315,12 +315,8 @@ class Client:
             headers={"user-agent": self._user_agent, "accept": "application/json", **(headers or {})},
             body=body if isinstance(body, bytes) else b"",
             user=self._user,
+            upload=None if isinstance(body, bytes) else body,
         )
-        if isinstance(body, bytes):
-            return await self._handler(request)
-        if isinstance(self._handler, HttpTransport):
-            return await self._handler.upload(request, body)
-        request.body = b"".join([piece async for piece in body])
         return await self._handler(request)
 
     async def logs(self, request: LogRequest) -> AsyncIterator[bytes]:

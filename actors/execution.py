@@ -149,15 +149,24 @@ class Executor:
         except AlreadyExists:
             if not action.owner_uid:
                 return
-            meta = action.obj["metadata"]
-            live = await self._get(action.resource, meta.get("namespace", ""), meta["name"])
+            live = await self._own(action)
             if live is None:
-                raise Again from None
-            reference = controller_of(live)
-            if reference is None or reference["uid"] != action.owner_uid:
+                raise
+            obj = live
+        except (ServerTimeout, ServiceUnavailable, OSError):
+            # the answer was lost, perhaps not the object: a decision that does not know of it would make a twin
+            live = await self._own(action)
+            if live is None:
                 raise
             obj = live
         self._view.observe(action.resource, obj)
+
+    async def _own(self, action: Create) -> Obj | None:
+        """The object that this very creation, or the same one before, has made."""
+        meta = action.obj["metadata"]
+        live = await self._get(action.resource, meta.get("namespace", ""), meta["name"])
+        reference = controller_of(live) if live is not None else None
+        return live if reference is not None and reference["uid"] == action.owner_uid else None
 
     async def _patch(self, action: Patch) -> None:
         body = dict(action.patch)

@@ -229,10 +229,7 @@ class HttpTransport:
             ConnectionFailed: no endpoint answers, or the connection broke before the answer.
             ServerTimeout: no answer in time.
         """
-        return await self.upload(request, request.body)
-
-    async def upload(self, request: Request, body: bytes | AsyncIterator[bytes]) -> Response:
-        """Sends a request whose body may come in pieces."""
+        body = request.body if request.upload is None else request.upload
         while True:
             connection = await self._acquire()
             reused = connection.used

@@ -5,8 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from steersman.cluster.control.deployment import DEPLOYMENT
+from steersman.cluster.control.endpoints import ENDPOINTS_CONTROLLER
+from steersman.cluster.control.endpointslice import ENDPOINT_SLICE
+from steersman.cluster.control.garbage import GARBAGE_COLLECTOR
+from steersman.cluster.control.job import JOB
+from steersman.cluster.control.namespace import NAMESPACE
 from steersman.cluster.control.replicaset import REPLICA_SET
+from steersman.cluster.control.serviceaccount import ROOT_CA_PUBLISHER, SERVICE_ACCOUNT
 from steersman.cluster.control.spec import ControllerSpec
 
 #: every controller by name
-CONTROLLERS: Mapping[str, ControllerSpec] = {spec.name: spec for spec in (DEPLOYMENT, REPLICA_SET)}
+CONTROLLERS: Mapping[str, ControllerSpec] = {
+    spec.name: spec
+    for spec in (
+        DEPLOYMENT,
+        REPLICA_SET,
+        JOB,
+        ENDPOINT_SLICE,
+        ENDPOINTS_CONTROLLER,
+        NAMESPACE,
+        SERVICE_ACCOUNT,
+        ROOT_CA_PUBLISHER,
+        GARBAGE_COLLECTOR,
+    )
+}

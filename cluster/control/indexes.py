@@ -35,6 +35,15 @@ def label(obj: Obj) -> Iterable[str]:
     return [f"{space}/{key}={value}" for key, value in labels_of(obj).items()]
 
 
+def selector(obj: Obj) -> Iterable[str]:
+    """`namespace/key=value` for the first pair of a service's selector; nothing for one without a selector."""
+    wanted = (obj.get("spec") or {}).get("selector")
+    if not wanted:
+        return ()
+    key = min(wanted)
+    return (f"{namespace(obj)}/{key}={wanted[key]}",)
+
+
 def service(obj: Obj) -> Iterable[str]:
     """`namespace/service` of an endpoint slice."""
     found = labels_of(obj).get(SERVICE_NAME)
@@ -67,6 +76,7 @@ INDEXES: Mapping[str, Callable[[Obj], Iterable[str]]] = {
     "orphan": orphan,
     "namespace": in_namespace,
     "label": label,
+    "selector": selector,
     "service": service,
     "node": node,
     "pod-cidr": pod_cidr,

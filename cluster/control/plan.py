@@ -196,11 +196,23 @@ def patch(
     )
 
 
+def merge_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the merge patch that turns `old` into `new`: inner maps field by field, what is gone as null."""
+    changes: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        if key not in old:
+            changes[key] = value
+        elif isinstance(value, Mapping) and isinstance(old[key], Mapping):
+            if inner := merge_difference(old[key], value):
+                changes[key] = inner
+        elif old[key] != value:
+            changes[key] = value
+    return changes
+
+
 def status_patch(resource: Resource, obj: Obj, status: Obj, *, exact: bool = False) -> Patch | None:
     """Returns the patch that makes `status` the object's status, or None when it is already."""
-    old = obj.get("status") or {}
-    changes = {key: value for key, value in status.items() if old.get(key) != value or key not in old}
-    changes |= {key: None for key in old if key not in status}
+    changes = merge_difference(obj.get("status") or {}, status)
     return patch(resource, obj, {"status": changes}, subresource="status", exact=exact) if changes else None
 
 

@@ -314,11 +314,11 @@ def virtually() -> Callable[[Callable[[World], Awaitable[None]]], None]:
         asyncio.set_event_loop(loop)
         try:
             loop.run_until_complete(scenario(World(loop)))
+        finally:
             pending = asyncio.all_tasks(loop)
             for task in pending:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-        finally:
             asyncio.set_event_loop(None)
             loop.close()
 
