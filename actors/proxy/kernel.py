@@ -1,0 +1,82 @@
+"""Services by rules in the kernel: the difference to what it holds goes in as one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from steersman.cluster.net.rules import Frame, RuleSet, diff, frame_commands, rule_set, stale_flows
+from steersman.cluster.net.services import ServicePort
+from steersman.runtime.nftables import Nftables, NftablesError
+from steersman.runtime.routes import Routes
+
+
+class KernelPlane:
+    """One nftables table per cluster, and routes to the pods of other nodes."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._nft = Nftables()
+        self._routes = Routes(frame.pod_cidr)
+        #: what the kernel holds; None when that is unknown
+        self._held: RuleSet | None = None
+        self._ports: list[ServicePort] = []
+
+    async def start(self) -> None:
+        await self._nft.start()
+        await self._nft.open_paths()
+        await self._routes.start()
+
+    async def apply(self, ports: list[ServicePort]) -> list[str]:
+        wanted = rule_set(ports, self._frame)
+        try:
+            await self._change_to(wanted)
+        except NftablesError as error:
+            self._held = None
+            return [f"the kernel refused the rules of the services: {error}"]
+        gone = [(front, b.ip if b else "", b.port if b else 0) for front, b in stale_flows(self._ports, ports)]
+        self._ports = ports
+        await self._nft.forget_flows(gone)
+        return []
+
+    async def _change_to(self, wanted: RuleSet) -> None:
+        if self._held is not None:
+            try:
+                await self._nft.apply(diff(self._held, wanted, self._frame.table))
+            except NftablesError:
+                self._held = None  # somebody changed the table: make it anew below
+            else:
+                self._held = wanted
+                return
+        everything = diff(RuleSet(), wanted, self._frame.table)
+        await self._nft.apply([*frame_commands(self._frame), *everything])
+        self._held = wanted
+
+    async def route(self, wanted: Mapping[str, str], own_address: str) -> list[str]:
+        await self._routes.ensure_way(self._frame.service_cidr, own_address)
+        refused = await self._routes.set(wanted)
+        return [f"pods of {cidr} cannot be reached: {reason}" for cidr, reason in sorted(refused.items())]
+
+    async def check(self) -> bool:
+        if self._held is None:
+            return False
+        try:
+            await self._nft.listing(f"chain ip {self._frame.table} lookup")
+        except NftablesError:
+            self._held = None
+            return False
+        return True
+
+    async def stop(self) -> None:
+        await self._nft.stop()
+        await self._routes.stop()
+
+    async def purge(self) -> None:
+        nft, routes = Nftables(), Routes(self._frame.pod_cidr)
+        await nft.start()
+        await routes.start()
+        try:
+            await nft.remove_table(self._frame.table)
+            await routes.purge(self._frame.service_cidr)
+        finally:
+            await nft.stop()
+            await routes.stop()

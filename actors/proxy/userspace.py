@@ -1,0 +1,104 @@
+"""Services without rights: this process listens on every service address and passes the bytes on.
+
+A service port without endpoints is not listened on, so that clients are refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from steersman.actors.proxy.tcp import TcpFrontend
+from steersman.actors.proxy.udp import UdpFrontend
+from steersman.cluster.net.services import Backend, ServicePort
+
+#: how long an address that could not be listened on is left alone
+RETRY_S = 30.0
+
+
+class _Front(NamedTuple):
+    protocol: str
+    address: str
+    port: int
+
+
+class UserspacePlane:
+    """Listening sockets, one per service address and port."""
+
+    def __init__(self, *, listen_on: str) -> None:
+        self._listen_on = listen_on
+        self._open: dict[_Front, TcpFrontend | UdpFrontend] = {}
+        #: what could not be listened on -> (sentence, when)
+        self._refused: dict[_Front, tuple[str, float]] = {}
+
+    async def start(self) -> None:
+        """Needs nothing."""
+
+    async def apply(self, ports: list[ServicePort]) -> list[str]:
+        wanted = self._wanted(ports)
+        for front in [front for front in self._open if front not in wanted]:
+            await self._open.pop(front).close()
+        now = asyncio.get_running_loop().time()
+        self._refused = {front: row for front, row in self._refused.items() if front in wanted}
+        for front, (port, backends) in wanted.items():
+            frontend = self._open.get(front)
+            if frontend is None:
+                if front in self._refused and now - self._refused[front][1] < RETRY_S:
+                    continue
+                frontend = await self._listen(front, port, now)
+            if frontend is not None:
+                frontend.lead_to(backends, port.affinity_s)
+        return [text for text, _ in self._refused.values()]
+
+    def _wanted(self, ports: list[ServicePort]) -> dict[_Front, tuple[ServicePort, tuple[Backend, ...]]]:
+        wanted: dict[_Front, tuple[ServicePort, tuple[Backend, ...]]] = {}
+        for port in ports:
+            if port.protocol not in ("TCP", "UDP"):
+                continue
+            if port.internal:
+                wanted.setdefault(_Front(port.protocol, port.cluster_ip, port.port), (port, port.internal))
+            if port.node_port and port.external:
+                wanted.setdefault(_Front(port.protocol, self._listen_on, port.node_port), (port, port.external))
+            for address in port.external_ips:
+                if port.external:
+                    wanted.setdefault(_Front(port.protocol, address, port.port), (port, port.external))
+        return wanted
+
+    async def _listen(self, front: _Front, port: ServicePort, now: float) -> TcpFrontend | UdpFrontend | None:
+        frontend: TcpFrontend | UdpFrontend = TcpFrontend() if front.protocol == "TCP" else UdpFrontend()
+        try:
+            await frontend.open(front.address, front.port)
+        except OSError as error:
+            self._refused[front] = (_sentence(front, port, error), now)
+            return None
+        self._refused.pop(front, None)
+        self._open[front] = frontend
+        return frontend
+
+    async def route(self, wanted: Mapping[str, str], own_address: str) -> list[str]:
+        """Pods without a network of their own need no routes."""
+        return []
+
+    async def check(self) -> bool:
+        return True
+
+    async def stop(self) -> None:
+        for frontend in self._open.values():
+            await frontend.close()
+        self._open.clear()
+
+    async def purge(self) -> None:
+        """Nothing here outlives the process."""
+
+
+def _sentence(front: _Front, port: ServicePort, error: OSError) -> str:
+    what = f"service {port.namespace}/{port.name}: cannot listen on {front.address}:{front.port}/{front.protocol}"
+    if error.errno == errno.EACCES:
+        return f"{what}: ports below 1024 need root here"
+    if error.errno == errno.EADDRINUSE:
+        return f"{what}: another process has it"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{what}: it is no address of this host"
+    return f"{what}: {error.strerror or error}"
