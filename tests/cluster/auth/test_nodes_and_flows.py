@@ -1,0 +1,209 @@
+"""What nodes may do, who may act as whom, evictions' budgets, and who waits when there is too much to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api.disruption import decide
+from steersman.cluster.auth import node
+from steersman.cluster.auth.attributes import Attributes
+from steersman.cluster.auth.flows import CATCH_ALL, EXEMPT, SYSTEM, WORKLOAD, Seats, classify
+from steersman.cluster.auth.identity import from_certificate, impersonated, is_anonymous_path
+
+POD = {
+    "metadata": {"name": "web", "namespace": "a"},
+    "spec": {
+        "nodeName": "n1",
+        "serviceAccountName": "robot",
+        "imagePullSecrets": [{"name": "pull"}],
+        "volumes": [
+            {"name": "s", "secret": {"secretName": "tls"}},
+            {"name": "p", "projected": {"sources": [{"configMap": {"name": "settings"}}]}},
+        ],
+        "containers": [
+            {
+                "name": "c",
+                "envFrom": [{"configMapRef": {"name": "env"}}],
+                "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "key", "key": "k"}}}],
+            }
+        ],
+    },
+}
+
+
+def pods_on(name: str) -> list[dict[str, Any]]:
+    return [POD] if name == "n1" else []
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "subresource", "namespace", "name", "allowed"),
+    [
+        ("update", "nodes", "status", "", "n1", True),
+        ("update", "nodes", "status", "", "n2", False),
+        ("delete", "nodes", "", "", "n1", False),
+        ("list", "pods", "", "", "", True),
+        ("delete", "pods", "", "a", "web", True),
+        ("delete", "pods", "", "a", "other", False),
+        ("patch", "pods", "status", "a", "web", True),
+        ("create", "pods", "exec", "a", "web", False),
+        ("get", "secrets", "", "a", "tls", True),
+        ("get", "secrets", "", "a", "key", True),
+        ("get", "secrets", "", "a", "pull", True),
+        ("get", "secrets", "", "b", "tls", False),
+        ("get", "secrets", "", "a", "other", False),
+        ("list", "secrets", "", "a", "", False),
+        ("delete", "secrets", "", "a", "tls", False),
+        ("get", "configmaps", "", "a", "settings", True),
+        ("watch", "configmaps", "", "a", "env", True),
+        ("get", "configmaps", "", "a", "tls", False),
+        ("create", "serviceaccounts", "token", "a", "robot", True),
+        ("create", "serviceaccounts", "token", "a", "default", False),
+    ],
+)
+def test_a_node_touches_itself_its_pods_and_what_they_use(
+    verb: str, resource: str, subresource: str, namespace: str, name: str, allowed: bool
+) -> None:
+    attributes = Attributes(verb, "", "", "v1", resource, subresource, namespace, name)
+    assert node.allows("n1", attributes, pods_on) is allowed
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "allowed"),
+    [("kube-node-lease", "n1", True), ("kube-node-lease", "n2", False), ("a", "n1", False)],
+)
+def test_a_node_renews_its_own_lease_only(namespace: str, name: str, allowed: bool) -> None:
+    attributes = Attributes("update", "", "coordination.k8s.io", "v1", "leases", "", namespace, name)
+    assert node.allows("n1", attributes, pods_on) is allowed
+
+
+def test_a_node_is_refused_objects_that_are_not_its_own() -> None:
+    create = Attributes("create", "", "", "v1", "nodes")
+    assert node.refusal("n1", create, {"metadata": {"name": "n2"}})
+    assert not node.refusal("n1", create, {"metadata": {"name": "n1"}})
+    pods = Attributes("create", "", "", "v1", "pods", "", "a")
+    assert "spec.nodeName" in node.refusal("n1", pods, {"metadata": {"name": "p"}, "spec": {"nodeName": "n2"}})
+    assert "secrets" in node.refusal("n1", pods, POD)
+
+
+def test_only_members_of_the_nodes_group_are_nodes() -> None:
+    assert node.node_of("system:node:n1", ("system:nodes",)) == "n1"
+    assert node.node_of("system:node:n1", ()) == "" and node.node_of("jane", ("system:nodes",)) == ""
+
+
+def test_a_certificate_names_the_user_and_groups() -> None:
+    subject = ((("organizationName", "devs"),), (("organizationName", "ops"),), (("commonName", "jane"),))
+    identity = from_certificate({"subject": subject})
+    assert identity is not None and (identity.name, identity.groups) == (
+        "jane",
+        ("devs", "ops", "system:authenticated"),
+    )
+    assert from_certificate({"subject": ()}) is None
+
+
+def test_acting_as_somebody_needs_every_part_to_be_allowed() -> None:
+    found = impersonated(
+        {"impersonate-user": "jane", "impersonate-group": "devs, ops", "impersonate-extra-scopes": "view"}
+    )
+    assert found is not None
+    identity, checks = found
+    assert identity.groups == ("devs", "ops", "system:authenticated")
+    assert [(row.resource, row.subresource, row.name) for row in checks] == [
+        ("users", "", "jane"), ("groups", "", "devs"), ("groups", "", "ops"), ("userextras", "scopes", "view"),
+    ]  # fmt: skip
+    account = impersonated({"impersonate-user": "system:serviceaccount:a:robot"})
+    assert account is not None and account[1][0].resource == "serviceaccounts"
+    assert "system:serviceaccounts:a" in account[0].groups
+    assert impersonated({}) is None
+    with pytest.raises(ValueError):
+        impersonated({"impersonate-group": "devs"})
+
+
+def test_only_health_and_version_are_for_everybody() -> None:
+    assert all(
+        is_anonymous_path(path) for path in ("/healthz", "/livez", "/readyz", "/version", "/version/", "/readyz/store")
+    )
+    assert not any(is_anonymous_path(path) for path in ("/", "/api", "/metrics", "/versions", "/healthzz"))
+
+
+def budget(**status: int) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "b", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}},
+        "status": {
+            "observedGeneration": 1,
+            "currentHealthy": 3,
+            "desiredHealthy": 2,
+            "disruptionsAllowed": 1,
+            **status,
+        },
+    }
+
+
+def running(ready: bool = True, **status: Any) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    return {
+        "metadata": {"name": "p", "labels": {"app": "web"}},
+        "status": {"phase": "Running", "conditions": conditions, **status},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "budgets", "spends", "refused"),
+    [
+        (running(), [], "", False),
+        (running(), [budget()], "b", False),
+        (running(), [budget(disruptionsAllowed=0)], "", True),
+        (running(), [budget(), budget()], "", True),
+        (running(), [budget(observedGeneration=0)], "", True),
+        (running(phase="Succeeded"), [budget(disruptionsAllowed=0)], "", False),
+        (running(phase="Pending"), [budget(disruptionsAllowed=0)], "", False),
+        (running(ready=False), [budget(disruptionsAllowed=0)], "", False),
+        (running(ready=False), [budget(disruptionsAllowed=0, currentHealthy=1)], "", True),
+    ],
+    ids=[
+        "no budget", "allowed", "used up", "two budgets", "not seen yet", "finished", "pending", "unready, enough others",
+        "unready, too few",
+    ],
+)  # fmt: skip
+def test_an_eviction_spends_a_budget_or_is_refused(pod: Any, budgets: Any, spends: str, refused: bool) -> None:
+    verdict = decide(pod, budgets)
+    assert (verdict.budget, bool(verdict.refusal)) == (spends, refused)
+
+
+POD_LIST = Attributes("list", "", "", "v1", "pods")
+LEASE = Attributes("update", "", "coordination.k8s.io", "v1", "leases", "", "a", "l")
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "attributes", "level"),
+    [
+        ("admin", ("system:masters",), POD_LIST, EXEMPT),
+        ("x", (), Attributes("get", "/healthz"), EXEMPT),
+        ("system:node:n", ("system:nodes", "system:authenticated"), POD_LIST, SYSTEM),
+        ("system:kube-scheduler", ("system:authenticated",), POD_LIST, SYSTEM),
+        ("jane", ("system:authenticated",), LEASE, SYSTEM),
+        ("jane", ("system:authenticated",), POD_LIST, WORKLOAD),
+        ("x", ("system:unauthenticated",), POD_LIST, CATCH_ALL),
+    ],
+)
+def test_requests_matter_by_whose_and_what_they_are(user: str, groups: Any, attributes: Any, level: Any) -> None:
+    assert classify(user, groups, attributes) is level
+
+
+def test_a_flood_of_one_user_leaves_room_for_others_and_never_touches_the_system() -> None:
+    seats = Seats(scale=0.01)
+    taken = sum(seats.enter(WORKLOAD, "flood") for _ in range(100))
+    assert taken == 4
+    assert seats.enter(WORKLOAD, "other") and seats.enter(SYSTEM, "node") and seats.enter(EXEMPT, "admin")
+    seats.leave(WORKLOAD, "flood")
+    assert seats.enter(WORKLOAD, "flood") and not seats.enter(WORKLOAD, "flood")
+
+
+def test_seats_given_back_leave_nothing_behind() -> None:
+    seats = Seats(scale=0.01)
+    for n in range(1000):
+        assert seats.enter(WORKLOAD, str(n))
+        seats.leave(WORKLOAD, str(n))
+    assert not seats._by_flow and seats._taken[WORKLOAD.name] == 0
