@@ -166,6 +166,8 @@ class _Runner:
             await self._view.synced_all(PATIENCE_S)
         await self._leading.wait()
         self.acting.set()
+        for key in self.spec.at_start:
+            self.queue.add(key)
         for number in range(self.spec.workers):
             self._tasks.append(asyncio.create_task(self._work(), name=f"{self.spec.name} worker {number}"))
 

@@ -215,8 +215,10 @@ class Executor:
         if action.uid in self._gone:
             return
         live = await self._get(action.resource, action.namespace, action.name)
-        if live is not None and uid(live) == action.uid:
+        if live is not None and action.uid in ("", uid(live)):
             raise Again
+        if not action.uid:
+            return
         self._gone[action.uid] = None
         if len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]

@@ -10,9 +10,13 @@ from steersman.cluster.control.endpointslice import ENDPOINT_SLICE
 from steersman.cluster.control.garbage import GARBAGE_COLLECTOR
 from steersman.cluster.control.job import JOB
 from steersman.cluster.control.namespace import NAMESPACE
+from steersman.cluster.control.nodeipam import NODE_IPAM
+from steersman.cluster.control.nodelifecycle import NODE_LIFECYCLE
+from steersman.cluster.control.podgc import POD_GC
 from steersman.cluster.control.replicaset import REPLICA_SET
 from steersman.cluster.control.serviceaccount import ROOT_CA_PUBLISHER, SERVICE_ACCOUNT
 from steersman.cluster.control.spec import ControllerSpec
+from steersman.cluster.control.ttl import TTL_AFTER_FINISHED
 
 #: every controller by name
 CONTROLLERS: Mapping[str, ControllerSpec] = {
@@ -27,5 +31,9 @@ CONTROLLERS: Mapping[str, ControllerSpec] = {
         SERVICE_ACCOUNT,
         ROOT_CA_PUBLISHER,
         GARBAGE_COLLECTOR,
+        NODE_LIFECYCLE,
+        NODE_IPAM,
+        POD_GC,
+        TTL_AFTER_FINISHED,
     )
 }

@@ -68,11 +68,11 @@ class Tally:
     @property
     def settled(self) -> bool:
         """Whether every finished pod is in the counters and no finalizer is left to take away."""
-        return not self.noted_succeeded and not self.noted_failed and not self.freed
+        return len(self.noted_succeeded) + len(self.noted_failed) + len(self.freed) == 0
 
 
 def is_indexed(job: Obj) -> bool:
-    return job["spec"].get("completionMode") == "Indexed"
+    return bool(job["spec"].get("completionMode") == "Indexed")
 
 
 def replaces_only_ended(job: Obj) -> bool:

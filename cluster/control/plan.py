@@ -77,7 +77,7 @@ class DeleteCollection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectGone:
-    """Checks with the API server itself that the object of that uid does not exist."""
+    """Checks with the API server itself that the object of that uid does not exist; without a uid, that none does."""
 
     resource: Resource
     namespace: str

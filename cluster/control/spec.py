@@ -95,6 +95,7 @@ class ControllerSpec:
         keys_of_any: where given, every resource of the server is watched, and this maps a change (the object before
             and after) to keys.
         discovers: whether the view's `resources`, `resource_of` or `resource_named` are asked.
+        at_start: keys to reconcile when the controller begins, beside those of all objects.
         workers: keys reconciled at the same time.
         interval_s: least time between two reconciliations of one key, which gathers what changes in between.
     """
@@ -106,6 +107,7 @@ class ControllerSpec:
     refused: Callable[[Any, Refusal, float], Plan] | None = None
     discovers: bool = False
     keys_of_any: Callable[[Resource, Obj | None, Obj | None, View], Iterable[str]] | None = None
+    at_start: tuple[str, ...] = ()
     workers: int = 8
     interval_s: float = 0.0
 

@@ -8,6 +8,7 @@ import pytest
 
 from steersman.actors.controllers import ControllerHost
 from steersman.cluster.control import CONTROLLERS
+from steersman.cluster.control.nodelifecycle import UNREACHABLE
 from steersman.cluster.control.spec import ControlSettings
 from steersman.cluster.meta.errors import NotFound
 from steersman.cluster.meta.resources import (
@@ -16,7 +17,9 @@ from steersman.cluster.meta.resources import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     JOBS,
+    LEASES,
     NAMESPACES,
+    NODES,
     PODS,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
@@ -304,6 +307,117 @@ def test_a_namespace_goes_with_everything_in_it(virtually: Any) -> None:
         assert not [key for key in api.objects if key[1] == "team"]
         with pytest.raises(NotFound):
             await world.client.get(NAMESPACES, "team")
+        assert host.bugs == []
+        await host.stop()
+
+    virtually(scenario)
+
+
+def node(name: str, ready: bool = True) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": str(ready)}]},
+    }
+
+
+def test_a_silent_node_is_tainted_and_its_pods_leave_when_their_patience_ends(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        api = world.api
+        host = host_of(world, "nodelifecycle", "nodeipam")
+        await host.start()
+
+        beats = []
+        for name, until in (("n1", 100.0), ("n2", 1000.0)):
+            api.create(NODES, node(name))
+            api.create(LEASES, {"metadata": {"name": name, "namespace": "kube-node-lease"}, "spec": {}})
+            beats.append(asyncio.create_task(beat(world, name, until)))
+        patient = pod("patient", "10.0.0.1")
+        patient["spec"]["tolerations"] = [
+            {"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+        ]
+        api.create(PODS, patient)
+        api.create(PODS, pod("hasty", "10.0.0.2"))
+        await asyncio.sleep(5)
+        cidrs = [found["spec"]["podCIDR"] for found in api.of(NODES)]
+        assert cidrs == ["10.244.0.0/24", "10.244.1.0/24"]
+
+        def deleting() -> set[str]:
+            return {row["metadata"]["name"] for row in api.of(PODS) if row["metadata"].get("deletionTimestamp")}
+
+        await world.until(lambda: deleting() == {"hasty"}, within_s=160)
+        assert 140 <= world.loop.time() <= 145
+        silent = api.of(NODES)[0]
+        assert silent["status"]["conditions"][0]["reason"] == "NodeStatusUnknown"
+        assert {(row["key"], row["effect"]) for row in silent["spec"]["taints"]} == {
+            (UNREACHABLE, "NoExecute"),
+            (UNREACHABLE, "NoSchedule"),
+        }
+        await world.until(lambda: deleting() == {"hasty", "patient"}, within_s=320)
+        assert 440 <= world.loop.time() <= 445
+        api.set_status(NODES, silent, {"conditions": [{"type": "Ready", "status": "True"}]})
+        beats.append(asyncio.create_task(beat(world, "n1", 1000.0)))
+        await world.until(lambda: "taints" not in api.of(NODES)[0]["spec"], within_s=30)
+        for beating in beats:
+            beating.cancel()
+        assert host.bugs == []
+        await host.stop()
+
+    virtually(scenario)
+
+
+async def beat(world: Any, name: str, until: float) -> None:
+    while world.loop.time() < until:
+        lease = next(row for row in world.api.of(LEASES) if row["metadata"]["name"] == name)
+        world.api.update(LEASES, {**lease, "spec": {"renewTime": str(world.loop.time())}})
+        await asyncio.sleep(10)
+
+
+def test_a_lonely_silent_node_keeps_its_pods(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        host = host_of(world, "nodelifecycle")
+        await host.start()
+        world.api.create(NODES, node("n1"))
+        world.api.create(PODS, pod("p", "10.0.0.1"))
+        await asyncio.sleep(300)
+        silent = world.api.of(NODES)[0]
+        assert [row["effect"] for row in silent["spec"]["taints"]] == ["NoSchedule"]
+        assert not world.api.of(PODS)[0]["metadata"].get("deletionTimestamp")
+        assert world.api.of(PODS)[0]["status"]["conditions"][0]["status"] == "False"
+        await host.stop()
+
+    virtually(scenario)
+
+
+def test_pods_of_a_missing_node_and_the_oldest_of_too_many_finished_are_removed(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        api = world.api
+        host = host_of(world, "podgc", settings=ControlSettings(terminated_pods_max=2))
+        await host.start()
+        api.create(PODS, pod("astray", "10.0.0.1"))
+        for number in range(4):
+            done = {"metadata": {"name": f"done{number}", "namespace": "default"}, "spec": {}}
+            api.create(PODS, {**done, "status": {"phase": "Succeeded"}})
+        await world.until(lambda: len(api.of(PODS)) == 3, within_s=30)
+        await asyncio.sleep(100)
+        assert [row["metadata"]["name"] for row in api.of(PODS)] == ["done2", "done3"]
+        assert host.bugs == []
+        await host.stop()
+
+    virtually(scenario)
+
+
+def test_a_finished_job_goes_when_its_time_is_over(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        host = host_of(world, "job", "ttl-after-finished", "garbagecollector")
+        await host.start()
+        running = asyncio.create_task(run_pods(world, random.Random(1)))
+        world.api.create(JOBS, job(ttlSecondsAfterFinished=100))
+        await world.until(lambda: "Complete" in conditions({"status": {}, **world.api.of(JOBS)[0]}))
+        await asyncio.sleep(90)
+        assert world.api.of(JOBS)
+        await world.until(lambda: not world.api.of(JOBS) and not world.api.of(PODS), within_s=30)
+        running.cancel()
         assert host.bugs == []
         await host.stop()
 
