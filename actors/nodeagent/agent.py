@@ -199,7 +199,7 @@ class NodeAgent:
     def _runtime_changed(self, pod_uid: str) -> None:
         worker = self._workers.get(pod_uid)
         if worker is not None:
-            worker.wake()
+            worker.runtime_changed()
 
     def _find(self, namespace: str, name: str) -> PodWorker | None:
         pod = self._pods.get(f"{namespace}/{name}")

@@ -99,6 +99,8 @@ class PodWorker:
         self._starting = ""
         self._pulling = False
         self._write_failures = 0
+        #: operations that look at the runtime just before they end, and wake the worker then
+        self._looking = 0
 
     # --- from outside
 
@@ -115,6 +117,11 @@ class PodWorker:
 
     def wake(self) -> None:
         self._woken.set()
+
+    def runtime_changed(self) -> None:
+        """The runtime's listing shows the pod differently."""
+        if not self._looking:
+            self.wake()
 
     def update(self, pod: Obj) -> None:
         """Takes in a newer version of the pod."""
@@ -226,7 +233,7 @@ class PodWorker:
             ending_since=self._ending_since,
             gone=self._gone,
             torn_down=self._torn_down,
-            saved=status_patch(self.pod, self.status) is None,
+            saved=not self._torn_down or status_patch(self.pod, self.status) is None,
             prepared=host.prepared or bool(self.pod["spec"].get("hostNetwork")),
         )
 
@@ -272,6 +279,14 @@ class PodWorker:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.wake)
 
     # --- operations
+
+    async def _look(self) -> None:
+        """Brings the runtime's listing up to date; the last thing an operation does."""
+        self._looking += 1
+        try:
+            await self._host.view.refresh()
+        finally:
+            self._looking -= 1
 
     def _launch(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         self._operations[key] = asyncio.create_task(self._operate(key, work), name=f"{key} of pod {self.uid}")
@@ -359,7 +374,7 @@ class PodWorker:
             host.event(self.pod, "Warning", "FailedCreatePodSandBox", message)
         else:
             self._sandbox_failure = None
-        await host.view.refresh()
+        await self._look()
 
     async def _start_container(self, action: StartContainer) -> None:
         host, pod = self._host, self.pod
@@ -388,16 +403,17 @@ class PodWorker:
             await host.runtime.start_container(container_id)
         except RuntimeFailure as failure:
             self._start_failed(container, failure, old)
-            await host.view.refresh()
+            await self._look()
             return
         self._failures.pop(action.name, None)
         host.event(pod, "Normal", "Started", f"Started container {action.name}", action.name)
         if not (container.get("lifecycle") or {}).get("postStart"):
             self._starting = ""
-        await host.view.refresh()
+        await self._look()
+        self.wake()
         if not await post_start(host, pod, container, container_id, self._ip()):
             await host.runtime.stop_container(container_id, GRACE_MIN_S)
-            await host.view.refresh()
+            await self._look()
 
     def _start_failed(self, container: Obj, failure: RuntimeFailure, old: Failure | None) -> None:
         host, name = self._host, container["name"]
@@ -436,7 +452,7 @@ class PodWorker:
                 await pre_stop(host, self.pod, status, self._ip(), action.grace_s)
             left_s = action.grace_s - (host.now() - began)
             await host.runtime.stop_container(action.id, max(left_s, min(GRACE_MIN_S, action.grace_s)))
-            await host.view.refresh()
+            await self._look()
         except RuntimeFailure as failure:
             host.event(self.pod, "Warning", "FailedKillPod", f"error killing pod: {failure.message}")
             await asyncio.sleep(RETRY_S)
@@ -445,16 +461,16 @@ class PodWorker:
     async def _remove_container(self, container_id: str) -> None:
         await self._host.runtime.remove_container(container_id)
         self._messages.pop(container_id, None)
-        await self._host.view.refresh()
+        await self._look()
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         await self._host.runtime.remove_sandbox(sandbox_id)
-        await self._host.view.refresh()
+        await self._look()
 
     async def _stop_sandboxes(self, ids: tuple[str, ...]) -> None:
         for sandbox_id in ids:
             await self._host.runtime.stop_sandbox(sandbox_id)
-        await self._host.view.refresh()
+        await self._look()
 
     async def _tear_down(self, action: Teardown) -> None:
         host = self._host
@@ -466,7 +482,7 @@ class PodWorker:
         host.materials.forget_pod(self.uid)
         host.taken.pop(self.uid, None)
         if action.containers or action.sandboxes:
-            await host.view.refresh()
+            await self._look()
         self._torn_down = not host.view.containers(self.uid) and not host.view.sandboxes(self.uid)
 
     async def _delete_pod(self) -> None:

@@ -289,6 +289,12 @@ Scenario = Callable[[World], Awaitable[None]]
 
 
 @pytest.fixture
+def new_world() -> Callable[..., World]:
+    """Makes a world on a loop that has `now`."""
+    return World
+
+
+@pytest.fixture
 def virtually() -> Callable[..., None]:
     """Runs `async def scenario(world)` on virtual time, the node registered; arguments are the runtime's."""
 
