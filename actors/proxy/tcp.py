@@ -33,6 +33,10 @@ class TcpFrontend:
 
     async def close(self) -> None:
         if self._server is not None:
+            # a connection accepted in the same turn in which the server closes would never be served nor closed
+            for sock in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(sock.fileno())
+            await asyncio.sleep(0)
             self._server.close()
         for connection in list(self.connections):
             connection.abort()
