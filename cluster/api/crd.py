@@ -35,9 +35,7 @@ def _row(spec: Obj, version: Obj, storage: str) -> Kind:
     wanted = version.get("subresources") or {}
     subresources: dict[str, Subresource] = {}
     if "status" in wanted:
-        subresources["status"] = Subresource(
-            "status", STATUS_VERBS, resource.kind, resource.group, resource.version
-        )
+        subresources["status"] = Subresource("status", STATUS_VERBS, resource.kind, resource.group, resource.version)
     scale = None
     if "scale" in wanted:
         subresources["scale"] = Subresource("scale", STATUS_VERBS, "Scale", "autoscaling")

@@ -99,7 +99,7 @@ def check(
     if not isinstance(tree, dict):
         raise BadRequest(f"couldn't get version/kind; json parse error: cannot unmarshal {_name(tree)} into object")
     bounded(tree, body)
-    _identify(kind, tree)
+    tree = _identified(kind, tree)
     unknown: list[str] = []
     schema = registry.compiled(kind)
     if not (schema.fast is not None and b"null" not in body and schema.fast(body or orjson.dumps(tree))):
@@ -121,9 +121,13 @@ def _undecodable(kind: Kind, detail: str) -> BadRequest:
     return BadRequest(f'{name} in version "{kind.resource.version}" cannot be handled as a {name}: {detail}')
 
 
-def _identify(kind: Kind, tree: Obj) -> None:
+def _identified(kind: Kind, tree: Obj) -> Obj:
     wanted, api_version = kind.resource.kind, kind.api_version
-    found_kind, found_version = tree.get("kind") or wanted, tree.get("apiVersion") or api_version
+    if not tree.get("kind"):
+        tree.pop("kind", None)
+    if not tree.get("apiVersion"):
+        tree.pop("apiVersion", None)
+    found_kind, found_version = tree.get("kind", wanted), tree.get("apiVersion", api_version)
     if found_version != api_version and wanted != "DeleteOptions":
         raise BadRequest(
             f"the API version in the data ({found_version}) does not match the expected API version ({api_version})"
@@ -133,7 +137,11 @@ def _identify(kind: Kind, tree: Obj) -> None:
             f'{found_kind} in version "{kind.resource.version}" cannot be handled as a {wanted}: converting '
             f"(v1.{found_kind}) to (core.{wanted}): unknown conversion"
         )
-    tree["kind"], tree["apiVersion"] = wanted, found_version
+    if "kind" in tree and "apiVersion" in tree:
+        return tree
+    tree.pop("kind", None)
+    tree.pop("apiVersion", None)
+    return {"apiVersion": found_version, "kind": wanted, **tree}
 
 
 def read_json(body: bytes) -> Any:

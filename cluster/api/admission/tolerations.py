@@ -10,7 +10,6 @@ from steersman.cluster.meta.objects import Obj
 
 _NOT_READY = "node.kubernetes.io/not-ready"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
-_MEMORY_PRESSURE = "node.kubernetes.io/memory-pressure"
 
 
 def admit_pod(pod: Obj, ctx: WriteContext) -> None:
@@ -27,23 +26,12 @@ def admit_pod(pod: Obj, ctx: WriteContext) -> None:
         for key in (_NOT_READY, _UNREACHABLE)
         if not any(_tolerates(row, key) for row in found)
     ]
-    if _wants_memory(spec) and not any(row.get("key") == _MEMORY_PRESSURE for row in found):
-        added.append({"key": _MEMORY_PRESSURE, "operator": "Exists", "effect": "NoSchedule"})
     if added:
         spec["tolerations"] = [*found, *added]
 
 
 def _tolerates(row: Obj, key: str) -> bool:
     return (not row.get("key") or row["key"] == key) and row.get("effect") in (None, "", "NoExecute")
-
-
-def _wants_memory(spec: Obj) -> bool:
-    """A pod that asks for resources at all is no best-effort one."""
-    for container in spec.get("containers") or ():
-        resources = container.get("resources") or {}
-        if resources.get("requests") or resources.get("limits"):
-            return True
-    return False
 
 
 def admit_node(node: Obj, _ctx: WriteContext) -> None:

@@ -20,7 +20,6 @@ from steersman.cluster.api.protobuf.table import Field, Message, message, messag
 from steersman.cluster.api.protobuf.wire import (
     BYTES,
     FIXED64,
-
     ProtobufError,
     fields,
     signed,
@@ -238,5 +237,3 @@ def _encode_value(row: Field, number: int, value: Any) -> bytes:
     else:
         payload = _encode_message(_shape(row.type), value)
     return write_field(number, payload)
-
-

@@ -106,7 +106,7 @@ def _validate_job_spec(path: str, spec: Obj) -> list[Cause]:
     elif policy and policy not in _RESTART:
         causes.append(unsupported(f"{path}.template.spec.restartPolicy", policy, _RESTART))
     if spec.get("podFailurePolicy") and policy != "Never":
-        detail = "only \"Never\" is supported when podFailurePolicy is specified"
+        detail = 'only "Never" is supported when podFailurePolicy is specified'
         causes.append(bad(f"{path}.template.spec.restartPolicy", policy, detail))
     return causes
 

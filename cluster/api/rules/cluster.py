@@ -78,7 +78,9 @@ def validate_node(obj: Obj) -> list[Cause]:
         elif effect not in EFFECTS:
             causes.append(unsupported(f"{path}.effect", effect, EFFECTS))
         if (key, effect) in seen:
-            causes.append(Cause(path, "Duplicate value: taints must be unique by key and effect pair", "FieldValueDuplicate"))
+            causes.append(
+                Cause(path, "Duplicate value: taints must be unique by key and effect pair", "FieldValueDuplicate")
+            )
         seen.add((key, effect))
     cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
     for index, cidr in enumerate(cidrs):
@@ -94,10 +96,10 @@ def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     causes = []
     if before.get("podCIDR") and spec.get("podCIDR") != before["podCIDR"]:
-        detail = "node updates may not change podCIDR except from \"\" to valid"
+        detail = 'node updates may not change podCIDR except from "" to valid'
         causes.append(forbidden("spec.podCIDRs", detail))
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
-        detail = "node updates may not change providerID except from \"\" to valid"
+        detail = 'node updates may not change providerID except from "" to valid'
         causes.append(forbidden("spec.providerID", detail))
     return causes
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from steersman.cluster.api.rules.fields import (
     bad,
@@ -36,9 +35,7 @@ _FIELD_PATHS = (
     "status.hostIPs", "status.podIP", "status.podIPs",
 )  # fmt: skip
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
-_ENV_NAME_DETAIL = (
-    "a valid environment variable name must consist only of printable ASCII characters other than '='"
-)
+_ENV_NAME_DETAIL = "a valid environment variable name must consist only of printable ASCII characters other than '='"
 #: resources that may not be promised beyond what is there
 _NO_OVERCOMMIT_PREFIX = "hugepages-"
 
@@ -64,7 +61,9 @@ def validate_containers(path: str, spec: Obj, volumes: Mapping[str, Obj]) -> lis
         if one.get("restartPolicy") != "Always":
             for key in (*_PROBES, "lifecycle"):
                 if key in one:
-                    causes.append(forbidden(f"{where}.{key}", "may not be set for init containers without restartPolicy=Always"))
+                    causes.append(
+                        forbidden(f"{where}.{key}", "may not be set for init containers without restartPolicy=Always")
+                    )
     for index, one in enumerate(spec.get("ephemeralContainers") or ()):
         causes += _ephemeral(f"{path}.ephemeralContainers[{index}]", one, volumes, names)
     return causes
@@ -177,7 +176,9 @@ def validate_env(path: str, rows: Sequence[Obj]) -> list[Cause]:
             continue
         found = [key for key in _ENV_SOURCES if key in source]
         if not found:
-            detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            detail = (
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            )
             causes.append(bad(f"{where}.valueFrom", "", detail))
         elif len(found) > 1:
             causes.append(bad(f"{where}.valueFrom", "", "may not have more than one field specified at a time"))
@@ -262,7 +263,9 @@ def _mounts(path: str, mounts: Sequence[Obj], volumes: Mapping[str, Obj]) -> lis
             causes += _local_path(f"{where}.subPath", mount["subPath"])
         if mount.get("subPathExpr"):
             if mount.get("subPath"):
-                causes.append(bad(f"{where}.subPathExpr", mount["subPathExpr"], "subPathExpr and subPath are mutually exclusive"))
+                causes.append(
+                    bad(f"{where}.subPathExpr", mount["subPathExpr"], "subPathExpr and subPath are mutually exclusive")
+                )
             causes += _local_path(f"{where}.subPathExpr", mount["subPathExpr"])
         modes = ("Bidirectional", "HostToContainer", "None")
         if mount.get("mountPropagation") is not None and mount["mountPropagation"] not in modes:

@@ -45,7 +45,13 @@ def default_core(obj: Obj) -> None:
 
 def core_fields(obj: Obj) -> dict[str, str]:
     """The selectable fields of an Event."""
-    return _fields(obj, obj.get("involvedObject") or {}, "involvedObject", obj.get("source") or {}, obj.get("reportingComponent", ""))
+    return _fields(
+        obj,
+        obj.get("involvedObject") or {},
+        "involvedObject",
+        obj.get("source") or {},
+        obj.get("reportingComponent", ""),
+    )
 
 
 def new_fields(obj: Obj) -> dict[str, str]:

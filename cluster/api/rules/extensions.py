@@ -17,7 +17,6 @@ from steersman.cluster.meta.objects import Obj, condition, with_condition
 from steersman.cluster.meta.resources import CUSTOM_RESOURCE_DEFINITIONS
 
 
-
 def default_crd(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     names = spec.setdefault("names", {})
@@ -48,7 +47,9 @@ def establish(obj: Obj, ctx: WriteContext) -> None:
 def establish_update(new: Obj, old: Obj, ctx: WriteContext) -> None:
     status = new["status"] = {**(old.get("status") or {})}
     stored = list(status.get("storedVersions") or ())
-    stored += [row["name"] for row in new["spec"].get("versions") or () if row.get("storage") and row["name"] not in stored]
+    stored += [
+        row["name"] for row in new["spec"].get("versions") or () if row.get("storage") and row["name"] not in stored
+    ]
     status["storedVersions"] = stored
     if new["spec"] != old.get("spec"):
         _accept(new, ctx)
@@ -59,9 +60,7 @@ def _accept(obj: Obj, ctx: WriteContext) -> None:
     clash = _clash(obj, ctx)
     conditions = status.get("conditions") or []
     if clash:
-        conditions = with_condition(
-            conditions, "NamesAccepted", "False", ctx.now, reason=clash[0], message=clash[1]
-        )
+        conditions = with_condition(conditions, "NamesAccepted", "False", ctx.now, reason=clash[0], message=clash[1])
         if not any(row["type"] == "Established" and row["status"] == "True" for row in conditions):
             conditions = with_condition(
                 conditions, "Established", "False", ctx.now, reason="NotAccepted", message="not all names are accepted"
@@ -136,7 +135,9 @@ def validate_crd(obj: Obj) -> list[Cause]:
             causes.append(required(f"spec.names.{key}"))
         else:
             for detail in label_1035_errors(names[key].lower()):
-                causes.append(bad(f"spec.names.{key}", names[key], f"may have mixed case, but should otherwise match: {detail}"))
+                causes.append(
+                    bad(f"spec.names.{key}", names[key], f"may have mixed case, but should otherwise match: {detail}")
+                )
     return causes + _versions(spec)
 
 
@@ -219,7 +220,9 @@ def validate_webhooks(obj: Obj) -> list[Cause]:
         path = f"webhooks[{index}]"
         name = hook.get("name", "")
         if len(name.split(".")) < 3:
-            causes.append(bad(f"{path}.name", name, "should be a domain with at least three segments separated by dots"))
+            causes.append(
+                bad(f"{path}.name", name, "should be a domain with at least three segments separated by dots")
+            )
         if name in seen:
             causes.append(duplicate(f"{path}.name", name))
         seen.add(name)
@@ -230,5 +233,11 @@ def validate_webhooks(obj: Obj) -> list[Cause]:
             causes.append(required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1"))
         causes += one_of(f"{path}.sideEffects", hook.get("sideEffects"), ("None", "NoneOnDryRun"))
         if not 1 <= hook["timeoutSeconds"] <= 30:
-            causes.append(bad(f"{path}.timeoutSeconds", hook["timeoutSeconds"], "the timeout value must be between 1 and 30 seconds"))
+            causes.append(
+                bad(
+                    f"{path}.timeoutSeconds",
+                    hook["timeoutSeconds"],
+                    "the timeout value must be between 1 and 30 seconds",
+                )
+            )
     return causes

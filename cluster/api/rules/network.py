@@ -182,7 +182,7 @@ def validate_ingress_class(obj: Obj) -> list[Cause]:
     if not controller:
         return [required("spec.controller")]
     if "/" not in controller:
-        return [bad("spec.controller", controller, "must be a domain-prefixed path (such as \"acme.io/foo\")")]
+        return [bad("spec.controller", controller, 'must be a domain-prefixed path (such as "acme.io/foo")')]
     return []
 
 

@@ -134,7 +134,9 @@ def _downward(path: str, items: Sequence[Obj]) -> list[Cause]:
         if "fieldRef" in item:
             causes += validate_field_ref(f"{where}.fieldRef", item["fieldRef"], _FIELD_PATHS)
             if "resourceFieldRef" in item:
-                causes.append(bad(where, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"))
+                causes.append(
+                    bad(where, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
+                )
         elif "resourceFieldRef" in item:
             causes += validate_resource_ref(f"{where}.resourceFieldRef", item["resourceFieldRef"], in_volume=True)
         else:

@@ -145,7 +145,9 @@ def validate_spec(path: str, spec: Obj) -> list[Cause]:
         kind = gate.get("conditionType", "")
         causes += bad_all(f"{path}.readinessGates[{index}].conditionType", kind, qualified_name_errors(kind))
     for index, gate in enumerate(spec.get("schedulingGates") or ()):
-        causes += bad_all(f"{path}.schedulingGates[{index}].name", gate.get("name"), qualified_name_errors(gate.get("name", "")))
+        causes += bad_all(
+            f"{path}.schedulingGates[{index}].name", gate.get("name"), qualified_name_errors(gate.get("name", ""))
+        )
     return causes
 
 
@@ -234,7 +236,9 @@ def _security(path: str, security: Obj) -> list[Cause]:
             causes.append(bad(f"{path}.{key}", value, "must be between 0 and 2147483647, inclusive"))
     for index, value in enumerate(security.get("supplementalGroups") or ()):
         if not 0 <= value <= 2**31 - 1:
-            causes.append(bad(f"{path}.supplementalGroups[{index}]", value, "must be between 0 and 2147483647, inclusive"))
+            causes.append(
+                bad(f"{path}.supplementalGroups[{index}]", value, "must be between 0 and 2147483647, inclusive")
+            )
     policy = security.get("fsGroupChangePolicy")
     if policy is not None and policy not in ("Always", "OnRootMismatch"):
         causes.append(unsupported(f"{path}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch")))

@@ -78,8 +78,12 @@ def _tolerations(spec: Obj, before: Obj) -> list[Cause]:
     found = spec.get("tolerations") or []
     for row in before.get("tolerations") or ():
         same = {key: value for key, value in row.items() if key != "tolerationSeconds"}
-        if not any({key: value for key, value in other.items() if key != "tolerationSeconds"} == same for other in found):
-            return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+        if not any(
+            {key: value for key, value in other.items() if key != "tolerationSeconds"} == same for other in found
+        ):
+            return [
+                forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
+            ]
     return []
 
 

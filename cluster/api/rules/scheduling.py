@@ -24,7 +24,7 @@ def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
         if key:
             causes += bad_all(f"{where}.key", key, qualified_name_errors(key))
         elif operator != "Exists":
-            detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\""
+            detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
             causes.append(bad(f"{where}.operator", row.get("operator", ""), detail))
         if row.get("tolerationSeconds") is not None and row.get("effect") != "NoExecute":
             detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"

@@ -120,7 +120,10 @@ def default_autoscaler(obj: Obj) -> None:
     spec.setdefault("minReplicas", 1)
     if not spec.get("metrics"):
         spec["metrics"] = [
-            {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+            {
+                "type": "Resource",
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
+            }
         ]
 
 
@@ -203,7 +206,14 @@ def validate_deployment(obj: Obj) -> list[Cause]:
 def validate_deployment_status(new: Obj, _old: Obj) -> list[Cause]:
     status = new.get("status") or {}
     causes: list[Cause] = []
-    for key in ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"):
+    for key in (
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+    ):
         causes += not_negative(f"status.{key}", status.get(key))
     for key in ("updatedReplicas", "readyReplicas", "availableReplicas"):
         if status.get(key, 0) > status.get("replicas", 0):

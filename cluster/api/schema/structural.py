@@ -128,7 +128,9 @@ def validate_value(schema: Mapping[str, Any], value: Any, path: str) -> list[Cau
     elif isinstance(value, dict):
         causes += _object(schema, value, path)
     if "enum" in schema and value not in schema["enum"]:
-        causes.append(unsupported(path, value, [item if isinstance(item, str) else show(item) for item in schema["enum"]]))
+        causes.append(
+            unsupported(path, value, [item if isinstance(item, str) else show(item) for item in schema["enum"]])
+        )
     return causes + _combined(schema, value, path)
 
 

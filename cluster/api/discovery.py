@@ -1,0 +1,161 @@
+"""Discovery: what is served, as clients ask for it before anything else.
+
+Both the aggregated form (one document for all groups) and the older lists, since clients of either sort exist.
+
+Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind, Subresource
+from steersman.cluster.meta.objects import Obj
+
+#: media type of the aggregated form
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+#: groups in the order of their weight; others follow by name
+_ORDER = (
+    "", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch",
+    "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
+    "admissionregistration.k8s.io", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
+    "discovery.k8s.io",
+)  # fmt: skip
+_VERSION = re.compile(r"^v(\d+)(?:(alpha|beta)(\d+))?$")
+
+
+def version_order(version: str) -> tuple[int, int, int, str]:
+    """Sorts versions as Kubernetes prefers them: GA before beta before alpha, newer before older."""
+    match = _VERSION.match(version)
+    if match is None:
+        return 3, 0, 0, version
+    stage = {None: 0, "beta": 1, "alpha": 2}[match[2]]
+    return stage, -int(match[1]), -int(match[3] or 0), ""
+
+
+def groups(registry: Registry) -> dict[str, dict[str, list[Kind]]]:
+    """Returns group to version to rows, all in the order in which they are listed."""
+    found: dict[str, dict[str, list[Kind]]] = {}
+    for kind in registry.all():
+        found.setdefault(kind.resource.group, {}).setdefault(kind.resource.version, []).append(kind)
+    order = {name: index for index, name in enumerate(_ORDER)}
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
+    return {
+        name: {
+            version: sorted(found[name][version], key=lambda kind: kind.resource.plural)
+            for version in sorted(found[name], key=version_order)
+        }
+        for name in names
+    }
+
+
+def _storage_hash(kind: Kind) -> str:
+    text = f"{kind.resource.group}/{kind.resource.version}/{kind.resource.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
+
+
+def resource_list(registry: Registry, group: str, version: str) -> Obj | None:
+    """Returns the `APIResourceList` of a group's version; None when it is not served."""
+    kinds = groups(registry).get(group, {}).get(version)
+    if not kinds:
+        return None
+    rows: list[Obj] = []
+    for kind in kinds:
+        rows.append(_row(kind))
+        rows += [_sub_row(kind, sub) for _, sub in sorted(kind.subresources.items())]
+    name = f"{group}/{version}" if group else version
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": rows}
+
+
+def _row(kind: Kind) -> Obj:
+    row: Obj = {
+        "name": kind.resource.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.resource.namespaced,
+        "kind": kind.resource.kind,
+        "verbs": list(kind.verbs),
+    }
+    if kind.short_names:
+        row["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        row["categories"] = list(kind.categories)
+    if not kind.virtual:
+        row["storageVersionHash"] = _storage_hash(kind)
+    return row
+
+
+def _sub_row(kind: Kind, sub: Subresource) -> Obj:
+    row: Obj = {
+        "name": f"{kind.resource.plural}/{sub.name}",
+        "singularName": "",
+        "namespaced": kind.resource.namespaced,
+    }
+    if (sub.group, sub.version) != (kind.resource.group, kind.resource.version):
+        row["group"], row["version"] = sub.group, sub.version
+    return {**row, "kind": sub.kind, "verbs": list(sub.verbs)}
+
+
+def _group(name: str, versions: Iterable[str]) -> Obj:
+    rows = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+    return {"name": name, "versions": rows, "preferredVersion": rows[0]}
+
+
+def group_list(registry: Registry) -> Obj:
+    """Returns the `APIGroupList` of `/apis`."""
+    found = [_group(name, versions) for name, versions in groups(registry).items() if name]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+
+
+def group(registry: Registry, name: str) -> Obj | None:
+    """Returns the `APIGroup` of `/apis/NAME`; None when it is not served."""
+    versions = groups(registry).get(name)
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)} if name and versions else None
+
+
+def api_versions(server: str) -> Obj:
+    """Returns the `APIVersions` of `/api`; `server` is host:port."""
+    addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}]
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
+
+
+def aggregated(registry: Registry, *, core: bool) -> Obj:
+    """Returns the `APIGroupDiscoveryList` of `/api` (core) or `/apis` (all named groups)."""
+    items: list[Obj] = []
+    for name, versions in groups(registry).items():
+        if core is not (name == ""):
+            continue
+        rows = [
+            {"version": version, "resources": [_aggregated_row(kind) for kind in kinds], "freshness": "Current"}
+            for version, kinds in versions.items()
+        ]
+        items.append({"metadata": {"name": name} if name else {}, "versions": rows})
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+
+
+def _aggregated_row(kind: Kind) -> Obj:
+    resource = kind.resource
+    row: Obj = {
+        "resource": resource.plural,
+        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": list(kind.verbs),
+    }
+    if kind.short_names:
+        row["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        row["categories"] = list(kind.categories)
+    if kind.subresources:
+        row["subresources"] = [
+            {
+                "subresource": sub.name,
+                "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind},
+                "verbs": list(sub.verbs),
+            }
+            for _, sub in sorted(kind.subresources.items())
+        ]
+    return row
