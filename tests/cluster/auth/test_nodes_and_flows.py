@@ -163,8 +163,8 @@ def running(ready: bool = True, **status: Any) -> dict[str, Any]:
         (running(ready=False), [budget(disruptionsAllowed=0, currentHealthy=1)], "", True),
     ],
     ids=[
-        "no budget", "allowed", "used up", "two budgets", "not seen yet", "finished", "pending", "unready, enough others",
-        "unready, too few",
+        "no budget", "allowed", "used up", "two budgets", "not seen yet", "finished", "pending",
+        "unready, enough others", "unready, too few",
     ],
 )  # fmt: skip
 def test_an_eviction_spends_a_budget_or_is_refused(pod: Any, budgets: Any, spends: str, refused: bool) -> None:

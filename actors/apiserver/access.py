@@ -1,0 +1,266 @@
+"""Who asks and whether they may: feeds the decisions of `cluster/auth` from the cache.
+
+Nothing here decides; it finds credentials in a request and objects in the cache, and keeps what was compiled of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from steersman.actors.apiserver.cache import WatchCache, nodes_in
+from steersman.actors.apiserver.entry import Event
+from steersman.actors.http.messages import Request
+from steersman.actors.ports import Now, User
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.auth import node as node_rules
+from steersman.cluster.auth.attributes import Attributes, forbidden_message
+from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, from_certificate, impersonated, is_anonymous_path
+from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compile_rules, uncovered
+from steersman.cluster.auth.tokens import (
+    Identity,
+    InvalidToken,
+    TokenIssuer,
+    check_bootstrap,
+    check_service_account,
+)
+from steersman.cluster.meta.errors import BadRequest, Forbidden, Unauthorized
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    PODS,
+    ROLE_BINDINGS,
+    ROLES,
+    Resource,
+)
+
+#: verified tokens remembered, so that a signature is checked once
+_TOKENS_MAX = 4096
+#: acts for the server itself
+SERVER = User("system:apiserver", (MASTERS, AUTHENTICATED))
+
+
+def to_user(identity: Identity) -> User:
+    return User(identity.name, identity.groups, identity.uid, dict(identity.extra))
+
+
+def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
+    """The user of a verified client certificate."""
+    identity = from_certificate(certificate)
+    return None if identity is None else to_user(identity)
+
+
+class Authenticator:
+    """Finds out who asks."""
+
+    def __init__(self, cache: WatchCache, registry: Registry, issuer: TokenIssuer | None, now: Now) -> None:
+        self._cache = cache
+        self._registry = registry
+        self._issuer = issuer
+        self._now = now
+        self._claims: dict[str, dict[str, Any]] = {}
+
+    def find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
+        kind = self._registry.kind(resource.group, resource.version, resource.plural)
+        if kind is None:
+            return None
+        entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if resource.namespaced else name)
+        return None if entry is None else entry.obj
+
+    def authenticate(self, request: Request, path: str) -> User:
+        """Returns the user of a request; raises Unauthorized."""
+        if request.user is not None:
+            user = request.user
+            return (
+                user
+                if AUTHENTICATED in user.groups
+                else User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
+            )
+        header = request.headers.get("authorization", "")
+        token = header[7:].strip() if header[:7].lower() == "bearer " else ""
+        token = token or _socket_token(request.headers.get("sec-websocket-protocol", ""))
+        if token:
+            try:
+                return to_user(self.verify(token, ()))
+            except InvalidToken:
+                raise Unauthorized from None
+        if is_anonymous_path(path):
+            return to_user(ANONYMOUS)
+        raise Unauthorized
+
+    def verify(self, token: str, audiences: Sequence[str]) -> Identity:
+        """Returns who a bearer token stands for; with no audiences the server's own is meant.
+
+        Raises:
+            InvalidToken
+        """
+        now = self._now()
+        identity = check_bootstrap(token, now, self.find)
+        if identity is not None:
+            return identity
+        if self._issuer is None:
+            raise InvalidToken("no key to verify it with")
+        claims = self._claims.get(token)
+        if claims is None:
+            claims = self._issuer.verify(token)
+            if len(self._claims) >= _TOKENS_MAX:
+                self._claims.clear()
+            self._claims[token] = claims
+        return check_service_account(claims, audiences or (self._issuer.audience,), now, self.find)
+
+
+def _socket_token(protocols: str) -> str:
+    """The bearer token that a browser's WebSocket carries as a subprotocol."""
+    prefix = "base64url.bearer.authorization.k8s.io."
+    for name in protocols.split(","):
+        if name.strip().startswith(prefix):
+            text = name.strip()[len(prefix) :]
+            try:
+                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+            except (binascii.Error, ValueError):
+                return ""
+    return ""
+
+
+class Authorizer:
+    """Says whether a user may do something: RBAC, and for nodes their own rules."""
+
+    def __init__(self, cache: WatchCache, registry: Registry) -> None:
+        self._cache = cache
+        self._prefixes = [
+            _prefix(registry, row) for row in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
+        ]
+        self._pods = _prefix(registry, PODS)
+        self._policy = Policy()
+        self._compiled: tuple[int, ...] = ()
+        #: node to the keys of pods that may be on it
+        self._by_node: dict[str, dict[str, None]] = {}
+
+    def start(self) -> None:
+        """Begins to follow which pod is on which node."""
+        shelf = self._cache.shelf(self._pods)
+        for entry in shelf.within():
+            self._follow(Event("ADDED", entry, None))
+        shelf.listeners.append(self._follow)
+
+    def _follow(self, event: Event) -> None:
+        key = event.entry.key
+        if event.previous is not None:
+            for node in nodes_in(event.previous):
+                if (keys := self._by_node.get(node)) is not None:
+                    keys.pop(key, None)
+                    if not keys:
+                        del self._by_node[node]
+        if event.type != "DELETED":
+            for node in nodes_in(event.entry):
+                self._by_node.setdefault(node, {})[key] = None
+
+    def pods_on(self, node: str) -> Iterable[Obj]:
+        shelf = self._cache.shelf(self._pods)
+        for key in self._by_node.get(node, ()):
+            entry = shelf.get(key)
+            if entry is not None and (entry.obj.get("spec") or {}).get("nodeName") == node:
+                yield entry.obj
+
+    def policy(self) -> Policy:
+        """The policy as the roles and bindings stand now."""
+        shelves = [self._cache.shelf(prefix) for prefix in self._prefixes]
+        state = tuple(shelf.generation for shelf in shelves) + tuple(shelf.floor for shelf in shelves)
+        if state != self._compiled:
+            roles, cluster_roles, role_bindings, cluster_role_bindings = (
+                [entry.obj for entry in shelf.within()] for shelf in shelves
+            )
+            self._policy = Policy(
+                roles=roles,
+                cluster_roles=cluster_roles,
+                role_bindings=role_bindings,
+                cluster_role_bindings=cluster_role_bindings,
+            )
+            self._compiled = state
+        return self._policy
+
+    def allows(self, user: User, attributes: Attributes) -> bool:
+        if MASTERS in user.groups or self.policy().allows(user.name, user.groups, attributes):
+            return True
+        node = node_rules.node_of(user.name, user.groups)
+        return bool(node) and node_rules.allows(node, attributes, self.pods_on)
+
+    def require(self, user: User, attributes: Attributes) -> None:
+        """Raises Forbidden when the user may not."""
+        if not self.allows(user, attributes):
+            raise Forbidden(
+                forbidden_message(user.name, attributes),
+                kind=attributes.resource, group=attributes.group, name=attributes.name,
+            )  # fmt: skip
+
+    def impersonate(self, user: User, headers: Mapping[str, str]) -> User:
+        """Returns whom the request acts as; raises Forbidden when the user may not act as them."""
+        try:
+            wanted = impersonated(headers)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        if wanted is None:
+            return user
+        identity, checks = wanted
+        for attributes in checks:
+            self.require(user, attributes)
+        return to_user(identity)
+
+    def check_write(self, user: User, attributes: Attributes, kind: Kind, obj: Obj) -> None:
+        """The last look at an object about to be written: a node's limits, and nobody grants more than they hold.
+
+        Raises:
+            Forbidden
+        """
+        node = node_rules.node_of(user.name, user.groups)
+        if node and MASTERS not in user.groups and (text := node_rules.refusal(node, attributes, obj)):
+            name = obj["metadata"]["name"]
+            raise Forbidden(f'{kind.resource} "{name}" is forbidden: {text}', kind=kind.resource.plural, name=name)
+        if kind.resource.group == "rbac.authorization.k8s.io" and MASTERS not in user.groups:
+            self._check_grant(user, kind, obj)
+
+    def _check_grant(self, user: User, kind: Kind, obj: Obj) -> None:
+        meta, resource = obj["metadata"], kind.resource
+        namespace = meta.get("namespace", "")
+        reference = obj.get("roleRef")
+        if reference is None:
+            wanted: tuple[Rule, ...] = compile_rules(obj.get("rules"))
+            verb, name, plural = "escalate", meta["name"], resource.plural
+            if obj.get("aggregationRule"):
+                everything = frozenset({"*"})
+                wanted = (*wanted, Rule(everything, everything, everything), Rule(everything, paths=("*",)))
+        else:
+            wanted = self.policy().rules_of(reference, namespace) or ()
+            plural = "clusterroles" if reference.get("kind") == "ClusterRole" else "roles"
+            verb, name = "bind", reference.get("name", "")
+        attributes = Attributes(verb, "", resource.group, resource.version, plural, "", namespace, name)
+        missing = uncovered(wanted, self.policy().rules_in(user.name, user.groups, namespace))
+        if missing and not self.allows(user, attributes):
+            lines = "\n".join(_rule_text(rule) for rule in missing[:20])
+            groups = " ".join(f'"{group}"' for group in user.groups)
+            raise Forbidden(
+                f'{resource} "{meta["name"]}" is forbidden: user "{user.name}" (groups=[{groups}]) is attempting to '
+                f"grant RBAC permissions not currently held:\n{lines}",
+                kind=resource.plural, group=resource.group, name=meta["name"],
+            )  # fmt: skip
+
+
+def _rule_text(rule: Rule) -> str:
+    def quoted(values: Iterable[str]) -> str:
+        return "[" + " ".join(f'"{value}"' for value in sorted(values)) + "]"
+
+    if rule.paths:
+        return f"{{NonResourceURLs:{quoted(rule.paths)}, Verbs:{quoted(rule.verbs)}}}"
+    names = f", ResourceNames:{quoted(rule.names)}" if rule.names else ""
+    return f"{{APIGroups:{quoted(rule.groups)}, Resources:{quoted(rule.resources)}{names}, Verbs:{quoted(rule.verbs)}}}"
+
+
+def _prefix(registry: Registry, resource: Resource) -> str:
+    kind = registry.kind(resource.group, resource.version, resource.plural)
+    if kind is None:
+        raise LookupError(f"this version of Kubernetes has no {resource}")
+    return kind.prefix()

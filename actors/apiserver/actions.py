@@ -1,0 +1,218 @@
+"""Subresources that act on an object rather than show it: binding, eviction and the issue of tokens."""
+
+from __future__ import annotations
+
+import orjson
+
+from steersman.actors.apiserver.access import Authorizer
+from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.writes import Operation, Writer
+from steersman.actors.http.messages import Response
+from steersman.actors.ports import Now
+from steersman.cluster.api import disruption
+from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.auth import node as node_rules
+from steersman.cluster.auth.tokens import TokenIssuer, service_account_claims
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.errors import BadRequest, Cause, ServiceUnavailable, TooManyRequests
+from steersman.cluster.meta.objects import Obj, with_condition
+from steersman.cluster.meta.resources import NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS
+from steersman.cluster.meta.times import format_time
+
+_CREATED = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+#: tokens live at least and at most so long, and an hour when nothing is asked for
+_TOKEN_MIN_S, _TOKEN_MAX_S, _TOKEN_S = 600, 1 << 32, 3600
+
+
+class Actions:
+    """Answers `binding`, `eviction` and `token`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        reader: Reader,
+        writer: Writer,
+        authorizer: Authorizer,
+        issuer: TokenIssuer | None,
+        now: Now,
+    ) -> None:
+        self._registry = registry
+        self._reader = reader
+        self._writer = writer
+        self._authorizer = authorizer
+        self._issuer = issuer
+        self._now = now
+
+    def _body(self, call: Call, api_version: str, kind: str) -> Obj:
+        body_kind = self._registry.by_kind(api_version, kind)
+        if body_kind is None:
+            raise errors.NotFound("the server could not find the requested resource")
+        media = call.header.get("content-type", "")
+        obj, warnings = pipeline.decode(
+            self._registry, body_kind, call.request.body, media, call.query.field_validation()
+        )
+        call.warnings += warnings
+        return obj
+
+    # ---- binding
+
+    async def bind(self, call: Call, _kind: Kind) -> Response:
+        """Places a pod on a node; refuses when it is on one already."""
+        binding = self._body(call, "v1", "Binding")
+        meta = binding.get("metadata") or {}
+        name = (call.attributes.name if call.attributes.resource == "pods" else "") or meta.get("name", "")
+        if meta.get("name") and meta["name"] != name:
+            raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+        target = binding.get("target") or {}
+        node = target.get("name", "")
+        if not node or target.get("kind", "Node") not in ("Node", ""):
+            causes = [Cause("target.name", "Required value", "FieldValueRequired")]
+            raise errors.invalid("Binding", name, causes)
+        pods = self._kind(PODS.group, PODS.plural)
+        now = self._now()
+
+        def change(pod: Obj) -> Obj:
+            if uid := meta.get("uid"):
+                _same_uid(pod, uid)
+            if pod["metadata"].get("deletionTimestamp"):
+                raise errors.conflict(
+                    "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host"
+                )
+            if pod["spec"].get("nodeName"):
+                text = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
+                raise errors.conflict("pods/binding", name, text)
+            if pod["spec"].get("schedulingGates"):
+                text = f"pod {name} has non-empty .spec.schedulingGates"
+                raise errors.conflict("pods/binding", name, text)
+            status = {**(pod.get("status") or {})}
+            status["conditions"] = with_condition(status.get("conditions") or (), "PodScheduled", "True", now)
+            annotations = {**(pod["metadata"].get("annotations") or {}), **(meta.get("annotations") or {})}
+            metadata = {**pod["metadata"], "annotations": annotations} if annotations else pod["metadata"]
+            return {**pod, "metadata": metadata, "spec": {**pod["spec"], "nodeName": node}, "status": status}
+
+        operation = self._writer.store_as(pods, call.attributes.namespace, name, change)
+        await self._writer.run(operation, dry_run=call.query.dry_run())
+        return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
+
+    def _kind(self, group: str, plural: str) -> Kind:
+        found = self._registry.kind(group, "v1", plural)
+        if found is None:
+            raise errors.NotFound("the server could not find the requested resource")
+        return found
+
+    # ---- eviction
+
+    async def evict(self, call: Call, kind: Kind) -> Response:
+        """Deletes a pod if the disruption budgets that cover it allow."""
+        eviction = self._body(call, "policy/v1", "Eviction")
+        namespace, name = call.attributes.namespace, call.attributes.name
+        options = eviction.get("deleteOptions") or {}
+        dry_run = call.query.dry_run() or options.get("dryRun") == ["All"]
+        context = self._writer.context(call.user, call.field_manager())
+        budgets = self._registry.kind(POD_DISRUPTION_BUDGETS.group, "v1", POD_DISRUPTION_BUDGETS.plural)
+        await self._reader.fresh()
+        pod = self._writer.current(kind, namespace, name)[1]
+        operations: list[Operation] = [self._writer.delete(kind, namespace, name, options, context)]
+        if budgets is not None:
+            rows = list(self._writer.objects(POD_DISRUPTION_BUDGETS, namespace))
+            verdict = disruption.decide(pod, rows)
+            if verdict.refusal:
+                raise TooManyRequests(
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                    causes=[Cause("", verdict.refusal, "DisruptionBudget")],
+                    retry_after_s=verdict.retry_after_s,
+                )
+            if verdict.budget:
+                operations.append(self._spend(budgets, namespace, verdict.budget, name))
+        await self._writer.run_all(operations, dry_run=dry_run)
+        return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
+
+    def _spend(self, kind: Kind, namespace: str, budget: str, pod: str) -> Operation:
+        """Takes one disruption off a budget, in the transaction that deletes the pod."""
+        now = self._now()
+
+        def change(obj: Obj) -> Obj:
+            status = obj.get("status") or {}
+            allowed = status.get("disruptionsAllowed", 0)
+            if allowed <= 0:
+                raise TooManyRequests(
+                    "Cannot evict pod as it would violate the pod's disruption budget.", retry_after_s=1
+                )
+            disrupted = {**(status.get("disruptedPods") or {}), pod: format_time(now)}
+            return {**obj, "status": {**status, "disruptionsAllowed": allowed - 1, "disruptedPods": disrupted}}
+
+        return self._writer.store_as(kind, namespace, budget, change)
+
+    # ---- tokens
+
+    async def token(self, call: Call, kind: Kind) -> Response:
+        """Issues a token for a service account."""
+        if self._issuer is None:
+            raise ServiceUnavailable("this server has no key to sign tokens with")
+        request = self._body(call, "authentication.k8s.io/v1", "TokenRequest")
+        namespace, name = call.attributes.namespace, call.attributes.name
+        spec = request.get("spec") or {}
+        seconds = spec.get("expirationSeconds") or _TOKEN_S
+        if not _TOKEN_MIN_S <= seconds <= _TOKEN_MAX_S:
+            text = "may not specify a duration less than 10 minutes" if seconds < _TOKEN_MIN_S else "is too long"
+            raise errors.invalid(
+                "TokenRequest", name, [Cause("spec.expirationSeconds", f"Invalid value: {seconds}: {text}")],
+                "authentication.k8s.io",
+            )  # fmt: skip
+        self._authorizer.check_write(call.user, call.attributes, kind, {**request, "metadata": {"name": name}})
+        await self._reader.fresh()
+        account = self._writer.current(kind, namespace, name)[1]
+        bound = spec.get("boundObjectRef") or {}
+        pod, secret, node = self._bound(bound, namespace, name)
+        node_name = node_rules.node_of(call.user.name, call.user.groups)
+        if node_name and (pod is None or pod["spec"].get("nodeName") != node_name):
+            raise errors.Forbidden(f'node "{node_name}" can only create tokens bound to a pod on it')
+        audiences = spec.get("audiences") or [self._issuer.audience]
+        now = self._now()
+        claims = service_account_claims(
+            issuer=self._issuer.issuer, account=account, audiences=audiences, now=now, expires_in_s=seconds,
+            token_id=self._writer.new_uid(), pod=pod, secret=secret, node=node,
+        )  # fmt: skip
+        request["metadata"] = {"name": name, "namespace": namespace, "creationTimestamp": format_time(now)}
+        request["spec"] = {**spec, "audiences": audiences, "expirationSeconds": seconds}
+        request["status"] = {"token": self._issuer.sign(claims), "expirationTimestamp": format_time(now + seconds)}
+        return Response(201, JSON_HEADERS, orjson.dumps(request))
+
+    def _bound(self, bound: Obj, namespace: str, account: str) -> tuple[Obj | None, Obj | None, Obj | None]:
+        """The pod (with its node), secret or node that a token is to be bound to."""
+        if not bound:
+            return None, None, None
+        kinds = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
+        resource = kinds.get(bound.get("kind", ""))
+        if resource is None:
+            text = f'Invalid value: "{bound.get("kind", "")}": must be one of Pod, Secret, or Node'
+            raise errors.invalid("TokenRequest", account, [Cause("spec.boundObjectRef.kind", text)])
+        found = self._writer.lookup(resource, namespace if resource.namespaced else "", bound.get("name", ""))
+        if found is None:
+            raise errors.not_found(resource.plural, bound.get("name", ""))
+        if bound.get("uid"):
+            _same_uid(found, bound["uid"])
+        if resource is not PODS:
+            return (None, found, None) if resource is SECRETS else (None, None, found)
+        if found["spec"].get("serviceAccountName", "default") != account:
+            text = (
+                f'Invalid value: "{bound["name"]}": '
+                f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
+            )
+            raise errors.invalid("TokenRequest", account, [Cause("spec.boundObjectRef.name", text)])
+        node_name = found["spec"].get("nodeName", "")
+        return found, None, self._writer.lookup(NODES, "", node_name) if node_name else None
+
+
+def _same_uid(obj: Obj, uid: str) -> None:
+    found = obj["metadata"].get("uid", "")
+    if found != uid:
+        detail = (
+            f"the UID in the bound object reference ({uid}) does not match the UID in record. "
+            "The object might have been deleted and then recreated"
+        )
+        raise errors.conflict(obj["kind"].lower() + "s", obj["metadata"]["name"], detail)

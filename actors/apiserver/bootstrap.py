@@ -1,0 +1,224 @@
+"""What every cluster holds from its first moment: the objects of `deploy/bootstrap`, and where its API servers are.
+
+Every API server ensures the same, so all of it is idempotent: what exists is left alone, except that a default role
+that still says so (`autoupdate`) gets the rules of this version. Each server keeps a leased key with its address; the
+endpoints of the `kubernetes` Service are the union of those keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from importlib import resources
+from ipaddress import ip_address, ip_network
+from string import Template
+
+import orjson
+import yaml
+
+from steersman.actors.apiserver.access import SERVER
+from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.config import ApiServerConfig
+from steersman.actors.apiserver.writes import Operation, Writer
+from steersman.actors.ports import Store
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import CLUSTER_ROLES, ENDPOINT_SLICES, ENDPOINTS, Resource
+from steersman.cluster.store.values import LeaseNotFound, Put, StoreError, Txn
+
+log = logging.getLogger(__name__)
+
+_FILES = ("namespaces.yaml", "priority-classes.yaml", "roles-users.yaml", "roles-components.yaml", "services.yaml")
+_ADDRESSES = "/registry/steersman/apiservers/"
+_LEASE_S, _RENEW_S = 15, 5.0
+_TRIES_MAX = 20
+_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+_MANAGER = "steersman-apiserver"
+
+
+def read_objects(service_cidr: str, port: int) -> list[Obj]:
+    """The objects of `deploy/bootstrap`, complete for this cluster."""
+    network = ip_network(service_cidr)
+    values = {"api": str(network[1]), "dns": str(network[10]), "port": str(port or 443)}
+    folder = resources.files("steersman.deploy").joinpath("bootstrap")
+    found: list[Obj] = []
+    for name in _FILES:
+        text = Template(folder.joinpath(name).read_text()).safe_substitute(values)
+        found += [obj for obj in yaml.safe_load_all(text) if obj]
+    for obj in found:
+        if obj["apiVersion"].startswith("rbac."):
+            obj["metadata"].setdefault("labels", {})["kubernetes.io/bootstrapping"] = "rbac-defaults"
+            obj["metadata"].setdefault("annotations", {})[_AUTOUPDATE] = "true"
+    return found
+
+
+class Bootstrap:
+    """Ensures the bootstrap objects and announces this server; a Component in three steps."""
+
+    def __init__(
+        self, store: Store, cache: WatchCache, registry: Registry, writer: Writer, config: ApiServerConfig
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._registry = registry
+        self._writer = writer
+        self._config = config
+        self._lease = 0
+        self._announcer: asyncio.Task[None] | None = None
+
+    async def ensure(self) -> None:
+        """Creates what is missing, all of it in one transaction.
+
+        Raises:
+            ApiError, StoreError: it cannot be done.
+        """
+        wanted = read_objects(self._config.service_cidr, self._config.port or 0)
+        for _ in range(_TRIES_MAX):
+            await self._cache.fresh()
+            operations = [operation for obj in wanted if (operation := self._operation(obj)) is not None]
+            try:
+                if operations:
+                    await self._writer.run_all(operations)
+                return
+            except (AlreadyExists, Conflict):
+                await asyncio.sleep(0.05)
+        raise Conflict("the bootstrap objects could not be created: other servers keep changing them")
+
+    def _kind(self, resource: Resource) -> Kind:
+        kind = self._registry.kind(resource.group, resource.version, resource.plural)
+        if kind is None:
+            raise NotFound(f"this version of Kubernetes has no {resource}")
+        return kind
+
+    def _operation(self, obj: Obj) -> Operation | None:
+        """The write that brings one object about; None when it is there."""
+        kind = self._registry.by_kind(obj["apiVersion"], obj["kind"])
+        if kind is None:
+            return None
+        meta = obj["metadata"]
+        context = self._writer.context(SERVER, _MANAGER)
+        present = self._writer.lookup(kind.resource, meta.get("namespace", ""), meta["name"])
+        if present is None:
+            data = orjson.dumps(obj)
+            return self._writer.create(kind, meta.get("namespace", ""), lambda: (orjson.loads(data), []), context)
+        updates = (present["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "true"
+        if kind.resource != CLUSTER_ROLES or not updates or "aggregationRule" in obj:
+            return None
+        missing = [rule for rule in obj.get("rules") or () if rule not in (present.get("rules") or ())]
+        if not missing:
+            return None
+        return self._writer.transform(
+            kind, "", meta["name"], context, lambda role: {**role, "rules": [*(role.get("rules") or ()), *missing]}
+        )
+
+    # ---- where the API servers are
+
+    async def announce(self, port: int) -> None:
+        """Makes this server an endpoint of the `kubernetes` Service, and keeps it one."""
+        address = self._config.advertise_address or self._config.host
+        try:
+            usable = not ip_address(address).is_unspecified
+        except ValueError:
+            usable = False
+        if port and usable:
+            with contextlib.suppress(StoreError, ApiError):
+                await self._renew(address, port)
+            self._announcer = asyncio.create_task(self._keep(address, port))
+
+    async def stop(self) -> None:
+        if self._announcer is not None:
+            self._announcer.cancel()
+            await asyncio.gather(self._announcer, return_exceptions=True)
+        if self._lease:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._store.lease_revoke(self._lease)
+
+    async def _keep(self, address: str, port: int) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            try:
+                await self._renew(address, port)
+            except (StoreError, ApiError) as error:
+                log.info("this server's endpoint was not renewed: %s", error)
+
+    async def _renew(self, address: str, port: int) -> None:
+        try:
+            if self._lease:
+                await self._store.lease_keep_alive(self._lease)
+        except LeaseNotFound:
+            self._lease = 0
+        if not self._lease:
+            lease = await self._store.lease_grant(_LEASE_S)
+            key = f"{_ADDRESSES}{address}:{port}".encode()
+            value = orjson.dumps({"address": address, "port": port})
+            result = await self._store.txn(Txn(success=(Put(key=key, value=value, lease=lease),)))
+            self._lease = lease
+            await self._cache.reach(result.revision)
+        await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        servers: dict[int, list[str]] = {}
+        for entry in self._cache.shelf(_ADDRESSES).within():
+            address, _, port = entry.key.rpartition(":")
+            servers.setdefault(int(port), []).append(address)
+        await self._put(ENDPOINTS, _endpoints(servers))
+        slices = [_slice(port, addresses, n) for n, (port, addresses) in enumerate(sorted(servers.items()))]
+        for row in slices:
+            await self._put(ENDPOINT_SLICES, row)
+        names = {row["metadata"]["name"] for row in slices}
+        for old in list(self._writer.objects(ENDPOINT_SLICES, "default")):
+            labels = old["metadata"].get("labels") or {}
+            if (
+                labels.get("endpointslice.kubernetes.io/managed-by") == _MANAGER
+                and old["metadata"]["name"] not in names
+            ):
+                context = self._writer.context(SERVER, _MANAGER)
+                with contextlib.suppress(NotFound):
+                    name = old["metadata"]["name"]
+                    await self._writer.run(
+                        self._writer.delete(self._kind(ENDPOINT_SLICES), "default", name, None, context)
+                    )
+
+    async def _put(self, resource: Resource, obj: Obj) -> None:
+        """Creates or updates an object of ours where it differs."""
+        kind, name = self._kind(resource), obj["metadata"]["name"]
+        context = self._writer.context(SERVER, _MANAGER)
+        present = self._writer.lookup(resource, "default", name)
+        parts = {key: value for key, value in obj.items() if key not in ("metadata", "kind", "apiVersion")}
+        if present is None:
+            data = orjson.dumps(obj)
+            with contextlib.suppress(AlreadyExists):
+                await self._writer.run(self._writer.create(kind, "default", lambda: (orjson.loads(data), []), context))
+        elif any(present.get(key) != value for key, value in parts.items()):
+            await self._writer.run(self._writer.transform(kind, "default", name, context, lambda old: {**old, **parts}))
+
+
+def _endpoints(servers: dict[int, list[str]]) -> Obj:
+    subsets = [
+        {
+            "addresses": [{"ip": address} for address in sorted(addresses)],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }
+        for port, addresses in sorted(servers.items())
+    ]
+    labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    meta = {"name": "kubernetes", "namespace": "default", "labels": labels}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}
+
+
+def _slice(port: int, addresses: Sequence[str], number: int) -> Obj:
+    labels = {"kubernetes.io/service-name": "kubernetes", "endpointslice.kubernetes.io/managed-by": _MANAGER}
+    name = "kubernetes" if not number else f"kubernetes-{port}"
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": "default", "labels": labels},
+        "addressType": "IPv6" if ":" in addresses[0] else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in sorted(addresses)],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }

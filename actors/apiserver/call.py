@@ -1,0 +1,103 @@
+"""One request on its way through the API server: what it asks, who asks, and its query as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+from steersman.actors.http.messages import Request
+from steersman.actors.ports import User
+from steersman.cluster.auth.attributes import Attributes, is_truthy
+from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
+
+
+class Query(dict[str, str]):
+    """A decoded query: the first value of each parameter, and `all` of them."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self.pairs: list[tuple[str, str]] = []
+        if text:
+            for part in text.split("&"):
+                key, _, value = part.partition("=")
+                if "%" in part or "+" in part:
+                    key, value = unquote_plus(key), unquote_plus(value)
+                if key:
+                    self.pairs.append((key, value))
+                    self.setdefault(key, value)
+
+    def every(self, key: str) -> list[str]:
+        return [value for name, value in self.pairs if name == key]
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        text = self.get(key, "")
+        return is_truthy(text) if text else default
+
+    def number(self, key: str) -> int | None:
+        """Raises BadRequest when it is there and no whole number that is not negative."""
+        text = self.get(key, "")
+        if not text:
+            return None
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise BadRequest(f'{key}: Invalid value: "{text}": must be a non-negative integer')
+        return int(text)
+
+    def dry_run(self) -> bool:
+        values = [value for value in self.every("dryRun") if value]
+        if any(value != "All" for value in values):
+            raise BadRequest(f'Invalid value: "{values[0]}": dryRun must be All')
+        return bool(values)
+
+    def field_validation(self) -> str:
+        value = self.get("fieldValidation", "") or "Warn"
+        if value not in ("Strict", "Warn", "Ignore"):
+            raise BadRequest(
+                f'fieldValidation: Unsupported value: "{value}": supported values: "Ignore", "Strict", "Warn"'
+            )
+        return value
+
+
+@lru_cache(maxsize=4096)
+def labels_of(text: str) -> LabelSelector:
+    """The parsed `labelSelector`; raises BadRequest."""
+    try:
+        return parse_labels(text)
+    except SelectorError as error:
+        raise BadRequest(str(error)) from None
+
+
+@lru_cache(maxsize=4096)
+def fields_of(text: str) -> FieldSelector:
+    """The parsed `fieldSelector`; raises BadRequest."""
+    try:
+        return parse_fields(text)
+    except SelectorError as error:
+        raise BadRequest(str(error)) from None
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that has been read and whose user is known.
+
+    Args:
+        warnings: texts that the answer carries in `Warning` headers.
+    """
+
+    request: Request
+    attributes: Attributes
+    query: Query
+    user: User
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def header(self) -> dict[str, str]:
+        return self.request.headers
+
+    def field_manager(self) -> str:
+        """The explicit field manager, else the first word of the user agent."""
+        manager = self.query.get("fieldManager", "")
+        if len(manager) > 128:
+            raise BadRequest("fieldManager: Too long: may not be more than 128 bytes")
+        return manager or self.header.get("user-agent", "").partition("/")[0][:128] or "unknown"

@@ -1,0 +1,38 @@
+"""How an API server is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServerConfig:
+    """What an API server is told when it starts.
+
+    Args:
+        host: address to listen on; port: 0 for any free one, None for no socket at all (in-process callers only).
+        tls_cert, tls_key, client_ca: PEM bytes; with none of them the socket speaks plain HTTP.
+        service_account_key: PEM of the P-256 key that signs service-account tokens.
+        kubernetes_version: the minor version whose API is served.
+        node_port_range: first and last node port, both included.
+        grpc_port: of the native gRPC API on the same host; None for none.
+        advertise_address: where the cluster reaches this server; `host` when empty.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = 0
+    tls_cert: bytes = b""
+    tls_key: bytes = b""
+    client_ca: bytes = b""
+    service_account_key: bytes = b""
+    kubernetes_version: str = "1.36"
+    cluster_domain: str = "cluster.local"
+    service_cidr: str = "10.96.0.0/16"
+    node_port_range: tuple[int, int] = (30000, 32767)
+    grpc_port: int | None = None
+    advertise_address: str = ""
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` claim of service-account tokens and the server's own audience."""
+        return f"https://kubernetes.default.svc.{self.cluster_domain}"

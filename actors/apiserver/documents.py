@@ -1,0 +1,200 @@
+"""Everything that is no resource: discovery, OpenAPI, version, health, metrics and the keys of the token issuer.
+
+The documents are built by `cluster/api`, encoded once per set of kinds and answered with an ETag.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from hashlib import sha256
+
+import orjson
+
+from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.config import ApiServerConfig
+from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.metrics import Metrics
+from steersman.actors.apiserver.reads import Reader
+from steersman.actors.http.messages import Response
+from steersman.cluster.api import discovery, openapi
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.auth.tokens import TokenIssuer
+from steersman.cluster.meta.errors import MethodNotAllowed, NotAcceptable, NotFound
+from steersman.cluster.meta.objects import Obj
+
+_TEXT = {
+    "content-type": "text/plain; charset=utf-8",
+    "cache-control": "no-cache, private",
+    "x-content-type-options": "nosniff",
+}
+_METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+_AGGREGATED = "apidiscovery.k8s.io"
+#: documents whose path carries their hash never change
+_IMMUTABLE = "public, immutable"
+
+
+class Documents:
+    """Answers paths that are no resources."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        cache: WatchCache,
+        reader: Reader,
+        metrics: Metrics,
+        issuer: TokenIssuer | None,
+        config: ApiServerConfig,
+    ) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._reader = reader
+        self._metrics = metrics
+        self._issuer = issuer
+        self._config = config
+        #: encoded documents with their ETags, valid for one generation of the registry
+        self._made: dict[str, tuple[bytes, str]] = {}
+        self._generation = -1
+        self.stopping = False
+
+    async def __call__(self, call: Call) -> Response:
+        if call.request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        path = "/" + call.attributes.path.strip("/")
+        parts = path[1:].split("/")
+        match parts:
+            case ["healthz" | "livez" | "readyz", *_]:
+                return self._health(call, parts[0])
+            case ["version"]:
+                return _json(self._version())
+            case ["metrics"]:
+                return Response(200, _METRICS, self._metrics.render(self._cache.revision, self._reader.watches))
+            case ["api" | "apis", *_]:
+                return self._discovery(call, parts)
+            case ["openapi", "v2"]:
+                return self._document(call, path, lambda: openapi.v2(self._registry))
+            case ["openapi", "v3", *rest]:
+                return self._openapi(call, path, "/".join(rest))
+            case ["openid", "v1", "jwks"] if self._issuer is not None:
+                return Response(200, {"content-type": "application/jwk-set+json"}, orjson.dumps(self._issuer.jwks()))
+            case [".well-known", "openid-configuration"] if self._issuer is not None:
+                return _json(self._openid())
+            case [""]:
+                return _json({"paths": self._paths()})
+        raise NotFound("the server could not find the requested resource")
+
+    # ---- health and facts
+
+    def _health(self, call: Call, kind: str) -> Response:
+        checks = {"ping": True, "store": self._cache.healthy or kind != "readyz"}
+        if kind == "readyz":
+            checks["shutdown"] = not self.stopping
+        good = all(checks.values())
+        if good and "verbose" not in call.query:
+            return Response(200, _TEXT, b"ok")
+        lines = [
+            f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed: reason withheld'}" for name, ok in checks.items()
+        ]
+        lines.append(f"{kind} check {'passed' if good else 'failed'}")
+        return Response(200 if good else 500, _TEXT, ("\n".join(lines) + "\n").encode())
+
+    def _version(self) -> Obj:
+        major, _, minor = self._config.kubernetes_version.partition(".")
+        return {
+            "major": major,
+            "minor": minor,
+            "gitVersion": f"v{self._config.kubernetes_version}.0+steersman",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "CPython",
+            "platform": f"linux/{'arm64' if platform.machine() == 'aarch64' else 'amd64'}",
+        }
+
+    def _openid(self) -> Obj:
+        return {
+            "issuer": self._config.issuer,
+            "jwks_uri": f"{self._config.issuer}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        }
+
+    def _paths(self) -> list[str]:
+        groups = sorted({(k.resource.group, k.resource.version) for k in self._registry.all() if k.resource.group})
+        fixed = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics"]
+        fixed += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        return sorted(fixed + [f"/apis/{group}/{version}" for group, version in groups])
+
+    # ---- documents
+
+    def _discovery(self, call: Call, parts: list[str]) -> Response:
+        accept = call.header.get("accept", "")
+        core = parts[0] == "api"
+        if len(parts) == 1:
+            if _AGGREGATED in accept and (version := _aggregated_version(accept)):
+                media = f"application/json;g={_AGGREGATED};v={version};as=APIGroupDiscoveryList"
+                made = lambda: discovery.aggregated(self._registry, core=core, version=version)  # noqa: E731
+                return self._document(call, f"{parts[0]} {version}", made, media)
+            address = call.header.get("host", "")
+            if core:
+                return self._document(call, f"api {address}", lambda: discovery.core_versions(address))
+            return self._document(call, "apis", lambda: discovery.groups(self._registry))
+        if core and len(parts) == 2:
+            found = discovery.resources(self._registry, "", parts[1])
+        elif not core and len(parts) == 2:
+            found = discovery.group(self._registry, parts[1])
+        elif not core and len(parts) == 3:
+            found = discovery.resources(self._registry, parts[1], parts[2])
+        else:
+            found = None
+        if found is None:
+            raise NotFound("the server could not find the requested resource")
+        return _json(found)
+
+    def _openapi(self, call: Call, path: str, rest: str) -> Response:
+        if not rest:
+            return self._document(call, path, lambda: openapi.index(self._registry))
+        if rest not in openapi.index(self._registry)["paths"]:
+            raise NotFound("the server could not find the requested resource")
+        response = self._document(call, path, lambda: openapi.v3(self._registry, rest))
+        if "hash" in call.query:
+            response.headers = {**response.headers, "cache-control": _IMMUTABLE}
+        return response
+
+    def _document(self, call: Call, key: str, make: Callable[[], Obj], media: str = "application/json") -> Response:
+        if self._generation != self._registry.generation:
+            self._made.clear()
+            self._generation = self._registry.generation
+        found = self._made.get(key)
+        if found is None:
+            if len(self._made) > 500:
+                self._made.clear()
+            body = orjson.dumps(make())
+            found = self._made[key] = (body, f'"{sha256(body).hexdigest().upper()}"')
+        body, tag = found
+        headers = {"content-type": media, "etag": tag, "vary": "Accept", "cache-control": "public"}
+        if call.header.get("if-none-match", "") == tag:
+            return Response(304, headers)
+        return Response(200, headers, body)
+
+
+def _json(obj: Obj) -> Response:
+    return Response(200, JSON_HEADERS, orjson.dumps(obj))
+
+
+def _aggregated_version(accept: str) -> str:
+    """The version of aggregated discovery that the client prefers; empty when it takes plain JSON first."""
+    for clause in accept.split(","):
+        parts = {part.strip() for part in clause.split(";")}
+        if "application/json" not in parts:
+            continue
+        if f"g={_AGGREGATED}" not in parts:
+            return ""
+        if "as=APIGroupDiscoveryList" in parts:
+            return next((v for v in ("v2", "v2beta1") if f"v={v}" in parts), "")
+    if "application/json" in accept or "*/*" in accept:
+        return ""
+    raise NotAcceptable("only the following media types are accepted: application/json")

@@ -1,0 +1,126 @@
+"""One version of an object as the watch cache holds it: bytes that are encoded once, decoded at most once.
+
+The store's values carry no resourceVersion: it is the store's revision, put into the bytes here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from steersman.cluster.api.row import Kind
+from steersman.cluster.meta.objects import Obj
+
+_META = b'"metadata":{'
+_VERSION = b'"resourceVersion":"'
+
+ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
+
+
+def encode(obj: Obj) -> bytes:
+    """The canonical bytes of an object for the store: type first, then metadata without its resourceVersion."""
+    meta = {key: value for key, value in obj["metadata"].items() if key not in ("resourceVersion", "selfLink")}
+    row: Obj = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
+    row.update((key, value) for key, value in obj.items() if key not in row)
+    return orjson.dumps(row)
+
+
+def stamp(value: bytes, revision: int) -> bytes:
+    """Returns the canonical bytes with `resourceVersion` set, in front of all other metadata."""
+    start = value.find(_META)
+    if start < 0 or not value.startswith(b'{"apiVersion":'):
+        return _stamp_foreign(value, revision)
+    start += len(_META)
+    rest = start
+    if value.startswith(_VERSION, start):
+        rest = value.index(b'"', start + len(_VERSION)) + 1
+        if value[rest : rest + 1] == b",":
+            rest += 1
+    comma = b"" if value[rest : rest + 1] == b"}" else b","
+    return b'%b"resourceVersion":"%d"%b%b' % (value[:start], revision, comma, value[rest:])
+
+
+def _stamp_foreign(value: bytes, revision: int) -> bytes:
+    """The same for bytes that somebody else wrote into the store; what is no object stays as it is."""
+    try:
+        obj: Any = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    if (
+        not isinstance(obj, dict)
+        or not isinstance(obj.get("metadata"), dict)
+        or "apiVersion" not in obj
+        or "kind" not in obj
+    ):
+        return value
+    return stamp(encode(obj), revision)
+
+
+class Entry:
+    """An object at one revision; shared, never changed."""
+
+    __slots__ = ("_bodies", "_obj", "key", "raw", "revision")
+
+    def __init__(self, key: str, revision: int, raw: bytes, obj: Obj | None = None) -> None:
+        #: `namespace/name`, or `name` of a cluster-scoped object
+        self.key = key
+        self.revision = revision
+        #: JSON as stored, with its resourceVersion
+        self.raw = raw
+        self._obj = obj
+        self._bodies: dict[str, tuple[bytes, Obj]] | None = None
+
+    @property
+    def obj(self) -> Obj:
+        """The object as stored, with its resourceVersion."""
+        if self._obj is None:
+            self._obj = orjson.loads(self.raw)
+        return self._obj
+
+    def body(self, kind: Kind, prefix: bytes) -> bytes:
+        """The JSON in the kind's version; `prefix` is how objects stored in that version begin."""
+        return self.raw if self.raw.startswith(prefix) else self._served(kind)[0]
+
+    def served(self, kind: Kind, prefix: bytes) -> Obj:
+        """The object in the kind's version."""
+        return self.obj if self.raw.startswith(prefix) else self._served(kind)[1]
+
+    def _served(self, kind: Kind) -> tuple[bytes, Obj]:
+        if self._bodies is None:
+            self._bodies = {}
+        found = self._bodies.get(kind.api_version)
+        if found is None:
+            obj = {**kind.served(orjson.loads(self.raw)), "apiVersion": kind.api_version, "kind": kind.resource.kind}
+            found = self._bodies[kind.api_version] = (stamp(encode(obj), self.revision), obj)
+        return found
+
+
+class Event:
+    """A change of one object; its encodings are made once and shared by all watchers."""
+
+    __slots__ = ("_encoded", "entry", "previous", "revision", "type")
+
+    def __init__(self, kind: str, entry: Entry, previous: Entry | None) -> None:
+        self.type = kind
+        #: the new version; of a deleted object its last version, at the revision of the delete
+        self.entry = entry
+        self.previous = previous
+        self.revision = entry.revision
+        self._encoded: dict[tuple[str, str], bytes] = {}
+
+    def shown(self, kind: str) -> Entry:
+        """The object that a watcher sees for which the change is of type `kind`.
+
+        An object that leaves a selection is shown as it was when it was last selected.
+        """
+        if kind == DELETED and self.type != DELETED and self.previous is not None:
+            return Entry(self.entry.key, self.revision, stamp(self.previous.raw, self.revision))
+        return self.entry
+
+    def encoded(self, form: str, kind: str) -> bytes | None:
+        return self._encoded.get((form, kind))
+
+    def keep(self, form: str, kind: str, data: bytes) -> bytes:
+        self._encoded[form, kind] = data
+        return data

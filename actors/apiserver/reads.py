@@ -1,0 +1,395 @@
+"""Get, list and watch, answered from the watch cache at the freshness the client asks for.
+
+No `resourceVersion` means everything acknowledged before the request; `0` whatever is here; a number at least that
+(or, with `Exact` and in continued lists, exactly that, read from the store).
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from steersman.actors.apiserver.cache import Shelf, TooOld, WatchCache
+from steersman.actors.apiserver.call import Call, fields_of, labels_of
+from steersman.actors.apiserver.entry import ADDED, Entry, Event, stamp
+from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Tabular, form_of
+from steersman.actors.apiserver.watcher import Watcher
+from steersman.actors.http.messages import Response
+from steersman.actors.ports import Now, Store
+from steersman.cluster.api.row import Kind
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.errors import BadRequest, Cause, Expired, ServerTimeout
+from steersman.cluster.meta.selectors import FieldSelector, LabelSelector
+from steersman.cluster.store.values import Compacted, FutureRevision, Range
+
+#: a bookmark tells an idle watcher how far it has come
+BOOKMARK_S = 60.0
+#: watches without a timeout of their own end after this and up to twice this
+WATCH_S = 1800.0
+WATCH_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
+_INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a list or watch is about."""
+
+    kind: Kind
+    namespace: str
+    labels: LabelSelector
+    fields: FieldSelector
+
+    @property
+    def selects_all(self) -> bool:
+        return not self.labels.requirements and not self.fields.requirements
+
+    def test(self, prefix: bytes) -> Callable[[Entry], bool] | None:
+        """Returns the predicate on entries; None when everything is selected."""
+        if self.selects_all:
+            return None
+        labels, fields, kind = self.labels, self.fields, self.kind
+
+        def selects(entry: Entry) -> bool:
+            if labels.requirements and not labels.matches(entry.obj["metadata"].get("labels")):
+                return False
+            return not fields.requirements or fields.matches(kind.selectable_fields(entry.served(kind, prefix)))
+
+        return selects
+
+    def exact(self, path: str) -> str:
+        """The value that a field must have; empty when it may vary."""
+        return next((value for key, equal, value in self.fields.requirements if key == path and equal), "")
+
+    def trigger(self) -> tuple[str, str] | None:
+        """The field by which the cache finds a watcher of this selection."""
+        for path in ("metadata.name", "spec.nodeName"):
+            if value := self.exact(path):
+                return path, value
+        return ("metadata.namespace", self.namespace) if self.namespace else None
+
+
+class Reader:
+    """Answers reads."""
+
+    def __init__(self, store: Store, cache: WatchCache, now: Now, rng: random.Random) -> None:
+        self._store = store
+        self._cache = cache
+        self._now = now
+        self._rng = rng
+        self._watchers: set[Watcher] = set()
+
+    def form(self, call: Call, kind: Kind) -> Form:
+        return form_of(kind, call.header.get("accept", ""), call.query.get("includeObject", ""), self._now)
+
+    def shelf(self, kind: Kind) -> Shelf:
+        return self._cache.shelf(kind.prefix())
+
+    @property
+    def watches(self) -> int:
+        """How many watches are open."""
+        return len(self._watchers)
+
+    def stop(self) -> None:
+        """Ends every watch."""
+        for watcher in list(self._watchers):
+            watcher.end()
+
+    async def fresh(self) -> None:
+        """Returns when the cache shows everything acknowledged before the call."""
+        await self._cache.fresh()
+
+    # ---- get
+
+    async def get(self, call: Call, kind: Kind) -> Response:
+        form = self.form(call, kind)
+        entry = await self.find(
+            kind, call.attributes.namespace, call.attributes.name, call.query.get("resourceVersion", "")
+        )
+        return Response(200, JSON_HEADERS, form.one(entry))
+
+    async def find(self, kind: Kind, namespace: str, name: str, version: str = "") -> Entry:
+        """Returns the object as fresh as `version` asks; raises NotFound."""
+        if version != "0":
+            await self._catch_up(version)
+        entry = self.shelf(kind).get(f"{namespace}/{name}" if kind.resource.namespaced else name)
+        if entry is None:
+            raise errors.not_found(kind.resource.plural, name, kind.resource.group)
+        return entry
+
+    async def _catch_up(self, version: str) -> None:
+        """Waits until the cache is as fresh as a `resourceVersion` asks."""
+        if not version:
+            await self._cache.fresh()
+            return
+        try:
+            await self._cache.reach(revision_of(version))
+        except TimeoutError:
+            raise ServerTimeout(
+                f"Too large resource version: {version}, current: {self._cache.revision}",
+                causes=[Cause("", "Too large resource version", "ResourceVersionTooLarge")],
+                retry_after_s=1,
+            ) from None
+
+    # ---- list
+
+    def selection(self, call: Call, kind: Kind) -> Selection:
+        fields = fields_of(call.query.get("fieldSelector", ""))
+        if fields.requirements:
+            self._check_fields(kind, fields)
+        namespace = call.attributes.namespace if kind.resource.namespaced else ""
+        return Selection(kind, namespace, labels_of(call.query.get("labelSelector", "")), fields)
+
+    @staticmethod
+    def _check_fields(kind: Kind, fields: FieldSelector) -> None:
+        known = kind.selectable_fields({"metadata": {"name": "", "namespace": ""}, "spec": {}, "status": {}})
+        for path, _, _ in fields.requirements:
+            if path not in known:
+                raise BadRequest(f'field label not supported: "{path}"')
+
+    async def collection(self, call: Call, kind: Kind) -> Response:
+        query = call.query
+        form = self.form(call, kind)
+        selection = self.selection(call, kind)
+        limit = query.number("limit") or 0
+        version, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
+        _check_match(version, match, query.get("continue", ""))
+        if token := query.get("continue", ""):
+            revision, start = decode_continue(token)
+            return await self._list_past(selection, form, revision, start, limit)
+        if match == "Exact":
+            return await self._list_past(selection, form, revision_of(version), "", limit)
+        if version != "0":
+            await self._catch_up(version)
+        revision = self._cache.revision
+        found = self.select(selection, form)
+        go_on, remaining = "", 0
+        if limit and len(found) > limit:
+            remaining = len(found) - limit if selection.selects_all else 0
+            found = found[:limit]
+            go_on = encode_continue(revision, found[-1].key)
+        return Response(200, JSON_HEADERS, form.many(found, revision, go_on, remaining))
+
+    def select(self, selection: Selection, form: Form | None = None) -> list[Entry]:
+        """Every selected object of the cache, in order."""
+        shelf = self.shelf(selection.kind)
+        prefix = f'{{"apiVersion":"{selection.kind.api_version}",'.encode()
+        selects = selection.test(prefix)
+        if name := selection.exact("metadata.name"):
+            key = f"{selection.namespace}/{name}" if selection.namespace else name
+            if selection.namespace or not selection.kind.resource.namespaced:
+                entry = shelf.get(key)
+                return [entry] if entry is not None and selects is not None and selects(entry) else []
+        entries: Iterable[Entry] = shelf.within(selection.namespace)
+        return list(entries) if selects is None else [entry for entry in entries if selects(entry)]
+
+    async def _list_past(self, selection: Selection, form: Form, revision: int, start: str, limit: int) -> Response:
+        """Lists the objects after `start` as they were at `revision`."""
+        kind = selection.kind
+        prefix = kind.prefix()
+        selects = selection.test(f'{{"apiVersion":"{kind.api_version}",'.encode())
+        base = kind.prefix(selection.namespace)
+        key = f"{prefix}{start}\0".encode() if start else base.encode()
+        end = base[:-1].encode() + b"0"
+        found: list[Entry] = []
+        more = True
+        while more and not (limit and len(found) > limit):
+            try:
+                page = await self._store.range(Range(key=key, range_end=end, revision=revision, limit=_PAGE))
+            except Compacted:
+                raise Expired(
+                    "The provided continue parameter is too old to display a consistent list result. "
+                    "You must start a new list without the continue parameter."
+                    if start
+                    else f"The resourceVersion for the provided list is too old: {revision}"
+                ) from None
+            except FutureRevision:
+                raise ServerTimeout(f"Too large resource version: {revision}", retry_after_s=1) from None
+            for kv in page.kvs:
+                entry = Entry(kv.key.decode()[len(prefix) :], kv.mod_revision, stamp(kv.value, kv.mod_revision))
+                if selects is None or selects(entry):
+                    found.append(entry)
+                key = kv.key + b"\0"
+            more = page.more
+        go_on = ""
+        if limit and len(found) > limit:
+            found = found[:limit]
+            go_on = encode_continue(revision, found[-1].key)
+        return Response(200, JSON_HEADERS, form.many(found, revision, go_on, 0))
+
+    # ---- watch
+
+    async def watch(self, call: Call, kind: Kind) -> Response:
+        query = call.query
+        form = self.form(call, kind)
+        selection = self.selection(call, kind)
+        if call.attributes.name and not selection.exact("metadata.name"):
+            requirement = ("metadata.name", True, call.attributes.name)
+            selection = Selection(kind, selection.namespace, selection.labels, FieldSelector((requirement,)))
+        version = query.get("resourceVersion", "")
+        initial = query.flag("sendInitialEvents")
+        if initial and query.get("resourceVersionMatch", "") != "NotOlderThan":
+            raise BadRequest("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        if version != "0" and (version or initial):
+            await self._catch_up(version)
+        elif not version:
+            await self._catch_up("")
+        prefix = f'{{"apiVersion":"{kind.api_version}",'.encode()
+        shelf = self.shelf(kind)
+        watcher = Watcher(namespace=selection.namespace, selects=selection.test(prefix), trigger=selection.trigger())
+        backlog: list[tuple[str, Event]] = []
+        if version in ("", "0") or initial:
+            wanted = initial or "sendInitialEvents" not in query
+            entries = self.select(selection) if wanted else []
+            backlog = [(ADDED, Event(ADDED, entry, None)) for entry in entries]
+        else:
+            try:
+                for event in shelf.since(revision_of(version)):
+                    watcher.offer(event)
+                backlog = watcher.take()
+            except TooOld as error:
+                return Response(200, WATCH_HEADERS, _one_error(Expired(str(error))))
+        shelf.attach(watcher)
+        self._watchers.add(watcher)
+        timeout_s = float(query.number("timeoutSeconds") or WATCH_S * (1 + self._rng.random()))
+        bookmarks = query.flag("allowWatchBookmarks")
+        stream = self._events(shelf, watcher, form, backlog, initial, bookmarks, timeout_s)
+        return Response(200, WATCH_HEADERS, WatchStream(stream, lambda: self._close(shelf, watcher)))
+
+    def _close(self, shelf: Shelf, watcher: Watcher) -> None:
+        shelf.detach(watcher)
+        self._watchers.discard(watcher)
+
+    async def _events(
+        self,
+        shelf: Shelf,
+        watcher: Watcher,
+        form: Form,
+        backlog: list[tuple[str, Event]],
+        initial: bool,
+        bookmarks: bool,
+        timeout_s: float,
+    ) -> AsyncIterator[bytes]:
+        end = self._now() + timeout_s
+        next_bookmark = self._now() + BOOKMARK_S
+        told = self._cache.revision
+        whole = not isinstance(form, Tabular)
+        pieces: list[bytes] = []
+        for kind, event in backlog:
+            pieces.append(_line(kind, form.one(event.entry)) if not whole else encoded(form, kind, event))
+            whole = True
+        if initial:
+            pieces.append(_line("BOOKMARK", form.bookmark(told, _INITIAL_EVENTS_END)))
+        # an empty piece lets the transport send the headers: the watch is open
+        yield b"".join(pieces)
+        while not watcher.ended:
+            taken = watcher.take()
+            if taken:
+                if not whole:
+                    kind, event = taken.pop(0)
+                    whole = True
+                    yield _line(kind, form.one(event.shown(kind)))
+                yield b"".join([encoded(form, kind, event) for kind, event in taken])
+                continue
+            now = self._now()
+            if now >= end:
+                break
+            if now >= next_bookmark:
+                next_bookmark = now + BOOKMARK_S
+                if bookmarks and self._cache.revision > told:
+                    told = self._cache.revision
+                    yield _line("BOOKMARK", form.bookmark(told, None))
+                    continue
+            await watcher.wait(min(end, next_bookmark) - now if bookmarks else end - now)
+        if bookmarks and not watcher.ended and self._cache.revision > told:
+            yield _line("BOOKMARK", form.bookmark(self._cache.revision, None))
+
+
+class WatchStream:
+    """The pieces of a watch; lets go of the watcher when it is closed, even before the first piece."""
+
+    def __init__(self, inner: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+        self._inner = inner
+        self._close = close
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._inner.__anext__()
+        except BaseException:
+            self._close()
+            raise
+
+    async def aclose(self) -> None:
+        self._close()
+        await self._inner.aclose()  # type: ignore[attr-defined]
+
+
+def _line(kind: str, body: bytes) -> bytes:
+    return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
+
+
+def encoded(form: Form, kind: str, event: Event) -> bytes:
+    """The line of an event, made once for all watchers of the same form."""
+    found = event.encoded(form.key, kind)
+    if found is None:
+        found = event.keep(form.key, kind, _line(kind, form.later(event.shown(kind))))
+    return found
+
+
+async def _one_error(error: errors.ApiError) -> AsyncIterator[bytes]:
+    yield _line("ERROR", orjson.dumps(error.to_status()))
+
+
+def revision_of(version: str) -> int:
+    """The number in a resourceVersion; raises BadRequest."""
+    if not version.isascii() or not version.isdigit() or len(version) > 18:
+        raise BadRequest(f"invalid resource version {version!r}: must be a number")
+    return int(version)
+
+
+def _check_match(version: str, match: str, token: str) -> None:
+    if match not in ("", "Exact", "NotOlderThan"):
+        raise BadRequest(f'resourceVersionMatch: Unsupported value: "{match}"')
+    if match and token:
+        raise BadRequest("resourceVersionMatch is forbidden when continue is provided")
+    if match and not version:
+        raise BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if match == "Exact" and version == "0":
+        raise BadRequest(
+            'resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        )
+    if token and version not in ("", "0"):
+        raise BadRequest("specifying resource version is not allowed when using continue")
+    if version:
+        revision_of(version)
+
+
+def encode_continue(revision: int, key: str) -> str:
+    """The token with which a list goes on after `key` as of `revision`."""
+    return (
+        base64.urlsafe_b64encode(orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": key}))
+        .decode()
+        .rstrip("=")
+    )
+
+
+def decode_continue(token: str) -> tuple[int, str]:
+    """Returns (revision, key); raises BadRequest."""
+    try:
+        row = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        revision, start = row["rv"], row["start"]
+        if isinstance(revision, int) and isinstance(start, str) and revision > 0 and "\0" not in start:
+            return revision, start
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        pass
+    raise BadRequest("continue key is not valid")

@@ -1,0 +1,69 @@
+"""Answers the review kinds: who am I, may I, may they, what may I, is this token good."""
+
+from __future__ import annotations
+
+import orjson
+
+from steersman.actors.apiserver.access import Authenticator, Authorizer
+from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.http.messages import Response
+from steersman.actors.ports import User
+from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.auth import reviews
+from steersman.cluster.auth.tokens import InvalidToken
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.objects import Obj
+
+
+class Reviews:
+    """Answers a POST of a review."""
+
+    def __init__(self, registry: Registry, authenticator: Authenticator, authorizer: Authorizer, audience: str) -> None:
+        self._registry = registry
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._audience = audience
+
+    async def __call__(self, call: Call, kind: Kind) -> Response:
+        media = call.header.get("content-type", "")
+        obj, warnings = pipeline.decode(self._registry, kind, call.request.body, media, call.query.field_validation())
+        call.warnings += warnings
+        obj.setdefault("metadata", {})
+        spec = obj.get("spec") or {}
+        match kind.resource.kind:
+            case "SelfSubjectReview":
+                user = call.user
+                obj["status"] = {"userInfo": reviews.user_info(user.name, user.groups, user.uid, user.extra)}
+            case "TokenReview":
+                obj["status"] = self._token(spec)
+            case "SelfSubjectRulesReview":
+                obj["status"] = self._rules(call.user, spec)
+            case _:
+                obj["status"] = self._access(call, kind, spec)
+        return Response(201, JSON_HEADERS, orjson.dumps(obj))
+
+    def _access(self, call: Call, kind: Kind, spec: Obj) -> Obj:
+        of_self = kind.resource.kind == "SelfSubjectAccessReview"
+        namespace = call.attributes.namespace if kind.resource.namespaced else ""
+        if causes := reviews.access_causes(spec, of_self=of_self, namespace=namespace):
+            raise errors.invalid(kind.resource.kind, "", causes, kind.resource.group)
+        extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
+        other = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+        return reviews.access_status(self._authorizer.allows(call.user if of_self else other, reviews.asked(spec)))
+
+    def _rules(self, user: User, spec: Obj) -> Obj:
+        namespace = spec.get("namespace", "")
+        if not namespace:
+            raise errors.BadRequest("no namespace on request")
+        return reviews.rules_status(self._authorizer.policy().rules_in(user.name, user.groups, namespace))
+
+    def _token(self, spec: Obj) -> Obj:
+        audiences = spec.get("audiences") or [self._audience]
+        try:
+            identity = self._authenticator.verify(spec.get("token", ""), audiences)
+        except InvalidToken as error:
+            return reviews.token_status(None, (), f"[invalid bearer token, {error}]")
+        return reviews.token_status(identity, audiences)

@@ -1,0 +1,228 @@
+"""The API server: every request's way from bytes to an answer, and the lifetime of what it takes to give one.
+
+Who asks (authentication), as whom (impersonation), whether there is room (flows), whether they may (authorization),
+and only then what it means. It is stateless: any number of servers may run on one store.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+import tempfile
+
+import orjson
+from steersman.actors.apiserver.documents import Documents
+
+from steersman.actors.apiserver.access import Authenticator, Authorizer, user_of_certificate
+from steersman.actors.apiserver.actions import Actions
+from steersman.actors.apiserver.bootstrap import Bootstrap
+from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.call import Call, Query
+from steersman.actors.apiserver.config import ApiServerConfig
+from steersman.actors.apiserver.custom import CustomKinds
+from steersman.actors.apiserver.definitions import read_definitions
+from steersman.actors.apiserver.metrics import Metrics
+from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.resources import Resources
+from steersman.actors.apiserver.reviews import Reviews
+from steersman.actors.apiserver.streams import Streams
+from steersman.actors.apiserver.writes import Writer
+from steersman.actors.http.messages import Request, Response
+from steersman.actors.http.server import HttpLimits, HttpServer
+from steersman.actors.ports import NodeDirectory, Now, Store
+from steersman.cluster.api.context import ApiSettings
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.auth.attributes import Attributes, read_attributes
+from steersman.cluster.auth.flows import RETRY_AFTER_S, Seats, classify
+from steersman.cluster.auth.tokens import TokenIssuer
+from steersman.cluster.meta.errors import ApiError, BadRequest, ServerTimeout, ServiceUnavailable, TooManyRequests
+from steersman.cluster.store.values import InvalidRequest, StoreError, TooLarge, Unavailable
+
+log = logging.getLogger(__name__)
+
+#: between two tries to reach a store that does not answer yet
+_STORE_RETRY_S = 0.3
+
+
+class ApiServer:
+    """One API server: a `Handler` for its transports and a Component for its launcher.
+
+    Args:
+        store: the cluster's store.
+        nodes: finds node agents for logs, exec and the like.
+        now, rng: the clock, and the source of uids and generated names.
+    """
+
+    def __init__(
+        self, *, store: Store, nodes: NodeDirectory, config: ApiServerConfig, now: Now, rng: random.Random
+    ) -> None:
+        self.config = config
+        self.registry = Registry(read_definitions(config.kubernetes_version), config.kubernetes_version)
+        issuer = None
+        if config.service_account_key:
+            issuer = TokenIssuer(config.service_account_key, issuer=config.issuer, audience=config.issuer)
+        settings = ApiSettings(
+            service_cidr=config.service_cidr,
+            node_port_range=config.node_port_range,
+            cluster_domain=config.cluster_domain,
+        )
+        self.cache = WatchCache(store, rng)
+        self.metrics = Metrics()
+        self.writer = Writer(store, self.cache, self.registry, settings, now, rng)
+        self.reader = Reader(store, self.cache, now, rng)
+        self.authenticator = Authenticator(self.cache, self.registry, issuer, now)
+        self.authorizer = Authorizer(self.cache, self.registry)
+        self._custom = CustomKinds(self.cache, self.registry, self.writer)
+        self._documents = Documents(self.registry, self.cache, self.reader, self.metrics, issuer, config)
+        self._resources = Resources(
+            self.registry,
+            self.reader,
+            self.writer,
+            self.authorizer,
+            Reviews(self.registry, self.authenticator, self.authorizer, config.issuer),
+            Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
+            Streams(self.registry, self.reader, nodes),
+        )
+        self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
+        self._seats = Seats()
+        self._http: HttpServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on; 0 without a socket."""
+        return self._http.port if self._http is not None else 0
+
+    # ---- lifetime
+
+    async def start(self) -> None:
+        """Returns when requests are answered, here and on the socket.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        while True:
+            try:
+                await self.cache.start()
+                break
+            except StoreError as error:
+                log.warning("waiting for the store: %s", error)
+                await asyncio.sleep(_STORE_RETRY_S)
+        self._custom.start()
+        self.authorizer.start()
+        await self._bootstrap.ensure()
+        if self.config.port is not None:
+            self._http = HttpServer(
+                self,
+                host=self.config.host,
+                port=self.config.port,
+                tls=_tls(self.config),
+                identify=user_of_certificate,
+                uploads=_is_upload,
+                limits=HttpLimits(),
+            )
+            await self._http.start()
+        await self._bootstrap.announce(self.port)
+
+    async def stop(self) -> None:
+        """Ends watches and conversations, lets short requests finish, and lets go of the store."""
+        self._documents.stopping = True
+        await self._bootstrap.stop()
+        self.reader.stop()
+        if self._http is not None:
+            await self._http.stop()
+        await self._custom.stop()
+        await self.cache.stop()
+
+    # ---- requests
+
+    async def __call__(self, request: Request) -> Response:
+        """Answers one request; a refusal is a `Status`, never an exception."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        path, _, text = request.target.partition("?")
+        query = Query(text)
+        attributes = read_attributes(request.method, path, query)
+        self.metrics.in_flight += 1
+        try:
+            response = await self._answer(request, path, query, attributes)
+        except ApiError as error:
+            response = failure(error)
+        except StoreError as error:
+            response = failure(_store_failure(error))
+        finally:
+            self.metrics.in_flight -= 1
+        labels = (attributes.verb, attributes.group, attributes.version, attributes.resource, attributes.subresource)
+        self.metrics.observe(labels, response.status, loop.time() - started)
+        return response
+
+    async def _answer(self, request: Request, path: str, query: Query, attributes: Attributes) -> Response:
+        user = self.authenticator.authenticate(request, path)
+        if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
+            user = self.authorizer.impersonate(user, request.headers)
+        level = classify(user.name, user.groups, attributes)
+        if not self._seats.enter(level, user.name):
+            raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
+        try:
+            self.authorizer.require(user, attributes)
+            call = Call(request, attributes, query, user)
+            if attributes.is_resource:
+                response = await self._resources(call)
+            else:
+                response = await self._documents(call)
+        finally:
+            self._seats.leave(level, user.name)
+        if call.warnings:
+            response.headers = {**response.headers, "warning": "\n".join(_warning(text) for text in call.warnings)}
+        return response
+
+
+def _is_upload(method: str, target: str) -> bool:
+    path = target.partition("?")[0]
+    return method == "POST" and path.startswith("/api/v1/nodes/") and path.endswith("/proxy/images")
+
+
+def failure(error: ApiError) -> Response:
+    """The answer that says what was refused."""
+    headers = {"content-type": "application/json", "cache-control": "no-cache, private"}
+    if error.retry_after_s:
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.code == 401:
+        headers["www-authenticate"] = 'Bearer realm="kubernetes"'
+    return Response(error.code, headers, orjson.dumps(error.to_status()))
+
+
+def _store_failure(error: StoreError) -> ApiError:
+    match error:
+        case TooLarge():
+            return BadRequest(f"the object is too large to be stored: {error}")
+        case InvalidRequest():
+            return BadRequest(str(error))
+        case Unavailable():
+            return ServerTimeout(f"the store did not answer in time: {error}", retry_after_s=1)
+    return ServiceUnavailable(f"the store cannot serve this now: {error}", retry_after_s=1)
+
+
+def _warning(text: str) -> str:
+    cleaned = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'299 - "{cleaned}"'
+
+
+def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
+    """The TLS context: our certificate, and client certificates verified where a client shows one."""
+    if not config.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    with tempfile.NamedTemporaryFile() as pair:
+        pair.write(config.tls_cert + b"\n" + config.tls_key)
+        pair.flush()
+        context.load_cert_chain(pair.name)
+    if config.client_ca:
+        context.load_verify_locations(cadata=config.client_ca.decode())
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

@@ -1,0 +1,252 @@
+"""What goes through to a node: logs, exec, attach, port-forward, images, stats, and the proxies.
+
+The API server checks what it can before the connection switches, so that a refusal is a plain Status; then it copies
+frames both ways and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import orjson
+
+from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.portproxy import proxy_request
+from steersman.actors.apiserver.reads import Reader
+from steersman.actors.http.messages import Response, Upgrade
+from steersman.actors.ports import Channel, ExecRequest, LogRequest, NodeDirectory, NodeStreams
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.errors import BadRequest, NotFound, ServiceUnavailable
+from steersman.cluster.meta.objects import Obj, annotations_of
+from steersman.cluster.meta.resources import ENDPOINTS, PODS
+from steersman.cluster.meta.times import parse_time
+
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+_CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
+
+
+class Streams:
+    """Answers the subresources that a node agent serves."""
+
+    def __init__(self, registry: Registry, reader: Reader, nodes: NodeDirectory) -> None:
+        self._registry = registry
+        self._reader = reader
+        self._nodes = nodes
+
+    async def _pod(self, call: Call, kind: Kind) -> Obj:
+        return (await self._reader.find(kind, call.attributes.namespace, call.attributes.name)).obj
+
+    async def _agent(self, pod: Obj) -> NodeStreams:
+        node = (pod.get("spec") or {}).get("nodeName", "")
+        if not node:
+            raise BadRequest(f"pod {pod['metadata']['name']} does not have a host assigned")
+        return await self._nodes.connect(node)
+
+    # ---- logs
+
+    async def log(self, call: Call, kind: Kind) -> Response:
+        query = call.query
+        pod = await self._pod(call, kind)
+        container = container_of(pod, query.get("container", ""))
+        since_time = query.get("sinceTime", "")
+        try:
+            since = parse_time(since_time) if since_time else None
+        except ValueError:
+            raise BadRequest(f"sinceTime: Invalid value: {since_time!r}: must be an RFC 3339 timestamp") from None
+        since_s = query.number("sinceSeconds")
+        if since is not None and since_s is not None:
+            raise BadRequest("at most one of `sinceTime` or `sinceSeconds` may be specified")
+        agent = await self._agent(pod)
+        pieces = await agent.logs(
+            LogRequest(
+                namespace=call.attributes.namespace,
+                pod=call.attributes.name,
+                container=container,
+                follow=query.flag("follow"),
+                previous=query.flag("previous"),
+                timestamps=query.flag("timestamps"),
+                tail_lines=query.number("tailLines"),
+                limit_bytes=query.number("limitBytes"),
+                since_s=None if since_s is None else float(since_s),
+                since_time=since,
+            )
+        )
+        return Response(200, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-cache"}, pieces)
+
+    # ---- exec and attach
+
+    async def exec(self, call: Call, kind: Kind) -> Response:
+        command = tuple(call.query.every("command"))
+        if not command:
+            raise BadRequest("you must specify at least 1 command for the container")
+        return await self._converse(call, kind, command)
+
+    async def attach(self, call: Call, kind: Kind) -> Response:
+        return await self._converse(call, kind, ())
+
+    async def _converse(self, call: Call, kind: Kind, command: tuple[str, ...]) -> Response:
+        query = call.query
+        if not call.request.upgrade:
+            raise BadRequest("Upgrade request required")
+        pod = await self._pod(call, kind)
+        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            raise BadRequest(
+                f"cannot exec into a container in a completed pod; current phase is {pod['status']['phase']}"
+            )
+        tty = query.flag("tty")
+        request = ExecRequest(
+            namespace=call.attributes.namespace,
+            pod=call.attributes.name,
+            container=container_of(pod, query.get("container", "")),
+            command=command,
+            stdin=query.flag("stdin"),
+            stdout=query.flag("stdout"),
+            stderr=query.flag("stderr") and not tty,
+            tty=tty,
+        )
+        if not (request.stdin or request.stdout or request.stderr):
+            raise BadRequest("you must specify at least one of stdin, stdout, stderr")
+        agent = await self._agent(pod)
+        inner = await (agent.exec(request) if command else agent.attach(request))
+        return Response(101, {}, Upgrade(run=lambda client: relay(client, inner)))
+
+    # ---- port-forward
+
+    async def port_forward(self, call: Call, kind: Kind) -> Response:
+        if not call.request.upgrade:
+            raise BadRequest("Upgrade request required")
+        namespace, name = call.attributes.namespace, call.attributes.name
+        texts = [text for value in call.query.every("ports") for text in value.split(",") if text]
+        if any(not text.isdigit() or not 0 < int(text) < 65536 for text in texts):
+            raise BadRequest("ports: Invalid value: each must be a number between 1 and 65535")
+        pod = await self._pod(call, kind)
+        phase = (pod.get("status") or {}).get("phase", "Pending")
+        if phase != "Running":
+            raise BadRequest(f"unable to forward port because pod is not running. Current status={phase}")
+        agent = await self._agent(pod)
+
+        async def open_port(port: int) -> Channel:
+            return await agent.port_forward(namespace, name, port)
+
+        ports = tuple(int(text) for text in texts)
+        return Response(101, {}, Upgrade(port_forward=True, ports=ports, open_port=open_port))
+
+    # ---- proxies
+
+    async def proxy(self, call: Call, kind: Kind) -> Response:
+        match kind.resource.plural:
+            case "nodes":
+                return await self._node_proxy(call)
+            case "pods":
+                name, _, port = call.attributes.name.partition(":")
+                return await self._pod_proxy(call, call.attributes.namespace, name, port)
+            case _:
+                return await self._service_proxy(call)
+
+    async def _node_proxy(self, call: Call) -> Response:
+        path = "/".join(call.attributes.rest)
+        agent = await self._nodes.connect(call.attributes.name)
+        match call.request.method, path:
+            case "POST", "images":
+                archive = call.request.upload or _once(call.request.body)
+                return Response(200, JSON_HEADERS, orjson.dumps({"loaded": await agent.load_image(archive)}))
+            case "GET", "images":
+                return Response(200, JSON_HEADERS, orjson.dumps({"images": await agent.list_images()}))
+            case "GET", "stats/summary":
+                return Response(200, JSON_HEADERS, orjson.dumps(await agent.stats()))
+            case "GET", "healthz":
+                return Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok")
+        raise NotFound(f"the node's agent does not serve {path!r}")
+
+    async def _pod_proxy(self, call: Call, namespace: str, name: str, port: str) -> Response:
+        kind = self._registry.kind("", "v1", PODS.plural)
+        assert kind is not None
+        pod = (await self._reader.find(kind, namespace, name)).obj
+        number = _port_number(pod, port)
+        agent = await self._agent(pod)
+        channel = await agent.port_forward(namespace, name, number)
+        return await proxy_request(call, channel, f"{name}:{number}")
+
+    async def _service_proxy(self, call: Call) -> Response:
+        namespace = call.attributes.namespace
+        parts = call.attributes.name.split(":")
+        name, wanted = (parts[1], parts[2]) if len(parts) == 3 else (parts[0], parts[1] if len(parts) > 1 else "")
+        kind = self._registry.kind("", "v1", ENDPOINTS.plural)
+        assert kind is not None
+        try:
+            endpoints = (await self._reader.find(kind, namespace, name)).obj
+        except NotFound:
+            raise ServiceUnavailable(f'no endpoints available for service "{name}"') from None
+        for subset in endpoints.get("subsets") or ():
+            ports = [row for row in subset.get("ports") or () if wanted in ("", row.get("name", ""), str(row["port"]))]
+            for address in subset.get("addresses") or ():
+                target = address.get("targetRef") or {}
+                if ports and target.get("kind") == "Pod":
+                    return await self._pod_proxy(call, namespace, target["name"], str(ports[0]["port"]))
+        raise ServiceUnavailable(f'no endpoints available for service "{name}"')
+
+
+async def relay(client: Channel, inner: Channel) -> None:
+    """Copies frames between a client and a container until either side ends."""
+
+    async def upward() -> None:
+        while (frame := await client.receive()) is not None:
+            await inner.send(frame)
+
+    async def downward() -> None:
+        while (frame := await inner.receive()) is not None:
+            await client.send(frame)
+
+    tasks = [asyncio.create_task(upward()), asyncio.create_task(downward())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(ConnectionError, TimeoutError, errors.ApiError):
+            await inner.close()
+        with contextlib.suppress(ConnectionError, TimeoutError, errors.ApiError):
+            await client.close()
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def container_of(pod: Obj, wanted: str) -> str:
+    """The container that a request means.
+
+    Raises:
+        BadRequest: it must say which, or names one that the pod does not have.
+    """
+    spec, name = pod.get("spec") or {}, pod["metadata"]["name"]
+    names = [row["name"] for row in spec.get("containers") or ()]
+    every = [row["name"] for field in _CONTAINER_FIELDS for row in spec.get(field) or ()]
+    wanted = wanted or annotations_of(pod).get(_DEFAULT_CONTAINER, "")
+    if not wanted:
+        if len(names) == 1:
+            return str(names[0])
+        others = [row["name"] for row in spec.get("initContainers") or ()]
+        also = f" or one of the init containers: [{' '.join(others)}]" if others else ""
+        raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]{also}")
+    if wanted not in every:
+        raise BadRequest(f"container {wanted} is not valid for pod {name}")
+    return wanted
+
+
+def _port_number(pod: Obj, port: str) -> int:
+    rows = [row for container in pod["spec"].get("containers") or () for row in container.get("ports") or ()]
+    if not port:
+        return int(rows[0]["containerPort"]) if rows else 80
+    if port.isdigit() and 0 < int(port) < 65536:
+        return int(port)
+    for row in rows:
+        if row.get("name") == port:
+            return int(row["containerPort"])
+    raise BadRequest(f"pod {pod['metadata']['name']} has no port {port!r}")

@@ -1,0 +1,412 @@
+"""Writes: runs the pipeline of `cluster/api` on what the cache shows, and commits its outcome with preconditions.
+
+A write is decided on cached state and committed in one store transaction that holds only if that state is still the
+newest; when it is not, the cache catches up and the write is decided again. A refusal counts only when it was decided
+on state no older than the request. Several writes can be committed together, all or nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.entry import Entry, encode, stamp
+from steersman.actors.ports import Now, Store, User
+from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.errors import ApiError
+from steersman.cluster.meta.names import SAFE_ALPHABET
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import Resource
+from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, Put, Range, Txn
+
+#: how often a write is decided anew because its ground moved; a client that meets more contention retries itself
+ATTEMPTS_MAX = 12
+
+#: groups whose objects this server itself works by: their writes are answered once this server shows them
+_OWN_GROUPS = frozenset({"rbac.authorization.k8s.io", "apiextensions.k8s.io"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A write that is decided and not yet in the store.
+
+    Args:
+        compare, operations: of the transaction; no operations means that nothing changes.
+        obj: the object as the answer shows it; value: its canonical bytes in the store, None when it is removed.
+        revision: of the object when nothing changes.
+        status: of the answer.
+    """
+
+    kind: Kind
+    obj: Obj
+    value: bytes | None
+    compare: tuple[Compare, ...] = ()
+    operations: tuple[Put | DeleteRange, ...] = ()
+    revision: int = 0
+    status: int = 200
+    warnings: tuple[str, ...] = ()
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A write that is in the store (or would be): the object at its revision."""
+
+    change: Change
+    revision: int
+
+    def entry(self) -> Entry:
+        """The object as the cache will hold it."""
+        change = self.change
+        meta = change.obj["metadata"]
+        key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
+        value = change.value if change.value is not None else encode(change.obj)
+        return Entry(key, self.revision, stamp(value, self.revision) if self.revision else value)
+
+
+class Operation(Protocol):
+    """A write as a decision that can be made again on fresher state."""
+
+    def __call__(self) -> Change:
+        """Raises ApiError when it is refused."""
+        ...
+
+
+#: a last look at an object before it is stored; raises ApiError
+Check = Callable[[Kind, Obj], None]
+
+
+def _accept(_kind: Kind, _obj: Obj) -> None:
+    return None
+
+
+class Writer:
+    """Carries writes out."""
+
+    def __init__(
+        self, store: Store, cache: WatchCache, registry: Registry, settings: ApiSettings, now: Now, rng: random.Random
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._registry = registry
+        self._settings = settings
+        self._now = now
+        self._rng = rng
+        #: what the other writes of the transaction being decided come to, by store key; None where one removes
+        self._beside: dict[str, Obj | None] = {}
+
+    # ---- what the pipeline may ask
+
+    def context(self, user: User, field_manager: str, field_validation: str = "Warn") -> WriteContext:
+        return WriteContext(
+            now=self._now(),
+            new_uid=self.new_uid,
+            random_suffix=self.random_suffix,
+            user=user.name,
+            groups=user.groups,
+            field_manager=field_manager,
+            field_validation=field_validation,
+            lookup=self.lookup,
+            list=self.objects,
+            settings=self._settings,
+        )
+
+    def new_uid(self) -> str:
+        digits = f"{self._rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def random_suffix(self) -> str:
+        return "".join(self._rng.choices(SAFE_ALPHABET, k=5))
+
+    def lookup(self, resource: Resource, namespace: str, name: str) -> Obj | None:
+        kind = self._registry.kind(resource.group, resource.version, resource.plural)
+        if kind is None:
+            return None
+        key = f"{namespace}/{name}" if resource.namespaced else name
+        if self._beside and kind.prefix() + key in self._beside:
+            return self._beside[kind.prefix() + key]
+        entry = self._cache.shelf(kind.prefix()).get(key)
+        return None if entry is None else entry.obj
+
+    def objects(self, resource: Resource, namespace: str | None) -> Iterable[Obj]:
+        kind = self._registry.kind(resource.group, resource.version, resource.plural)
+        if kind is None:
+            return ()
+        entries = self._cache.shelf(kind.prefix()).within(namespace or "")
+        if not self._beside:
+            return [entry.obj for entry in entries]
+        base = kind.prefix(namespace or "")
+        beside = [obj for key, obj in self._beside.items() if obj is not None and key.startswith(base)]
+        return [entry.obj for entry in entries if kind.prefix() + entry.key not in self._beside] + beside
+
+    def current(self, kind: Kind, namespace: str, name: str) -> tuple[Entry, Obj]:
+        """Returns the cached entry and an own copy of its object in the kind's version; raises NotFound."""
+        entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if kind.resource.namespaced else name)
+        if entry is None:
+            raise errors.not_found(kind.resource.plural, name, kind.resource.group)
+        obj: Obj = orjson.loads(entry.raw)
+        if obj.get("apiVersion") != kind.api_version:
+            obj = {**kind.served(obj), "apiVersion": kind.api_version, "kind": kind.resource.kind}
+        return entry, obj
+
+    # ---- the four writes, as decisions
+
+    def create(
+        self,
+        kind: Kind,
+        namespace: str,
+        read: Callable[[], tuple[Obj, list[str]]],
+        ctx: WriteContext,
+        check: Check = _accept,
+    ) -> Operation:
+        """Args: read: gives the object anew for every try, with warnings."""
+
+        def decide() -> Change:
+            obj, warnings = read()
+            generates = not (obj.get("metadata") or {}).get("name")
+            written = pipeline.create(self._registry, kind, obj, ctx, namespace)
+            return self._created(kind, written, warnings, check, generates)
+
+        return decide
+
+    def _created(
+        self, kind: Kind, written: Written, warnings: Sequence[str], check: Check, generates: bool = False
+    ) -> Change:
+        obj = written.obj
+        check(kind, obj)
+        meta = obj["metadata"]
+        namespace = meta.get("namespace", "")
+        if self.lookup(kind.resource, namespace, meta["name"]) is not None and not generates:
+            raise errors.already_exists(kind.resource.plural, meta["name"], kind.resource.group)
+        key = kind.key(namespace, meta["name"]).encode()
+        value = encode(kind.stored(obj))
+        reserved = [text.encode() for text in written.reservations]
+        return Change(
+            kind=kind,
+            obj=obj,
+            value=value,
+            compare=tuple(Compare(key=k, target=CompareTarget.CREATE) for k in (key, *reserved)),
+            operations=(Put(key=key, value=value), *(Put(key=k, value=key) for k in reserved)),
+            status=201,
+            warnings=(*warnings, *written.warnings),
+        )
+
+    def update(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        subresource: str,
+        read: Callable[[], tuple[Obj, list[str]]],
+        ctx: WriteContext,
+        check: Check = _accept,
+    ) -> Operation:
+        def decide() -> Change:
+            new, warnings = read()
+            try:
+                entry, old = self.current(kind, namespace, name)
+            except errors.NotFound:
+                if not kind.create_on_update or subresource:
+                    raise
+                new.setdefault("metadata", {}).setdefault("name", name)
+                return self._created(kind, pipeline.create(self._registry, kind, new, ctx, namespace), warnings, check)
+            written = pipeline.update(self._registry, kind, new, old, subresource, ctx)
+            return self._modified(kind, entry, written, warnings, check)
+
+        return decide
+
+    def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        subresource: str,
+        patch_type: str,
+        body: bytes,
+        ctx: WriteContext,
+        *,
+        force: bool = False,
+        check: Check = _accept,
+    ) -> Operation:
+        applies = patch_type.startswith("application/apply-patch")
+
+        def decide() -> Change:
+            entry: Entry | None = None
+            old: Obj | None = None
+            try:
+                entry, old = self.current(kind, namespace, name)
+            except errors.NotFound:
+                if not applies or subresource:
+                    raise
+            written = pipeline.patch(
+                self._registry, kind, old, patch_type, body, subresource, ctx, force, namespace, name
+            )
+            if entry is None:
+                return self._created(kind, written, (), check)
+            return self._modified(kind, entry, written, (), check)
+
+        return decide
+
+    def transform(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        ctx: WriteContext,
+        change: Callable[[Obj], Obj],
+        subresource: str = "",
+    ) -> Operation:
+        """A write that the server makes itself: `change` gets an own copy of the object and returns the new one."""
+
+        def decide() -> Change:
+            entry, old = self.current(kind, namespace, name)
+            new = change(orjson.loads(orjson.dumps(old)))
+            written = pipeline.update(self._registry, kind, new, old, subresource, ctx)
+            return self._modified(kind, entry, written, (), _accept)
+
+        return decide
+
+    def store_as(self, kind: Kind, namespace: str, name: str, change: Callable[[Obj], Obj]) -> Operation:
+        """As `transform`, for what only the server may change: the pipeline's rules are not asked."""
+
+        def decide() -> Change:
+            entry, old = self.current(kind, namespace, name)
+            return self._modified(kind, entry, Written(obj=change(old)), (), _accept)
+
+        return decide
+
+    def _modified(self, kind: Kind, entry: Entry, written: Written, warnings: Sequence[str], check: Check) -> Change:
+        obj = written.obj
+        check(kind, obj)
+        warned = (*warnings, *written.warnings)
+        if not written.changed and not written.remove:
+            value = encode(kind.stored(obj))
+            return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warned)
+        key = kind.prefix().encode() + entry.key.encode()
+        reserved = [text.encode() for text in written.reservations]
+        compare = (
+            Compare(key=key, target=CompareTarget.MOD, operand=entry.revision),
+            *(Compare(key=k, target=CompareTarget.CREATE) for k in reserved),
+        )
+        released = tuple(DeleteRange(key=text.encode()) for text in written.releases)
+        if written.remove:
+            operations: tuple[Put | DeleteRange, ...] = (DeleteRange(key=key), *released)
+            return Change(kind=kind, obj=obj, value=None, compare=compare, operations=operations, warnings=warned)
+        value = encode(kind.stored(obj))
+        puts = (Put(key=key, value=value), *(Put(key=k, value=key) for k in reserved))
+        return Change(
+            kind=kind, obj=obj, value=value, compare=compare, operations=(*puts, *released), warnings=warned
+        )  # fmt: skip
+
+    def delete(
+        self, kind: Kind, namespace: str, name: str, options: Obj | None, ctx: WriteContext, check: Check = _accept
+    ) -> Operation:
+        def decide() -> Change:
+            entry, old = self.current(kind, namespace, name)
+            check(kind, old)
+            deletion = pipeline.delete(self._registry, kind, old, options, ctx)
+            return self._deleted(kind, entry, deletion)
+
+        return decide
+
+    @staticmethod
+    def _deleted(kind: Kind, entry: Entry, deletion: Deletion) -> Change:
+        obj, warnings = deletion.obj, deletion.warnings
+        key = kind.prefix().encode() + entry.key.encode()
+        compare = (Compare(key=key, target=CompareTarget.MOD, operand=entry.revision),)
+        if deletion.remove:
+            released = tuple(DeleteRange(key=text.encode()) for text in deletion.releases)
+            return Change(
+                kind=kind, obj=obj, value=None, compare=compare, operations=(DeleteRange(key=key), *released),
+                warnings=warnings, removed=True,
+            )  # fmt: skip
+        value = encode(kind.stored(obj))
+        if not deletion.changed:
+            return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warnings)
+        return Change(
+            kind=kind, obj=obj, value=value, compare=compare, operations=(Put(key=key, value=value),), warnings=warnings
+        )
+
+    # ---- committing
+
+    async def run(self, operation: Operation, *, dry_run: bool = False) -> Outcome:
+        """Decides and commits one write; raises ApiError or StoreError."""
+        return (await self.run_all((operation,), dry_run=dry_run))[0]
+
+    async def run_all(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Outcome]:
+        """Decides several writes and commits them in one transaction: all or none.
+
+        Raises:
+            ApiError: one is refused. Conflict: the ground moved too often. StoreError: the store does not answer.
+        """
+        verified = False
+        for _ in range(ATTEMPTS_MAX):
+            seen = self._cache.revision
+            try:
+                changes = self._decide(operations)
+            except ApiError:
+                if verified:
+                    raise
+                await self._cache.fresh()
+                verified = True
+                if self._cache.revision == seen:
+                    raise
+                continue
+            if dry_run or not any(change.operations for change in changes):
+                return [Outcome(change=change, revision=_dry_revision(change)) for change in changes]
+            result = await self._store.txn(_transaction(changes))
+            if result.succeeded:
+                if any(change.kind.resource.group in _OWN_GROUPS for change in changes):
+                    await self._cache.reach(result.revision)
+                return [
+                    Outcome(change=change, revision=result.revision if change.operations else change.revision)
+                    for change in changes
+                ]
+            verified = True
+            await self._cache.reach(result.revision)
+        resource = changes[0].kind.resource
+        detail = "the object has been modified; please apply your changes to the latest version and try again"
+        raise errors.conflict(resource.plural, changes[0].obj["metadata"]["name"], detail, resource.group)
+
+    def _decide(self, operations: Sequence[Operation]) -> list[Change]:
+        """Decides writes one after the other, each seeing what the ones before it come to."""
+        if len(operations) == 1:
+            return [operations[0]()]
+        changes = []
+        try:
+            for operation in operations:
+                change = operation()
+                meta = change.obj["metadata"]
+                key = change.kind.key(meta.get("namespace", ""), meta["name"])
+                if key in self._beside:
+                    raise errors.BadRequest(
+                        f"{change.kind.resource} {meta['name']} is written twice in one transaction"
+                    )
+                self._beside[key] = None if change.value is None else change.obj
+                changes.append(change)
+        finally:
+            self._beside = {}
+        return changes
+
+
+def _dry_revision(change: Change) -> int:
+    version: Any = change.obj["metadata"].get("resourceVersion", "")
+    return change.revision or (int(version) if version else 0)
+
+
+def _transaction(changes: Sequence[Change]) -> Txn:
+    compare = tuple(row for change in changes for row in change.compare)
+    return Txn(
+        compare=compare,
+        success=tuple(row for change in changes for row in change.operations),
+        failure=(Range(key=compare[0].key, count_only=True),),
+    )
