@@ -1,0 +1,173 @@
+"""Three replicas over real gRPC with TLS: election, failover, catching up, forwarding, and the client that follows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from steersman.actors.rpc.store import AddressInUse, serve_store
+from steersman.actors.store.client import StoreClient
+from steersman.cluster.store.values import (
+    Compacted,
+    Compare,
+    CompareTarget,
+    InvalidRequest,
+    LeaseNotFound,
+    Put,
+    Range,
+    Txn,
+    Unavailable,
+)
+from steersman.pb import store_pb2, store_pb2_grpc
+
+ALL = Range(key=b"\0", range_end=b"\0")
+
+
+def put(key: str, value: str = "", lease: int = 0) -> Txn:
+    return Txn(success=(Put(key=key.encode(), value=value.encode(), lease=lease),))
+
+
+async def test_a_group_elects_replicates_and_survives_its_leader(served: Any, pki: Any, wait_until: Any) -> None:
+    async with served(3, pki) as group:
+        client = await group.client()
+        await client.txn(put("/a", "1"))
+        old = group.leader()
+        watch = client.watch(b"/", b"0", 0)
+        reached = (await anext(watch)).revision
+        lost_at = asyncio.get_running_loop().time()
+        await group.stop(old)
+        await client.txn(put("/b", "2"))
+        outage_s = asyncio.get_running_loop().time() - lost_at
+        assert outage_s < 5, "the write waited for the new leader"
+        assert group.leader() not in (0, old)
+        found = await client.range(ALL)
+        assert [(kv.key, kv.value) for kv in found.kvs] == [(b"/a", b"1"), (b"/b", b"2")]
+        batch = await anext(watch)
+        while not batch.events:
+            batch = await anext(watch)
+        assert [event.kv.key for event in batch.events] == [b"/b"] and batch.revision > reached
+        await watch.aclose()
+        returned = await group.start(old)
+        await wait_until(lambda: returned.revision == group.replicas[group.leader()].revision)
+        local = await returned.range(Range(key=b"\0", range_end=b"\0", serializable=True))
+        assert local.kvs == found.kvs
+
+
+async def test_a_member_that_missed_more_than_the_log_holds_gets_a_snapshot(served: Any, wait_until: Any) -> None:
+    async with served(3, snapshot_entries=50, kept_entries=10) as group:
+        client = await group.client()
+        await client.txn(put("/first"))
+        late = next(n for n in group.replicas if n != group.leader())
+        await group.stop(late)
+        for round_ in range(4):
+            await asyncio.gather(*(client.txn(put(f"/{round_}/{n}", "x" * 100)) for n in range(60)))
+        replica = await group.start(late, snapshot_entries=50, kept_entries=10)
+        leader = group.replicas[group.leader()]
+        await wait_until(lambda: replica.revision == leader.revision)
+        assert replica.status().keys == leader.status().keys == 241
+
+
+async def test_followers_take_reads_writes_and_leases_too(served: Any, wait_until: Any) -> None:
+    async with served(3) as group:
+        await wait_until(group.leader)
+        follower = next(replica for n, replica in group.replicas.items() if n != group.leader())
+        await follower.wait_ready()
+        lease = await follower.lease_grant(30)
+        result = await follower.txn(put("/a", "1", lease))
+        assert (await follower.range(Range(key=b"/a"))).kvs[0].mod_revision == result.revision
+        assert await follower.lease_keep_alive(lease) == 30
+        left_s, granted_s, keys = await follower.lease_remaining(lease)
+        assert (granted_s, keys) == (30, [b"/a"]) and 25 <= left_s <= 30
+        await follower.lease_revoke(lease)
+        assert (await follower.range(ALL)).count == 0
+        with pytest.raises(LeaseNotFound):
+            await follower.lease_keep_alive(lease)
+
+
+async def test_leadership_can_be_handed_over(served: Any, wait_until: Any) -> None:
+    async with served(3) as group:
+        client = await group.client()
+        await client.txn(put("/a"))
+        old = group.leader()
+        to = next(n for n in group.replicas if n != old)
+        await group.replicas[old].transfer_leadership(to)
+        await wait_until(lambda: group.leader() == to)
+        assert (await client.txn(put("/b"))).revision == 3
+
+
+async def test_a_minority_acknowledges_nothing(served: Any, wait_until: Any) -> None:
+    async with served(3, request_timeout_s=1.0) as group:
+        await wait_until(group.leader)
+        leader = group.replicas[group.leader()]
+        for member in [n for n in group.replicas if n != group.leader()]:
+            await group.stop(member)
+        with pytest.raises(Unavailable):
+            await leader.txn(put("/a"))
+        with pytest.raises(Unavailable):
+            await leader.range(ALL)
+        assert (await leader.range(Range(key=b"/a", serializable=True))).count == 0
+
+
+async def test_refusals_reach_the_client_as_what_they_are(served: Any) -> None:
+    async with served(1) as group:
+        client = await group.client()
+        with pytest.raises(InvalidRequest):
+            await client.txn(put(""))
+        with pytest.raises(LeaseNotFound):
+            await client.txn(put("/a", lease=5))
+        with pytest.raises(LeaseNotFound):
+            await client.lease_keep_alive(5)
+        for number in range(5):
+            await client.txn(put("/a", str(number)))
+        await client.compact(4)
+        with pytest.raises(Compacted) as caught:
+            await client.range(Range(key=b"/a", revision=2))
+        assert caught.value.revision == 4
+        with pytest.raises(Compacted):
+            await anext(client.watch(b"/", b"0", 2))
+        lost = await client.txn(Txn(compare=(Compare(key=b"/a", target=CompareTarget.MOD, operand=1),)))
+        assert not lost.succeeded
+
+
+async def test_bytes_that_are_no_request_break_nothing(served: Any) -> None:
+    async with served(1) as group:
+        client = await group.client()
+        await client.txn(put("/a"))
+        async with grpc.aio.insecure_channel(group.peers[1]) as channel:
+            call = store_pb2_grpc.SessionStub(channel).Open()
+            assert (await call.read()).leader == "self"
+            kinds = (store_pb2.Call.SUBMIT, store_pb2.Call.RANGE, store_pb2.Call.WATCH, 99)
+            calls = [store_pb2.Call(id=n, kind=kind, body=b"\xc1junk") for n, kind in enumerate(kinds, start=1)]
+            await call.write(store_pb2.Calls(calls=calls))
+            statuses: dict[int, int] = {}
+            while len(statuses) < len(kinds):
+                statuses |= {reply.id: reply.status for reply in (await call.read()).replies}
+            assert set(statuses.values()) == {store_pb2.Reply.INVALID_REQUEST}
+            call.cancel()
+        assert (await client.range(ALL)).count == 1
+
+
+async def test_only_the_named_certificates_may_use_the_store(served: Any, pki: Any) -> None:
+    async with served(1, pki) as group:
+        stranger = store_pb2_grpc.SessionStub(grpc.aio.secure_channel(group.peers[1], pki.client("stranger"))).Open()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stranger.read()
+        assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_port_that_is_taken_is_named(served: Any) -> None:
+    async with served(1) as group:
+        with pytest.raises(AddressInUse, match=f"cannot listen on {group.peers[1]}: the port is in use"):
+            await serve_store(group.replicas[1], group.peers[1], None)
+
+
+async def test_a_client_without_store_gives_up_in_time() -> None:
+    client = StoreClient(["127.0.0.1:1"], timeout_s=0.5)
+    await client.start()
+    with pytest.raises(Unavailable, match=r"no leader of the store at 127\.0\.0\.1:1"):
+        await client.range(ALL)
+    await client.stop()
