@@ -8,19 +8,19 @@ from steersman.actors.apiserver.access import Authorizer
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.apiserver.reads import Reader
-from steersman.actors.apiserver.writes import Operation, Writer
+from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now
-from steersman.cluster.api import disruption
 from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.binding import bind
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import node as node_rules
 from steersman.cluster.auth.tokens import TokenIssuer, service_account_claims
 from steersman.cluster.meta import errors
-from steersman.cluster.meta.errors import BadRequest, Cause, ServiceUnavailable, TooManyRequests
-from steersman.cluster.meta.objects import Obj, with_condition
-from steersman.cluster.meta.resources import NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS
+from steersman.cluster.meta.errors import BadRequest, Cause, ServiceUnavailable
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS, Resource
 from steersman.cluster.meta.times import format_time
 
 _CREATED = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
@@ -63,89 +63,36 @@ class Actions:
     async def bind(self, call: Call, _kind: Kind) -> Response:
         """Places a pod on a node; refuses when it is on one already."""
         binding = self._body(call, "v1", "Binding")
-        meta = binding.get("metadata") or {}
-        name = (call.attributes.name if call.attributes.resource == "pods" else "") or meta.get("name", "")
-        if meta.get("name") and meta["name"] != name:
-            raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
-        target = binding.get("target") or {}
-        node = target.get("name", "")
-        if not node or target.get("kind", "Node") not in ("Node", ""):
-            causes = [Cause("target.name", "Required value", "FieldValueRequired")]
-            raise errors.invalid("Binding", name, causes)
-        pods = self._kind(PODS.group, PODS.plural)
-        now = self._now()
-
-        def change(pod: Obj) -> Obj:
-            if uid := meta.get("uid"):
-                _same_uid(pod, uid)
-            if pod["metadata"].get("deletionTimestamp"):
-                raise errors.conflict(
-                    "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host"
-                )
-            if pod["spec"].get("nodeName"):
-                text = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
-                raise errors.conflict("pods/binding", name, text)
-            if pod["spec"].get("schedulingGates"):
-                text = f"pod {name} has non-empty .spec.schedulingGates"
-                raise errors.conflict("pods/binding", name, text)
-            status = {**(pod.get("status") or {})}
-            status["conditions"] = with_condition(status.get("conditions") or (), "PodScheduled", "True", now)
-            annotations = {**(pod["metadata"].get("annotations") or {}), **(meta.get("annotations") or {})}
-            metadata = {**pod["metadata"], "annotations": annotations} if annotations else pod["metadata"]
-            return {**pod, "metadata": metadata, "spec": {**pod["spec"], "nodeName": node}, "status": status}
-
-        operation = self._writer.store_as(pods, call.attributes.namespace, name, change)
+        asked = (binding.get("metadata") or {}).get("name", "")
+        name = (call.attributes.name if call.attributes.resource == PODS.plural else "") or asked
+        if asked and asked != name:
+            raise BadRequest(f"the name of the object ({asked}) does not match the name on the URL ({name})")
+        context = self._writer.context(call.user, call.field_manager())
+        operation = self._writer.decided(
+            self._kind(PODS),
+            call.attributes.namespace,
+            name,
+            lambda pod: bind(self._registry, pod, binding, context),
+        )
         await self._writer.run(operation, dry_run=call.query.dry_run())
         return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
 
-    def _kind(self, group: str, plural: str) -> Kind:
-        found = self._registry.kind(group, "v1", plural)
+    def _kind(self, resource: Resource) -> Kind:
+        found = self._registry.kind(resource.group, resource.version, resource.plural)
         if found is None:
             raise errors.NotFound("the server could not find the requested resource")
         return found
 
-    # ---- eviction
-
     async def evict(self, call: Call, kind: Kind) -> Response:
-        """Deletes a pod if the disruption budgets that cover it allow."""
+        """Deletes a pod if the disruption budget that covers it allows."""
         eviction = self._body(call, "policy/v1", "Eviction")
         namespace, name = call.attributes.namespace, call.attributes.name
-        options = eviction.get("deleteOptions") or {}
-        dry_run = call.query.dry_run() or options.get("dryRun") == ["All"]
+        dry_run = call.query.dry_run() or (eviction.get("deleteOptions") or {}).get("dryRun") == ["All"]
         context = self._writer.context(call.user, call.field_manager())
-        budgets = self._registry.kind(POD_DISRUPTION_BUDGETS.group, "v1", POD_DISRUPTION_BUDGETS.plural)
-        await self._reader.fresh()
-        pod = self._writer.current(kind, namespace, name)[1]
-        operations: list[Operation] = [self._writer.delete(kind, namespace, name, options, context)]
-        if budgets is not None:
-            rows = list(self._writer.objects(POD_DISRUPTION_BUDGETS, namespace))
-            verdict = disruption.decide(pod, rows)
-            if verdict.refusal:
-                raise TooManyRequests(
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                    causes=[Cause("", verdict.refusal, "DisruptionBudget")],
-                    retry_after_s=verdict.retry_after_s,
-                )
-            if verdict.budget:
-                operations.append(self._spend(budgets, namespace, verdict.budget, name))
-        await self._writer.run_all(operations, dry_run=dry_run)
+        budgets = self._kind(POD_DISRUPTION_BUDGETS)
+        operation = self._writer.evict(kind, budgets, namespace, name, eviction, context)
+        await self._writer.run(operation, dry_run=dry_run)
         return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
-
-    def _spend(self, kind: Kind, namespace: str, budget: str, pod: str) -> Operation:
-        """Takes one disruption off a budget, in the transaction that deletes the pod."""
-        now = self._now()
-
-        def change(obj: Obj) -> Obj:
-            status = obj.get("status") or {}
-            allowed = status.get("disruptionsAllowed", 0)
-            if allowed <= 0:
-                raise TooManyRequests(
-                    "Cannot evict pod as it would violate the pod's disruption budget.", retry_after_s=1
-                )
-            disrupted = {**(status.get("disruptedPods") or {}), pod: format_time(now)}
-            return {**obj, "status": {**status, "disruptionsAllowed": allowed - 1, "disruptedPods": disrupted}}
-
-        return self._writer.store_as(kind, namespace, budget, change)
 
     # ---- tokens
 

@@ -18,10 +18,11 @@ from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.http.messages import Response
-from steersman.cluster.api import discovery, openapi
+from steersman.cluster.api import discovery
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.openapi import OpenApi
 from steersman.cluster.auth.tokens import TokenIssuer
-from steersman.cluster.meta.errors import MethodNotAllowed, NotAcceptable, NotFound
+from steersman.cluster.meta.errors import MethodNotAllowed, NotFound
 from steersman.cluster.meta.objects import Obj
 
 _TEXT = {
@@ -33,6 +34,8 @@ _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _AGGREGATED = "apidiscovery.k8s.io"
 #: documents whose path carries their hash never change
 _IMMUTABLE = "public, immutable"
+#: encoded documents held; one more (of yet another `Host` header) and the table starts anew
+_DOCUMENTS_MAX = 500
 
 
 class Documents:
@@ -56,6 +59,7 @@ class Documents:
         #: encoded documents with their ETags, valid for one generation of the registry
         self._made: dict[str, tuple[bytes, str]] = {}
         self._generation = -1
+        self._openapi_documents = OpenApi(registry)
         self.stopping = False
 
     async def __call__(self, call: Call) -> Response:
@@ -73,7 +77,7 @@ class Documents:
             case ["api" | "apis", *_]:
                 return self._discovery(call, parts)
             case ["openapi", "v2"]:
-                return self._document(call, path, lambda: openapi.v2(self._registry))
+                return self._document(call, path, self._openapi_documents.version_2)
             case ["openapi", "v3", *rest]:
                 return self._openapi(call, path, "/".join(rest))
             case ["openid", "v1", "jwks"] if self._issuer is not None:
@@ -134,20 +138,21 @@ class Documents:
         accept = call.header.get("accept", "")
         core = parts[0] == "api"
         if len(parts) == 1:
-            if _AGGREGATED in accept and (version := _aggregated_version(accept)):
-                media = f"application/json;g={_AGGREGATED};v={version};as=APIGroupDiscoveryList"
-                made = lambda: discovery.aggregated(self._registry, core=core, version=version)  # noqa: E731
-                return self._document(call, f"{parts[0]} {version}", made, media)
-            address = call.header.get("host", "")
+            if _prefers_aggregated(accept):
+                media = discovery.AGGREGATED
+                return self._document(
+                    call, f"aggregated {parts[0]}", lambda: discovery.aggregated(self._registry, core=core), media
+                )
             if core:
-                return self._document(call, f"api {address}", lambda: discovery.core_versions(address))
-            return self._document(call, "apis", lambda: discovery.groups(self._registry))
+                address = call.header.get("host", "")
+                return self._document(call, f"api {address}", lambda: discovery.api_versions(address))
+            return self._document(call, "apis", lambda: discovery.group_list(self._registry))
         if core and len(parts) == 2:
-            found = discovery.resources(self._registry, "", parts[1])
+            found = discovery.resource_list(self._registry, "", parts[1])
         elif not core and len(parts) == 2:
             found = discovery.group(self._registry, parts[1])
         elif not core and len(parts) == 3:
-            found = discovery.resources(self._registry, parts[1], parts[2])
+            found = discovery.resource_list(self._registry, parts[1], parts[2])
         else:
             found = None
         if found is None:
@@ -156,23 +161,28 @@ class Documents:
 
     def _openapi(self, call: Call, path: str, rest: str) -> Response:
         if not rest:
-            return self._document(call, path, lambda: openapi.index(self._registry))
-        if rest not in openapi.index(self._registry)["paths"]:
+            return self._document(call, path, self._openapi_documents.index)
+        body = self._openapi_documents.document(rest)
+        if body is None:
             raise NotFound("the server could not find the requested resource")
-        response = self._document(call, path, lambda: openapi.v3(self._registry, rest))
+        response = self._document(call, path, lambda: body)
         if "hash" in call.query:
             response.headers = {**response.headers, "cache-control": _IMMUTABLE}
         return response
 
-    def _document(self, call: Call, key: str, make: Callable[[], Obj], media: str = "application/json") -> Response:
+    def _document(
+        self, call: Call, key: str, make: Callable[[], Obj | bytes], media: str = "application/json"
+    ) -> Response:
+        """Answers with a document that is made once per set of kinds."""
         if self._generation != self._registry.generation:
             self._made.clear()
             self._generation = self._registry.generation
         found = self._made.get(key)
         if found is None:
-            if len(self._made) > 500:
+            if len(self._made) >= _DOCUMENTS_MAX:
                 self._made.clear()
-            body = orjson.dumps(make())
+            made = make()
+            body = made if isinstance(made, bytes) else orjson.dumps(made)
             found = self._made[key] = (body, f'"{sha256(body).hexdigest().upper()}"')
         body, tag = found
         headers = {"content-type": media, "etag": tag, "vary": "Accept", "cache-control": "public"}
@@ -185,16 +195,13 @@ def _json(obj: Obj) -> Response:
     return Response(200, JSON_HEADERS, orjson.dumps(obj))
 
 
-def _aggregated_version(accept: str) -> str:
-    """The version of aggregated discovery that the client prefers; empty when it takes plain JSON first."""
+def _prefers_aggregated(accept: str) -> bool:
+    """Whether the client takes aggregated discovery before plain JSON."""
     for clause in accept.split(","):
         parts = {part.strip() for part in clause.split(";")}
-        if "application/json" not in parts:
-            continue
-        if f"g={_AGGREGATED}" not in parts:
-            return ""
-        if "as=APIGroupDiscoveryList" in parts:
-            return next((v for v in ("v2", "v2beta1") if f"v={v}" in parts), "")
-    if "application/json" in accept or "*/*" in accept:
-        return ""
-    raise NotAcceptable("only the following media types are accepted: application/json")
+        if "application/json" in parts:
+            if f"g={_AGGREGATED}" not in parts:
+                return False
+            if "as=APIGroupDiscoveryList" in parts and "v=v2" in parts:
+                return True
+    return False

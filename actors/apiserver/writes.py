@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -19,6 +19,7 @@ from steersman.actors.apiserver.entry import Entry, encode, stamp
 from steersman.actors.ports import Now, Store, User
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
+from steersman.cluster.api.eviction import evict as pipeline_evict
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta import errors
@@ -275,12 +276,31 @@ class Writer:
 
         return decide
 
-    def store_as(self, kind: Kind, namespace: str, name: str, change: Callable[[Obj], Obj]) -> Operation:
-        """As `transform`, for what only the server may change: the pipeline's rules are not asked."""
+    def decided(self, kind: Kind, namespace: str, name: str, make: Callable[[Obj], Written]) -> Operation:
+        """A change of one object that another decision of `cluster/api` makes; `make` gets an own copy of it."""
 
         def decide() -> Change:
             entry, old = self.current(kind, namespace, name)
-            return self._modified(kind, entry, Written(obj=change(old)), (), _accept)
+            return self._modified(kind, entry, make(old), (), _accept)
+
+        return decide
+
+    def evict(
+        self, kind: Kind, budgets: Kind, namespace: str, name: str, eviction: Obj, ctx: WriteContext
+    ) -> Operation:
+        """A delete that takes one disruption off the pod's budget in the same transaction."""
+
+        def decide() -> Change:
+            entry, pod = self.current(kind, namespace, name)
+            evicted = pipeline_evict(self._registry, pod, eviction, ctx)
+            change = self._deleted(kind, entry, evicted.deletion)
+            if evicted.budget is None:
+                return change
+            spent = self.current(budgets, namespace, evicted.budget["metadata"]["name"])[0]
+            budget = self._modified(budgets, spent, Written(obj=evicted.budget), (), _accept)
+            return replace(
+                change, compare=change.compare + budget.compare, operations=change.operations + budget.operations
+            )
 
         return decide
 

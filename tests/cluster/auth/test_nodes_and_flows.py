@@ -1,4 +1,4 @@
-"""What nodes may do, who may act as whom, evictions' budgets, and who waits when there is too much to do."""
+"""What nodes may do, who may act as whom, and who waits when there is too much to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.disruption import decide
 from steersman.cluster.auth import node
 from steersman.cluster.auth.attributes import Attributes
 from steersman.cluster.auth.flows import CATCH_ALL, EXEMPT, SYSTEM, WORKLOAD, Seats, classify
@@ -125,51 +124,6 @@ def test_only_health_and_version_are_for_everybody() -> None:
         is_anonymous_path(path) for path in ("/healthz", "/livez", "/readyz", "/version", "/version/", "/readyz/store")
     )
     assert not any(is_anonymous_path(path) for path in ("/", "/api", "/metrics", "/versions", "/healthzz"))
-
-
-def budget(**status: int) -> dict[str, Any]:
-    return {
-        "metadata": {"name": "b", "generation": 1},
-        "spec": {"selector": {"matchLabels": {"app": "web"}}},
-        "status": {
-            "observedGeneration": 1,
-            "currentHealthy": 3,
-            "desiredHealthy": 2,
-            "disruptionsAllowed": 1,
-            **status,
-        },
-    }
-
-
-def running(ready: bool = True, **status: Any) -> dict[str, Any]:
-    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-    return {
-        "metadata": {"name": "p", "labels": {"app": "web"}},
-        "status": {"phase": "Running", "conditions": conditions, **status},
-    }
-
-
-@pytest.mark.parametrize(
-    ("pod", "budgets", "spends", "refused"),
-    [
-        (running(), [], "", False),
-        (running(), [budget()], "b", False),
-        (running(), [budget(disruptionsAllowed=0)], "", True),
-        (running(), [budget(), budget()], "", True),
-        (running(), [budget(observedGeneration=0)], "", True),
-        (running(phase="Succeeded"), [budget(disruptionsAllowed=0)], "", False),
-        (running(phase="Pending"), [budget(disruptionsAllowed=0)], "", False),
-        (running(ready=False), [budget(disruptionsAllowed=0)], "", False),
-        (running(ready=False), [budget(disruptionsAllowed=0, currentHealthy=1)], "", True),
-    ],
-    ids=[
-        "no budget", "allowed", "used up", "two budgets", "not seen yet", "finished", "pending",
-        "unready, enough others", "unready, too few",
-    ],
-)  # fmt: skip
-def test_an_eviction_spends_a_budget_or_is_refused(pod: Any, budgets: Any, spends: str, refused: bool) -> None:
-    verdict = decide(pod, budgets)
-    assert (verdict.budget, bool(verdict.refusal)) == (spends, refused)
 
 
 POD_LIST = Attributes("list", "", "", "v1", "pods")
