@@ -306,6 +306,11 @@ class World:
 
 
 @pytest.fixture
+def tiny_api() -> type[TinyApi]:
+    return TinyApi
+
+
+@pytest.fixture
 def virtually() -> Callable[[Callable[[World], Awaitable[None]]], None]:
     """Runs `async def scenario(world)` on virtual time."""
 
