@@ -2,7 +2,7 @@
 
     images/index.json          what there is: per image its names, layers and size
     images/configs/HEX         the configuration of each image, as its maker wrote it
-    images/layers/HEX/         a layer unpacked, by the digest of its plain archive; shared between images
+    images/layers/HEX/         a layer unpacked, by the start of its plain archive's digest; shared between images
 
 A layer directory appears by a rename when it is complete; `tmp/` is rubbish after a crash.
 """
@@ -25,6 +25,9 @@ from steersman.runtime import names
 from steersman.runtime.layers import Readable, unpack
 from steersman.runtime.oci_spec import ImageConfig
 from steersman.runtime.records import write_atomically
+
+#: of a digest that name a layer's directory: 127 layers must fit into one page of mount options
+_LAYER_NAME_CHARS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class ImageStore:
         return parse_config(orjson.loads((self.root / "configs" / digest_hex(image_id)).read_bytes()))
 
     def layer_dir(self, diff_id: str) -> Path:
-        return self.root / "layers" / digest_hex(diff_id)
+        return self.root / "layers" / digest_hex(diff_id)[:_LAYER_NAME_CHARS]
 
     def has_layer(self, diff_id: str) -> bool:
         return self.layer_dir(diff_id).is_dir()
@@ -168,7 +171,7 @@ class ImageStore:
 
     def collect(self) -> None:
         """Removes layers that no image has. Blocks."""
-        kept = {digest_hex(layer) for record in self._records.values() for layer in record.layers}
+        kept = {self.layer_dir(layer).name for record in self._records.values() for layer in record.layers}
         for path in (self.root / "layers").iterdir():
             if path.name not in kept:
                 gone = self.temporary()

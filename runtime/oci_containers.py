@@ -214,10 +214,13 @@ class Containers:
 
     async def exec(self, container_id: str, command: tuple[str, ...], *, stdin: bool, tty: bool) -> ExecProcess:
         record = self._running(container_id)
-        pid_file = self._host.ledger.container_dir(record.id) / f"exec-{secrets.token_hex(4)}.pid"
-        options = ["--pid-file", str(pid_file)] + (["--tty"] if tty else [])
-        process = ExecProcess(pid_file)
-        await process.start(self._host.engine.argv("exec", *options, container_id, *command), stdin=stdin, tty=tty)
+        directory = self._host.ledger.container_dir(record.id)
+        name = secrets.token_hex(4)
+        pid_file, process_file = directory / f"exec-{name}.pid", directory / f"exec-{name}.json"
+        process_file.write_bytes(msgspec.json.encode(exec_process(directory, command, tty=tty)))
+        process = ExecProcess(pid_file, on_end=lambda: process_file.unlink(missing_ok=True))
+        options = ("--pid-file", str(pid_file), "--process", str(process_file), *(("--tty",) if tty else ()))
+        await process.start(self._host.engine.argv("exec", *options, container_id), stdin=stdin, tty=tty)
         return process
 
     async def exec_sync(self, container_id: str, command: tuple[str, ...], deadline_s: float) -> ExecResult:
@@ -254,6 +257,12 @@ class Containers:
             if usage is not None:
                 found.append(self._host.ledger.stats_row(record, usage, self._host.now()))
         return found
+
+
+def exec_process(directory: Path, command: tuple[str, ...], *, tty: bool) -> dict[str, object]:
+    """Returns the OCI process of a command in a container: the container's own with other arguments."""
+    process: dict[str, object] = msgspec.json.decode((directory / "config.json").read_bytes())["process"]
+    return process | {"args": list(command), "terminal": tty}
 
 
 def signal_number(name: str) -> int:

@@ -41,11 +41,12 @@ def resolve(security: SecurityContext, image_user: str, passwd: str, group: str)
         gid = _group(wanted_group, group)
     if security.run_as_group is not None:
         gid = security.run_as_group
-    groups = list(security.supplemental_groups)
+    # the primary group counts among them, or a file's refusal to that group could be walked around
+    groups = [gid, *security.supplemental_groups]
     for fields in _rows(group, 4):
         if name and name in fields[3].split(",") and fields[2].isdigit():
             groups.append(int(fields[2]))
-    return Account(uid, gid, tuple(dict.fromkeys(g for g in groups if g != gid)), home or "/")
+    return Account(uid, gid, tuple(dict.fromkeys(groups)), home or "/")
 
 
 def _rows(text: str, width: int) -> list[list[str]]:

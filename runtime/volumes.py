@@ -228,8 +228,8 @@ def check_host_path(path: str, kind: str) -> None:
 def resolve_sub_path(volume_path: str, sub_path: str) -> str:
     """Returns the path of something inside a volume, made as a directory if missing, never outside.
 
-    Each step is opened relative to the one before and without following links; links are followed by hand as long as
-    they stay inside. Blocks. Raises RuntimeFailure("FailedMount").
+    Links on the way are followed by hand, as long as they stay inside; the answer contains none. Blocks.
+    Raises RuntimeFailure("FailedMount").
     """
     todo = list(reversed(sub_path.split("/")))
     if sub_path.startswith("/") or ".." in todo:

@@ -73,9 +73,9 @@ class Subject:
             async for _ in self.runtime.log_lines(container_id, follow=True):
                 return
 
-    def another(self) -> Runtime:
-        """A runtime of the same sort over a directory of its own."""
-        return make(self.name, self.root.with_name("another"))
+    def another(self, root: Path | None = None) -> Runtime:
+        """A runtime of the same sort over another directory."""
+        return make(self.name, root or self.root.with_name("another"))
 
     def leftovers(self) -> list[str]:
         """Processes, mounts, links and cgroups that belong to the runtime's directory."""
@@ -129,8 +129,14 @@ def why_not(name: str, root: Path) -> str:
 
 
 @pytest.fixture(params=["simulated", "process", "oci"])
-async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
-    name: str = request.param
+def subject_name(request: pytest.FixtureRequest) -> str:
+    """Tests of one runtime alone override this."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def subject(subject_name: str, tmp_path: Path) -> AsyncIterator[Subject]:
+    name = subject_name
     if reason := why_not(name, tmp_path):
         pytest.skip(reason)
     found = Subject(name, make(name, tmp_path / "runtime"), tmp_path / "runtime", "10.97.0.0/24")

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
 from steersman.cluster.node.values import RegistryAuth, RuntimeFailure
 from steersman.runtime import layers, names
 from steersman.runtime.image_service import ImageService
