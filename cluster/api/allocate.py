@@ -78,9 +78,8 @@ def _assign_address(service: Obj, old_spec: Obj, ctx: WriteContext) -> list[Caus
         used = {ip for other in _others(service, ctx) for ip in (other.get("spec") or {}).get("clusterIPs") or ()}
         if not wanted:
             wanted = _free_address(network, used, service["metadata"]["uid"])
-        elif wanted != old_spec.get("clusterIP"):
-            if causes := _check_address(wanted, network, used, ctx.settings.service_cidr):
-                return causes
+        elif wanted != old_spec.get("clusterIP") and (causes := _check_address(wanted, network, used)):
+            return causes
         spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
     else:
         spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
@@ -89,12 +88,12 @@ def _assign_address(service: Obj, old_spec: Obj, ctx: WriteContext) -> list[Caus
     return []
 
 
-def _check_address(wanted: str, network: IPv4Network | IPv6Network, used: set[str], cidr: str) -> list[Cause]:
+def _check_address(wanted: str, network: IPv4Network | IPv6Network, used: set[str]) -> list[Cause]:
     if not is_ip(wanted):
         return []
     if ip_address(wanted) not in network:
-        detail = f"failed to allocate IP {wanted}: the provided IP is not in the valid range. The range of valid IPs is {cidr}"
-        return [bad("spec.clusterIPs", [wanted], detail.replace("provided IP", f"provided IP ({wanted})", 1))]
+        detail = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {network}"
+        return [bad("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: {detail}")]
     if wanted in used:
         return [bad("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: provided IP is already allocated")]
     return []

@@ -9,7 +9,6 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import orjson
@@ -26,7 +25,7 @@ from steersman.cluster.meta.objects import Obj
 BODY_BYTES_MAX = 3 * 1024 * 1024
 #: the deepest nesting that is followed
 DEPTH_MAX = 64
-#: aliases expand: a YAML document may not grow beyond this many times its own size
+#: aliases expand: a YAML document may not grow beyond this many values
 _YAML_NODES_MAX = 200_000
 
 JSON = "application/json"
@@ -221,7 +220,6 @@ def bounded(tree: Any, body: bytes = b"") -> None:
 
 def _duplicates(body: bytes) -> list[str]:
     """Paths of fields that the body names twice."""
-    # every key that repeats is unique text in most bodies: look closer only where a repeat is possible at all
     repeated: list[str] = []
 
     def pairs(rows: list[tuple[str, Any]]) -> Any:
@@ -230,9 +228,7 @@ def _duplicates(body: bytes) -> list[str]:
             return _Twice(found, [key for index, (key, _) in enumerate(rows) if key in dict(rows[:index])])
         return found
 
-    tree = json.loads(body, object_pairs_hook=pairs)
-    if b'"' in body:
-        _collect(tree, "", repeated)
+    _collect(json.loads(body, object_pairs_hook=pairs), "", repeated)
     return repeated
 
 
@@ -254,4 +250,8 @@ def _collect(tree: Any, path: str, found: list[str]) -> None:
 
 
 def _name(tree: Any) -> str:
-    return re.sub(r"^(int|float)$", "number", {list: "array", str: "string"}.get(type(tree), type(tree).__name__))
+    if isinstance(tree, list):
+        return "array"
+    if isinstance(tree, str):
+        return "string"
+    return "null" if tree is None else "number"

@@ -46,7 +46,7 @@ class OpenApi:
             self._hashes.clear()
 
     def index(self) -> Obj:
-        """Returns the document of `/openapi/v3`: path of each group's document to its URL, with a hash of its content."""
+        """Returns the document of `/openapi/v3`: where each group's document lies, with a hash of its content."""
         self._refresh()
         found = {}
         for path, kinds in self._places().items():

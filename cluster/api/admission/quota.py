@@ -36,7 +36,7 @@ def admit_count(kind: Kind, obj: Obj, ctx: WriteContext) -> None:
 
 
 def admit_pod(pod: Obj, ctx: WriteContext) -> None:
-    """Refuses a pod beyond the namespace's pods, requests or limits; one that asks for nothing where that is bounded."""
+    """Refuses a pod beyond the namespace's bounds, and one that asks for nothing where asking is a duty."""
     _check(PODS, pod, pod_usage(pod), ctx, pod_usage)
 
 

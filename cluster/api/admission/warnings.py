@@ -9,8 +9,12 @@ from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.objects import Obj
 
 _WITH_TEMPLATE = {
-    ("apps", "deployments"), ("apps", "replicasets"), ("apps", "statefulsets"), ("apps", "daemonsets"), ("batch", "jobs"),
-}  # fmt: skip
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("apps", "statefulsets"),
+    ("apps", "daemonsets"),
+    ("batch", "jobs"),
+}
 
 
 def of(kind: Kind, obj: Obj) -> list[str]:

@@ -1,7 +1,8 @@
 """Kubernetes protobuf bodies to JSON trees and back.
 
-A body is four bytes `k8s\\0` and a `runtime.Unknown` that names the kind and carries its message. The tree is the one that
-the same object would have as JSON: times are text, quantities are text, embedded structs have no level of their own.
+A body is four bytes (`k8s` and a zero) and a `runtime.Unknown` that names the kind and carries its message. The tree is
+the one that the same object would have as JSON: times are text, quantities are text, embedded structs have no level of
+their own.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
 """
@@ -22,6 +23,7 @@ from steersman.cluster.api.protobuf.wire import (
     FIXED64,
     ProtobufError,
     fields,
+    read_varint,
     signed,
     write_field,
     write_number,
@@ -104,22 +106,9 @@ def _packed(row: Field, value: int | memoryview) -> list[Any]:
     items: list[Any] = []
     at = 0
     while at < len(value):
-        from_here = value[at:]
-        number, used = _varint(from_here)
+        number, at = read_varint(value, at)
         items.append(bool(number) if row.type == "b" else signed(number))
-        at += used
     return items
-
-
-def _varint(data: memoryview) -> tuple[int, int]:
-    value = shift = used = 0
-    for byte in data:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        used += 1
-        if byte < 0x80:
-            return value, used
-    raise ProtobufError("unexpected EOF")
 
 
 def _entry(row: Field, value: int | memoryview, depth: int) -> tuple[str, Any]:

@@ -1,9 +1,9 @@
 """The messages by name, their fields parsed when first used.
 
-A field is written `number name type`. Types: `s` string, `i` integer, `b` boolean, `y` bytes, `d` double, a word for the
-special cases that `codec` knows, or the name of a message (beginning with a dot: of the same package). Before the type:
-`*` repeated, `%` map from strings. After it: `!` the message's fields stand among its parent's in JSON, `+` a zero is
-kept, because the field is required or tells a zero from nothing.
+A field is written `number name type`. Types: `s` string, `i` integer, `b` boolean, `y` bytes, `d` double, a word for
+the special cases that `codec` knows, or the name of a message (beginning with a dot: of the same package). Before the
+type: `*` repeated, `%` map from strings. After it: `!` the fields stand among the parent's in JSON, `+` a zero is kept,
+because the field is required or tells a zero from nothing.
 """
 
 from __future__ import annotations

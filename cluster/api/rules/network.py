@@ -141,8 +141,8 @@ def _policy_port(path: str, port: Obj) -> list[Cause]:
     end = port.get("endPort")
     if end is not None:
         if not isinstance(port.get("port"), int):
-            causes.append(required(f"{path}.port", "must be specified") if port.get("port") is None
-                          else bad(f"{path}.endPort", end, "may not be specified when `port` is non-numeric"))  # fmt: skip
+            detail = "may not be specified when `port` is not specified or non-numeric"
+            causes.append(bad(f"{path}.endPort", end, detail))
         elif end < port["port"]:
             causes.append(bad(f"{path}.endPort", end, "must be greater than or equal to `port`"))
     return causes

@@ -1,6 +1,6 @@
 """The string formats that schemas of custom resources may ask for.
 
-Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/ (go-openapi/strfmt)
+Source: https://github.com/go-openapi/strfmt, as far as Kubernetes takes it
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def _quantity(value: Any) -> str:
 
 
 def normalizer(node: SchemaNode) -> Step | None:
-    """Returns a function that puts every quantity of an object of this schema in canonical form; None when it has none."""
+    """Returns what puts every quantity of an object of this schema in canonical form; None when it has none."""
     return _Sites().step(node, ())
 
 

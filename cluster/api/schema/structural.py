@@ -31,8 +31,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "integer": (int,),
     "number": (int, float),
 }
-_FORBIDDEN = ("$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "readOnly",
-              "writeOnly", "xml")  # fmt: skip
+_FORBIDDEN = (
+    "$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "readOnly",
+    "writeOnly", "xml",
+)  # fmt: skip
 
 
 def custom_node(base: SchemaSet, kind: Kind) -> SchemaNode:
@@ -153,9 +155,9 @@ def _combined(schema: Mapping[str, Any], value: Any, path: str) -> list[Cause]:
     causes: list[Cause] = []
     for part in schema.get("allOf") or ():
         causes += validate_value(part, value, path)
-    if schema.get("anyOf") and all(validate_value(part, value, path) for part in schema["anyOf"]):
-        if not schema.get("x-kubernetes-int-or-string"):
-            causes.append(bad(path, value, f'"{path}" must validate at least one schema (anyOf)'))
+    any_of = () if schema.get("x-kubernetes-int-or-string") else schema.get("anyOf")
+    if any_of and all(validate_value(part, value, path) for part in any_of):
+        causes.append(bad(path, value, f'"{path}" must validate at least one schema (anyOf)'))
     if schema.get("oneOf"):
         fitting = sum(not validate_value(part, value, path) for part in schema["oneOf"])
         if fitting != 1:
