@@ -21,6 +21,7 @@ from steersman.actors.controllers import ControllerHost
 from steersman.actors.nodeagent import NodeAgent
 from steersman.actors.ports import Component, NodeStreams, Now, User
 from steersman.actors.scheduler import Scheduler
+from steersman.actors.simulatednodes import simulated_config
 from steersman.actors.store.disk import Disk
 from steersman.actors.store.replica import Replica
 from steersman.cluster.config import SimulatedNodes
@@ -130,22 +131,10 @@ def simulated_node(
     name: str, shape: SimulatedNodes, api: ApiServerConfig, *, now: Now, rng: random.Random, **behaviour: Any
 ) -> NodeParts:
     """A node without containers, of the given shape."""
-    config = NodeConfig(
-        name=name,
-        address="127.0.0.1",
-        capacity={"cpu": shape.cpu, "memory": shape.memory, "pods": str(shape.pods), "ephemeral-storage": "100Gi"},
-        cluster_dns=(cluster_dns(api.service_cidr),),
-        cluster_domain=api.cluster_domain,
-        kubelet_version=f"v{api.kubernetes_version}.0",
-        memory_available_bytes_min=0,
-    )
+    dns = str(ipaddress.ip_network(api.service_cidr)[10])
+    config = simulated_config(name, shape, api.kubernetes_version, dns)
     runtime = SimulatedRuntime(now=now, rng=random.Random(rng.getrandbits(64)), **behaviour)
     return NodeParts(config, runtime, SimulatedVolumes())
-
-
-def cluster_dns(service_cidr: str) -> str:
-    """The address of the cluster's DNS Service: the tenth of the Service range."""
-    return str(ipaddress.ip_network(service_cidr)[10])
 
 
 def fresh_key() -> bytes:

@@ -14,7 +14,7 @@ from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
 from steersman.actors.site import Site
-from steersman.cluster.topology import ActorSpec, api_endpoints, api_port, grpc_port, store_peers
+from steersman.cluster.topology import ActorSpec, api_endpoints, api_port, cluster_dns, grpc_port, store_peers
 from steersman.runtime.pki import Credentials
 
 
@@ -81,10 +81,9 @@ def _store(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
 
 
 def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
-    from steersman.actors.rpc.node import GrpcNodeDirectory
-
     from steersman.actors.apiserver.config import ApiServerConfig
     from steersman.actors.apiserver.server import ApiServer
+    from steersman.actors.rpc.node import GrpcNodeDirectory
     from steersman.actors.store.client import StoreClient
     from steersman.actors.tls import client_credentials
 
@@ -144,9 +143,83 @@ def _controllers(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> P
     return Part(host, Report)
 
 
+def _node(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.thisnode import NodeService
+    from steersman.actors.tls import server_credentials
+
+    file = f"node-{spec.host}"
+    credentials = server_credentials(site.credentials(file))
+    service = NodeService(_client(site, file), site, credentials=credentials, now=now, rng=rng)
+
+    def report() -> Report:
+        ready, info = service.agent.is_ready(), service.agent.runtime_info
+        return Report(
+            healthy=ready,
+            detail=f"{info.name} ({info.version})" if ready else "the node is not ready yet",
+            addresses=(f"grpcs://{site.here.address}:{site.config.ports.node_agent}",),
+            reduced=(*service.choice.reasons, *info.reduced),
+        )
+
+    return Part(service, report)
+
+
+def _proxy(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.proxy import Proxy
+
+    config, networking = site.config, site.config.networking
+    proxy = Proxy(
+        _client(site, "proxy"),
+        node_name=spec.host,
+        now=now,
+        rng=rng,
+        mode="userspace" if networking.proxy == "userspace" else "nftables",
+        cluster_name=config.name,
+        pod_cidr=networking.pod_cidr,
+        service_cidr=networking.service_cidr,
+        listen_on=site.here.address,
+    )
+    reduced = ("Services go through a userspace proxy",) if networking.proxy == "userspace" else ()
+    return Part(proxy, lambda: Report(detail=proxy.mode, reduced=reduced))
+
+
+def _dns(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.dns import Dns
+
+    address, port = site.here.address, site.config.ports.dns
+    dns = Dns(
+        _client(site, "dns"),
+        node_name=spec.host,
+        bind_host=address,
+        port=port,
+        cluster_domain=site.config.networking.cluster_domain,
+        now=now,
+        rng=rng,
+    )
+    return Part(dns, lambda: Report(addresses=(f"dns://{address}:{port}",)))
+
+
+def _simulated_nodes(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.simulatednodes import SimulatedNodesService
+
+    config = site.config
+    service = SimulatedNodesService(
+        _client(site, "component"),
+        config.simulated_nodes,
+        kubernetes_version=config.kubernetes_version,
+        cluster_dns=cluster_dns(config),
+        now=now,
+        rng=rng,
+    )
+    return Part(service, lambda: Report(detail=f"{config.simulated_nodes.count} nodes"))
+
+
 _MAKERS: dict[str, Callable[[ActorSpec, Site, Now, random.Random], Part]] = {
     "store": _store,
     "apiserver": _apiserver,
     "scheduler": _scheduler,
     "controllers": _controllers,
+    "node": _node,
+    "proxy": _proxy,
+    "dns": _dns,
+    "simulated-nodes": _simulated_nodes,
 }

@@ -5,6 +5,7 @@ Adding a component is one row here and its maker in `actors/parts.py`.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,3 +113,8 @@ def api_port(config: ClusterConfig, index: int) -> int:
 def grpc_port(config: ClusterConfig, index: int) -> int:
     """Returns the gRPC port of API server `index`: the configured one, then ports counted from base + 70."""
     return config.ports.grpc if index == 0 else config.ports.base + 70 + index
+
+
+def cluster_dns(config: ClusterConfig) -> str:
+    """Returns the address of the cluster's DNS Service: the tenth of the Service range."""
+    return str(ipaddress.ip_network(config.networking.service_cidr)[10])

@@ -35,6 +35,7 @@ from steersman.actors.embedded import EmbeddedCluster, fresh_key, simulated_node
 from steersman.actors.ports import Now
 from steersman.actors.store.disk import MemoryDisk
 from steersman.cluster.config import SimulatedNodes
+from steersman.cluster.control.spec import ControlSettings
 from steersman.cluster.store.values import WatchBatch
 from steersman.runtime.pki import Authority, Identity
 
@@ -157,7 +158,8 @@ def _embedded(
         simulated_node(f"node-{index}", shape or SimulatedNodes(), api, now=now, rng=rng, **behaviour)
         for index in range(nodes)
     ]
-    return EmbeddedCluster(api=api, disk=MemoryDisk(), nodes=parts, now=now, rng=rng)
+    settings = ControlSettings(root_ca=api.client_ca.decode() or "a simulated cluster has no certificates")
+    return EmbeddedCluster(api=api, disk=MemoryDisk(), nodes=parts, now=now, rng=rng, settings=settings)
 
 
 def _write_kubeconfig(path: Path, authority: Authority, server: str) -> None:
