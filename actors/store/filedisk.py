@@ -179,6 +179,8 @@ class FileDisk:
         for leftover in (self._path / "snap").glob("*.tmp"):
             leftover.unlink()
         paths = self._snapshots()
+        for older in paths[:-1]:
+            older.unlink()
         return read_snapshot_file(paths[-1]) if paths else (SnapshotMeta(), None)
 
     # the rest

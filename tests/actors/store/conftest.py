@@ -64,9 +64,7 @@ def _name(text: str) -> x509.Name:
 
 def _certificate(subject: x509.Name, issuer: x509.Name, key: Any, signer: Any, *, is_authority: bool) -> Any:
     start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -87,9 +85,7 @@ def _certificate(subject: x509.Name, issuer: x509.Name, key: Any, signer: Any, *
 def _write(path: Path, key: Any, certificate: Any) -> None:
     path.with_suffix(".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     path.with_suffix(".key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
