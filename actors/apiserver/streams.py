@@ -27,6 +27,8 @@ from steersman.cluster.meta.resources import ENDPOINTS, PODS
 from steersman.cluster.meta.times import parse_time
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+#: the channel whose one frame ends a conversation
+_ERROR = 3
 _CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 
 
@@ -201,6 +203,8 @@ async def relay(client: Channel, inner: Channel) -> None:
     async def downward() -> None:
         while (frame := await inner.receive()) is not None:
             await client.send(frame)
+            if frame.channel == _ERROR:
+                return
 
     tasks = [asyncio.create_task(upward()), asyncio.create_task(downward())]
     try:

@@ -222,7 +222,8 @@ class _Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._pipe is not None:
             self._pipe.feed_eof()
-            return True
+            # TLS cannot be closed in one direction only
+            return self._transport.get_extra_info("sslcontext") is None
         return False
 
     def pause_writing(self) -> None:

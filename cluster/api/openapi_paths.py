@@ -163,7 +163,9 @@ def _operation(kind: Kind, verb: str, action: str, answer: str, query: tuple[str
     if query:
         operation["parameters"] = [_parameter(name) for name in query]
     if body is not None:
-        media = _PATCHES if verb == "patch" else _BODIES
+        # kubectl reads here whether it may send a strategic merge patch
+        patches = _PATCHES[:-1] if kind.is_custom else _PATCHES
+        media = patches if verb == "patch" else _BODIES
         content = {name: {"schema": {"$ref": _SCHEMAS + body}} for name in media}
         operation["requestBody"] = {"content": content, **({"required": True} if verb != "delete" else {})}
     return operation
