@@ -25,11 +25,11 @@ from steersman.actors.nodeagent.view import RuntimeView
 from steersman.actors.nodeagent.worker import PodWorker
 from steersman.actors.ports import Channel, ExecRequest, LogRequest, Now
 from steersman.actors.recorder import EventRecorder
-from steersman.cluster.meta.objects import Obj, key
+from steersman.cluster.meta.objects import Obj, is_true, key
 from steersman.cluster.meta.resources import NODES, PODS
 from steersman.cluster.node.config import NodeConfig
 from steersman.cluster.node.eviction import Pressure, eviction, victim
-from steersman.cluster.node.values import ContainerState, RuntimeFailure
+from steersman.cluster.node.values import ContainerState, RuntimeFailure, RuntimeInfo
 from steersman.runtime.protocol import Runtime, Volumes
 
 _log = logging.getLogger(__name__)
@@ -113,6 +113,17 @@ class NodeAgent:
         self._registration = Registration(host, host.info, self._pressure, self._learn_node)
         self._spawn("register", self._serve(self._registration))
         self._spawn("listen", self._listen())
+
+    @property
+    def runtime_info(self) -> RuntimeInfo | None:
+        """What the runtime said of itself; None before it has started."""
+        return self._host.info
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the API shows this node as Ready."""
+        node = self._host.node
+        return self.serving.is_set() and node is not None and is_true(node, "Ready")
 
     async def stop(self) -> None:
         """Lets go of everything; containers run on."""

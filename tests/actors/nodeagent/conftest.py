@@ -200,12 +200,12 @@ class World:
     def new_agent(self) -> NodeAgent:
         return NodeAgent(self.client, self.runtime, self.volumes, self.config, now=self.now, rng=random.Random(2))
 
-    async def start(self) -> None:
+    async def start(self, pod_cidr: str = "10.1.0.0/24") -> None:
         self.api.put("/api/v1/namespaces/default/services/kubernetes", _service("kubernetes", "10.96.0.1", 443))
         await self.agent.start()
         await self.until(lambda: "/api/v1/nodes/n1" in self.api.objects)
         node = self.api.objects["/api/v1/nodes/n1"]
-        self.api.put("/api/v1/nodes/n1", {**node, "spec": {"podCIDR": "10.1.0.0/24"}})
+        self.api.put("/api/v1/nodes/n1", {**node, "spec": {"podCIDR": pod_cidr}})
         await self.until(lambda: self.condition(self.api.objects["/api/v1/nodes/n1"], "Ready") == "True")
 
     async def restart_agent(self) -> None:
