@@ -32,12 +32,16 @@ class TcpFrontend:
         self._balancer.set(backends, affinity_s)
 
     async def close(self) -> None:
+        """Stops listening; connections that stand go on until `abort`."""
         if self._server is not None:
             # a connection accepted in the same turn in which the server closes would never be served nor closed
             for sock in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(sock.fileno())
             await asyncio.sleep(0)
             self._server.close()
+
+    def abort(self) -> None:
+        """Ends every connection."""
         for connection in list(self.connections):
             connection.abort()
 

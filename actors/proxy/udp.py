@@ -39,6 +39,14 @@ class UdpFrontend(asyncio.DatagramProtocol):
         for client in [client for client, flow in self._flows.items() if flow.backend not in self._balancer]:
             self._flows.pop(client).close()
 
+    @property
+    def connections(self) -> tuple[()]:
+        """Flows end with their socket: none is left to wait for."""
+        return ()
+
+    def abort(self) -> None:
+        """Has nothing left to end."""
+
     async def close(self) -> None:
         for flow in self._flows.values():
             flow.close()

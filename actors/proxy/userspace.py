@@ -30,6 +30,8 @@ class UserspacePlane:
     def __init__(self, *, listen_on: str) -> None:
         self._listen_on = listen_on
         self._open: dict[_Front, TcpFrontend | UdpFrontend] = {}
+        #: no longer listened on, but with connections that go on
+        self._leaving: list[TcpFrontend | UdpFrontend] = []
         #: what could not be listened on -> (sentence, when)
         self._refused: dict[_Front, tuple[str, float]] = {}
 
@@ -39,17 +41,20 @@ class UserspacePlane:
     async def apply(self, ports: list[ServicePort]) -> list[str]:
         wanted = self._wanted(ports)
         for front in [front for front in self._open if front not in wanted]:
-            await self._open.pop(front).close()
+            frontend = self._open.pop(front)
+            await frontend.close()
+            self._leaving.append(frontend)
+        self._leaving = [frontend for frontend in self._leaving if frontend.connections]
         now = asyncio.get_running_loop().time()
         self._refused = {front: row for front, row in self._refused.items() if front in wanted}
         for front, (port, backends) in wanted.items():
-            frontend = self._open.get(front)
-            if frontend is None:
+            held = self._open.get(front)
+            if held is None:
                 if front in self._refused and now - self._refused[front][1] < RETRY_S:
                     continue
-                frontend = await self._listen(front, port, now)
-            if frontend is not None:
-                frontend.lead_to(backends, port.affinity_s)
+                held = await self._listen(front, port, now)
+            if held is not None:
+                held.lead_to(backends, port.affinity_s)
         return [text for text, _ in self._refused.values()]
 
     def _wanted(self, ports: list[ServicePort]) -> dict[_Front, tuple[ServicePort, tuple[Backend, ...]]]:
@@ -87,7 +92,10 @@ class UserspacePlane:
     async def stop(self) -> None:
         for frontend in self._open.values():
             await frontend.close()
+        for frontend in (*self._open.values(), *self._leaving):
+            frontend.abort()
         self._open.clear()
+        self._leaving.clear()
 
     async def purge(self) -> None:
         """Nothing here outlives the process."""

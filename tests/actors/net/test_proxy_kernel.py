@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import sys
 from collections import Counter
+from pathlib import Path
 from subprocess import run
 from typing import Any
 
 import pytest
 
+from steersman.actors.dns import Dns
 from steersman.actors.proxy import Proxy
 
 pytestmark = pytest.mark.root
@@ -332,5 +335,42 @@ def test_pods_of_other_nodes_are_routed_by_their_nodes_address(lab: Any, api_fac
             await rig.eventually(gateway, f"10.244.7.0/24 via {lab.OUTSIDE}")
             await rig.api.remove(NODES, "other")
             await rig.eventually(gateway, "")
+
+    lab.run(lab.host, main)
+
+
+_RESOLVE = "mount --bind $1 /etc/resolv.conf && exec $2 -c 'import socket; print(socket.gethostbyname(\"web\"))'"
+
+
+@pytest.mark.parametrize("bind_host", ["192.168.77.1", "127.0.0.1"])
+def test_a_pod_finds_a_service_by_its_short_name(lab: Any, api_factory: Any, tmp_path: Path, bind_host: str) -> None:
+    lab.pod("one", "10.244.0.11")
+    resolv = tmp_path / "resolv.conf"
+    searches = "default.svc.cluster.local svc.cluster.local cluster.local"
+    resolv.write_text(f"nameserver 10.96.0.10\nsearch {searches}\noptions ndots:5 timeout:1\n")
+
+    def resolve() -> str:
+        command = ["ip", "netns", "exec", lab.in_pod("one"), "sh", "-c", _RESOLVE, "sh", str(resolv), sys.executable]
+        done = run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or done.stderr
+
+    async def main() -> None:
+        async with Rig(lab, api_factory()) as rig:
+            dns = Dns(rig.api.client(), bind_host=bind_host, port=0, node_name="n")
+            await dns.start()
+            try:
+                ports = [
+                    {"name": "dns", "port": 53, "protocol": "UDP"},
+                    {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+                ]
+                meta = {"name": "kube-dns", "namespace": "kube-system"}
+                await rig.api.put(
+                    "/api/v1/namespaces/kube-system/services",
+                    {"metadata": meta, "spec": {"clusterIP": "10.96.0.10", "ports": ports}},
+                )
+                await rig.put(service(), endpoints("10.244.0.11"))
+                await rig.eventually(lambda: asyncio.to_thread(resolve), VIP)
+            finally:
+                await dns.stop()
 
     lab.run(lab.host, main)
