@@ -33,15 +33,14 @@ async def _words(ctx: click.Context, given: tuple[str, ...], incomplete: str) ->
     from steersman.cli.session import Session, connect
 
     chosen = settings(ctx, {name: ctx.params.get(name) for name in NAMES})
-    client = connect(chosen)
+    session = Session(connect, chosen)
     try:
-        session = Session(client, chosen.namespace or client.namespace, namespace_given=False)
         kinds = await session.kinds()
         kind, slash, _ = incomplete.partition("/")
         if not given and not slash:
             return sorted({row.resource.plural for row in kinds.all if "get" in row.verbs})
         resource = kinds.find(kind if slash else given[0]).resource
-        found = await client.list(resource, session.scope(resource), limit=500)
+        found = await session.client.list(resource, session.scope(resource), limit=500)
         return [f"{kind}/" * bool(slash) + obj["metadata"]["name"] for obj in found.items]
     finally:
-        await client.close()
+        await session.close()

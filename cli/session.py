@@ -54,16 +54,35 @@ class Session:
     """What a command works with.
 
     Args:
-        client: asks the API server.
-        namespace: in force for namespaced kinds.
-        namespace_given: whether the user named it, rather than the kubeconfig.
+        make: makes the client, when it is first needed.
+        chosen: what the user said about cluster and namespace.
     """
 
-    def __init__(self, client: Client, namespace: str, *, namespace_given: bool) -> None:
-        self.client = client
-        self.namespace = namespace
-        self.namespace_given = namespace_given
+    def __init__(self, make: Connect, chosen: Settings) -> None:
+        self._make = make
+        self._chosen = chosen
+        self._client: Client | None = None
         self._kinds: Kinds | None = None
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = self._make(self._chosen)
+        return self._client
+
+    @property
+    def namespace(self) -> str:
+        """The namespace in force for namespaced kinds."""
+        return self._chosen.namespace or self.client.namespace
+
+    @property
+    def namespace_given(self) -> bool:
+        """Whether the user named the namespace, rather than the kubeconfig."""
+        return self._chosen.namespace is not None
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
 
     async def kinds(self, *, fresh: bool = False) -> Kinds:
         """The kinds that the server offers; asked once unless `fresh`."""
@@ -215,9 +234,8 @@ def _failure(error: BaseException) -> BaseException:
 
 
 async def _perform(make: Connect, chosen: Settings, work: Callable[[Session], Awaitable[None]]) -> None:
-    client = make(chosen)
-    session = Session(client, chosen.namespace or client.namespace, namespace_given=chosen.namespace is not None)
+    session = Session(make, chosen)
     try:
         await work(session)
     finally:
-        await client.close()
+        await session.close()

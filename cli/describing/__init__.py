@@ -1,0 +1,1 @@
+"""Objects in words: one module a kind group, each filling a sheet with labelled lines."""
