@@ -18,6 +18,8 @@ from steersman.cluster.meta.times import format_time, parse_time
 
 _POLICIES = ("Foreground", "Background", "Orphan")
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+#: longer than any cluster lives, short enough for a timestamp
+_GRACE_S_MAX = 2**31 - 1
 _ORPHANED_BY_DEFAULT = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
     "propagationPolicy=Orphan to suppress this warning"
@@ -85,7 +87,7 @@ def _grace_s(kind: Kind, old: Obj, options: Obj) -> int:
         return 0
     asked = options.get("gracePeriodSeconds")
     grace = spec.get("terminationGracePeriodSeconds", 30) if asked is None else asked
-    return int(grace) if grace >= 0 else 1
+    return min(int(grace), _GRACE_S_MAX) if grace >= 0 else 1
 
 
 def _finalizers(kind: Kind, meta: Obj, options: Obj) -> list[str]:

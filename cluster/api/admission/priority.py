@@ -43,7 +43,7 @@ def admit_pod(pod: Obj, ctx: WriteContext) -> None:
 def admit_pod_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
     """Carries priority over from the old pod when an update leaves it out."""
     for key in ("priority", "preemptionPolicy", "priorityClassName"):
-        if key not in new["spec"] and key in old["spec"]:
+        if key not in new["spec"] and key in (old.get("spec") or {}):
             new["spec"][key] = old["spec"][key]
 
 

@@ -25,6 +25,7 @@ from steersman.cluster.api.protobuf.wire import (
     fields,
     read_varint,
     signed,
+    text,
     write_field,
     write_number,
     write_varint,
@@ -50,28 +51,28 @@ def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
         if wire != BYTES or isinstance(value, int):
             continue
         if number == 1:
-            said = {n: _text(v) for n, w, v in fields(value) if w == BYTES and not isinstance(v, int)}
+            said = {n: text(v) for n, w, v in fields(value) if w == BYTES and not isinstance(v, int)}
             api_version, kind = said.get(1) or api_version, said.get(2) or kind
         elif number == 2:
             raw = bytes(value)
         elif number == 4:
-            content_type = _text(value)
+            content_type = text(value)
     if content_type and "json" in content_type:
-        found: Obj = orjson.loads(raw)
-        return found
+        return _json(raw)
     shape = message_of(api_version, kind)
     if shape is None:
         raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
     return {"apiVersion": api_version, "kind": kind, **_message(shape, memoryview(raw), 0)}
 
 
-def _text(value: int | memoryview) -> str:
-    if isinstance(value, int):
-        raise ProtobufError("wrong wireType for a string")
+def _json(raw: bytes) -> Obj:
     try:
-        return str(value, "utf-8")
-    except UnicodeDecodeError as error:
-        raise ProtobufError(f"invalid UTF-8: {error}") from None
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ProtobufError(f"embedded JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ProtobufError("embedded JSON: no object")
+    return found
 
 
 def _message(shape: Message, data: memoryview, depth: int) -> Obj:
@@ -118,7 +119,7 @@ def _entry(row: Field, value: int | memoryview, depth: int) -> tuple[str, Any]:
     item: Any = {"s": "", "y": ""}.get(row.type)
     for number, wire, part in fields(value):
         if number == 1:
-            key = _text(part)
+            key = text(part)
         elif number == 2:
             item = _value(row, wire, part, depth)
     if item is None:
@@ -129,7 +130,7 @@ def _entry(row: Field, value: int | memoryview, depth: int) -> tuple[str, Any]:
 def _value(row: Field, wire: int, value: int | memoryview, depth: int) -> Any:
     match row.type:
         case "s":
-            return _text(value)
+            return text(value)
         case "i" | "b":
             if not isinstance(value, int):
                 raise ProtobufError(f"wrong wireType = {wire} for field {row.name}")

@@ -17,6 +17,7 @@ from steersman.cluster.api.protobuf.wire import (
     ProtobufError,
     fields,
     signed,
+    text,
     write_field,
     write_number,
 )
@@ -35,7 +36,7 @@ def _numbers(data: memoryview) -> dict[int, int]:
 def _first_text(data: memoryview, wanted: int = 1) -> str:
     for number, wire, value in fields(data):
         if number == wanted and wire == BYTES and not isinstance(value, int):
-            return str(value, "utf-8")
+            return text(value)
     return ""
 
 
@@ -104,7 +105,7 @@ def _encode_raw(value: Any, _encode: Encode) -> bytes:
 
 
 def _strings(data: memoryview, _decode: Decode) -> list[str]:
-    return [str(value, "utf-8") for number, _, value in fields(data) if number == 1 and not isinstance(value, int)]
+    return [text(value) for number, _, value in fields(data) if number == 1 and not isinstance(value, int)]
 
 
 def _encode_strings(value: Any, _encode: Encode) -> bytes:
@@ -121,15 +122,15 @@ def _duration(data: memoryview, _decode: Decode) -> str:
             return f"{sign}{nanos / _UNITS_NS[unit]:g}{unit}"
     hours, rest = divmod(nanos, _UNITS_NS["h"])
     minutes, rest = divmod(rest, _UNITS_NS["m"])
-    text = f"{rest / _UNITS_NS['s']:.9f}".rstrip("0").rstrip(".") + "s"
+    part = f"{rest / _UNITS_NS['s']:.9f}".rstrip("0").rstrip(".") + "s"
     if hours:
-        return f"{sign}{hours}h{minutes}m{text}"
-    return f"{sign}{minutes}m{text}" if minutes else sign + text
+        return f"{sign}{hours}h{minutes}m{part}"
+    return f"{sign}{minutes}m{part}" if minutes else sign + part
 
 
 def _encode_duration(value: Any, _encode: Encode) -> bytes:
-    text = str(value).lstrip("-")
-    total = sum(float(number) * _UNITS_NS[unit.replace("µ", "u")] for number, unit in _DURATION.findall(text))
+    plain = str(value).lstrip("-")
+    total = sum(float(number) * _UNITS_NS[unit.replace("µ", "u")] for number, unit in _DURATION.findall(plain))
     return write_number(1, int(-total if str(value).startswith("-") else total))
 
 
@@ -174,7 +175,7 @@ def _schema_or_strings(data: memoryview, decode: Decode) -> Any:
     found = _parts(data)
     if 1 in found:
         return _schema(found[1][0], decode)
-    return [str(value, "utf-8") for value in found.get(2, ()) if not isinstance(value, int)]
+    return [text(value) for value in found.get(2, ()) if not isinstance(value, int)]
 
 
 def _encode_schema_or_strings(value: Any, encode: Encode) -> bytes:

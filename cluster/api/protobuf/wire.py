@@ -75,3 +75,13 @@ def write_number(number: int, value: int) -> bytes:
 def signed(value: int) -> int:
     """The two's complement reading of a 64-bit varint."""
     return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def text(value: int | memoryview) -> str:
+    """The text of a length-delimited field."""
+    if isinstance(value, int):
+        raise ProtobufError("wrong wireType for a string")
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ProtobufError(f"invalid UTF-8: {error}") from None

@@ -10,7 +10,15 @@ import re
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules import defaults
-from steersman.cluster.api.rules.fields import bad, immutable, not_negative, one_of, required, unsupported
+from steersman.cluster.api.rules.fields import (
+    bad,
+    immutable,
+    label_selector,
+    not_negative,
+    one_of,
+    required,
+    unsupported,
+)
 from steersman.cluster.api.rules.pods import validate_template
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
@@ -68,6 +76,8 @@ def validate_job(obj: Obj) -> list[Cause]:
     if selector is None:
         causes.append(required("spec.selector"))
         return causes
+    if wrong := label_selector("spec.selector", selector):
+        return [*causes, *wrong]
     labels = (spec["template"].get("metadata") or {}).get("labels") or {}
     try:
         matches = from_dict(selector).matches(labels)

@@ -39,7 +39,7 @@ def establish(obj: Obj, ctx: WriteContext) -> None:
     obj["status"] = {
         "conditions": [],
         "acceptedNames": {"plural": "", "kind": ""},
-        "storedVersions": [row["name"] for row in spec.get("versions") or () if row.get("storage")],
+        "storedVersions": [row.get("name", "") for row in spec.get("versions") or () if row.get("storage")],
     }
     _accept(obj, ctx)
 
@@ -47,9 +47,8 @@ def establish(obj: Obj, ctx: WriteContext) -> None:
 def establish_update(new: Obj, old: Obj, ctx: WriteContext) -> None:
     status = new["status"] = {**(old.get("status") or {})}
     stored = list(status.get("storedVersions") or ())
-    stored += [
-        row["name"] for row in new["spec"].get("versions") or () if row.get("storage") and row["name"] not in stored
-    ]
+    storage = [row.get("name", "") for row in new["spec"].get("versions") or () if row.get("storage")]
+    stored += [name for name in storage if name not in stored]
     status["storedVersions"] = stored
     if new["spec"] != old.get("spec"):
         _accept(new, ctx)
@@ -177,13 +176,13 @@ def _versions(spec: Obj) -> list[Cause]:
 
 
 def validate_crd_update(new: Obj, old: Obj) -> list[Cause]:
-    spec, before = new["spec"], old["spec"]
+    spec, before = new["spec"], old.get("spec") or {}
     causes: list[Cause] = []
     if is_established(old):
         causes += immutable("spec.scope", spec.get("scope"), before.get("scope"))
-        causes += immutable("spec.names.kind", spec["names"].get("kind"), before["names"].get("kind"))
+        causes += immutable("spec.names.kind", spec["names"].get("kind"), (before.get("names") or {}).get("kind"))
     causes += immutable("spec.group", spec.get("group"), before.get("group"))
-    causes += immutable("spec.names.plural", spec["names"].get("plural"), before["names"].get("plural"))
+    causes += immutable("spec.names.plural", spec["names"].get("plural"), (before.get("names") or {}).get("plural"))
     names = [row.get("name") for row in spec.get("versions") or ()]
     for index, stored in enumerate((old.get("status") or {}).get("storedVersions") or ()):
         if stored not in names:

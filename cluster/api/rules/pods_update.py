@@ -27,7 +27,7 @@ def validate_update(new: Obj, old: Obj) -> list[Cause]:
     causes = _ephemeral(spec, before)
     causes += _deadline(spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
     causes += _tolerations(spec, before)
-    gates = [gate["name"] for gate in before.get("schedulingGates") or ()]
+    gates = [gate.get("name") for gate in before.get("schedulingGates") or ()]
     added = [gate.get("name") for gate in spec.get("schedulingGates") or () if gate.get("name") not in gates]
     if added:
         detail = "only deletion is allowed, but found new scheduling gate"
@@ -55,7 +55,7 @@ def _ephemeral(spec: Obj, before: Obj) -> list[Cause]:
     found = {one.get("name"): one for one in spec.get("ephemeralContainers") or ()}
     causes = []
     for one in before.get("ephemeralContainers") or ():
-        name = one["name"]
+        name = one.get("name", "")
         if name not in found:
             detail = f'existing ephemeral containers "{name}" may not be removed'
             causes.append(forbidden("spec.ephemeralContainers", detail))
@@ -96,7 +96,9 @@ def validate_status(new: Obj, old: Obj) -> list[Cause]:
     spec = new.get("spec") or {}
     if spec.get("restartPolicy") == "Never":
         finished = {
-            row["name"] for row in before.get("containerStatuses") or () if (row.get("state") or {}).get("terminated")
+            row.get("name")
+            for row in before.get("containerStatuses") or ()
+            if (row.get("state") or {}).get("terminated")
         }
         for index, row in enumerate(status.get("containerStatuses") or ()):
             if row.get("name") in finished and not (row.get("state") or {}).get("terminated"):

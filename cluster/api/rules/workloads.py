@@ -217,7 +217,7 @@ def validate_deployment_status(new: Obj, _old: Obj) -> list[Cause]:
         causes += not_negative(f"status.{key}", status.get(key))
     for key in ("updatedReplicas", "readyReplicas", "availableReplicas"):
         if status.get(key, 0) > status.get("replicas", 0):
-            causes.append(bad(f"status.{key}", status[key], "cannot be greater than status.replicas"))
+            causes.append(bad(f"status.{key}", status.get(key, 0), "cannot be greater than status.replicas"))
     return causes
 
 
@@ -255,7 +255,7 @@ def validate_stateful_set(obj: Obj) -> list[Cause]:
 
 def _with_claims(spec: Obj) -> Obj:
     """The spec as its pods will have it: with the claims of the templates among their volumes."""
-    claims = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or () if claim.get("metadata")]
+    claims = [(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()]
     if not claims:
         return spec
     template = spec.get("template") or {}
@@ -266,7 +266,7 @@ def _with_claims(spec: Obj) -> Obj:
 
 
 def validate_stateful_set_update(new: Obj, old: Obj) -> list[Cause]:
-    left, right = new["spec"], old["spec"]
+    left, right = new["spec"], old.get("spec") or {}
     if any(left.get(key) != right.get(key) for key in {**left, **right} if key not in _SET_FREE):
         return [forbidden("spec", _SET_FIXED)]
     return []

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from steersman.cluster.api.decode import BODY_BYTES_MAX, decode
+from steersman.cluster.api.protobuf.codec import encode
+from steersman.cluster.meta.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+
+def read(api: Any, obj: Any, validation: str = "Strict", plural: str = "pods") -> tuple[Any, list[str]]:
+    return decode(api.registry, api.row(plural), orjson.dumps(obj), "application/json", validation)
+
+
+def test_unknown_fields_are_refused_warned_of_or_ignored_as_asked(api: Any) -> None:
+    obj = api.pod(foo=1)
+    obj["spec"]["containers"][0]["bar"] = {"x": 1}
+    with pytest.raises(BadRequest) as refused:
+        read(api, obj, "Strict")
+    assert refused.value.message == (
+        'Pod in version "v1" cannot be handled as a Pod: strict decoding error: '
+        'unknown field "spec.containers[0].bar", unknown field "spec.foo"'
+    )
+    found, warnings = read(api, obj, "Warn")
+    assert warnings == ['unknown field "spec.containers[0].bar"', 'unknown field "spec.foo"']
+    assert "foo" not in found["spec"]
+    assert "bar" not in found["spec"]["containers"][0]
+    found, warnings = read(api, obj, "Ignore")
+    assert (warnings, "foo" in found["spec"]) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"replicas": "three"}, "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        ({"replicas": 2**40}, "cannot unmarshal number 1099511627776 into Go struct field DeploymentSpec.spec.replicas"),
+        ({"paused": "yes"}, "cannot unmarshal string into Go struct field DeploymentSpec.spec.paused of type bool"),
+        ({"selector": []}, "cannot unmarshal array into Go struct field DeploymentSpec.spec.selector of type v1.LabelSelector"),
+        ({"template": 7}, "cannot unmarshal number into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec"),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_is_told_in_gos_words(api: Any, change: dict[str, Any], detail: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(api, {"metadata": {"name": "web"}, "spec": change}, plural="deployments")
+    assert detail in refused.value.message
+
+
+def test_every_wrong_type_is_told_at_once(api: Any) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(api, {"metadata": {"name": 1, "labels": {"a": 2}}, "spec": {"hostNetwork": "x"}})
+    assert refused.value.message.count("cannot unmarshal") == 3
+
+
+def test_nulls_are_fields_left_out(api: Any) -> None:
+    obj = api.pod(nodeName=None)
+    obj["metadata"] |= {"creationTimestamp": None, "labels": {"a": None}}
+    obj["spec"]["containers"][0]["resources"] = None
+    found, _ = read(api, obj)
+    assert found["metadata"] == {"name": "web", "labels": {"a": ""}}
+    assert "nodeName" not in found["spec"]
+
+
+def test_quantities_come_out_canonical(api: Any) -> None:
+    obj = api.pod()
+    obj["spec"]["containers"][0]["resources"] = {"limits": {"cpu": 0.5, "memory": "1024Mi"}, "requests": {"cpu": 1}}
+    found, _ = read(api, obj)
+    assert found["spec"]["containers"][0]["resources"] == {
+        "limits": {"cpu": "500m", "memory": "1Gi"},
+        "requests": {"cpu": "1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("plural", "obj", "detail"),
+    [
+        ("secrets", {"data": {"a": "no base64!"}}, "illegal base64 data at input byte 2"),
+        ("pods", {"metadata": {"creationTimestamp": "yesterday"}}, 'parsing time "yesterday"'),
+        ("resourcequotas", {"spec": {"hard": {"cpu": "lots"}}}, "quantities must match the regular expression"),
+        ("pods", {"kind": "Service"}, "Service in version"),
+        ("pods", {"apiVersion": "v2"}, "the API version in the data (v2) does not match the expected API version (v1)"),
+        ("pods", [], "cannot unmarshal array into object"),
+        ("pods", 3, "cannot unmarshal number into object"),
+    ],
+)
+def test_what_cannot_be_read_is_a_bad_request(api: Any, plural: str, obj: Any, detail: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(api, obj, plural=plural)
+    assert detail in refused.value.message
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a":', b"\xff", b'{"a": 1,}', b"nul"])
+def test_malformed_json_is_a_bad_request(api: Any, body: bytes) -> None:
+    with pytest.raises(BadRequest, match="json parse error"):
+        decode(api.registry, api.row("pods"), body)
+
+
+def test_a_field_named_twice_is_told_under_strict(api: Any) -> None:
+    body = b'{"metadata":{"name":"a","name":"b"},"spec":{"containers":[{"name":"x","image":"y","image":"z"}]}}'
+    with pytest.raises(BadRequest) as refused:
+        decode(api.registry, api.row("pods"), body, "application/json", "Strict")
+    assert 'duplicate field "metadata.name", duplicate field "spec.containers[0].image"' in refused.value.message
+
+
+def test_yaml_and_protobuf_give_the_same_object_as_json(api: Any) -> None:
+    text = b"metadata:\n  name: web\n  annotations: {when: 2026-01-02}\nspec:\n  containers:\n  - {name: main, image: x}\n"
+    row = api.row("pods")
+    from_yaml, _ = decode(api.registry, row, text, "application/yaml")
+    from_pb, _ = decode(api.registry, row, encode(from_yaml), "application/vnd.kubernetes.protobuf")
+    assert from_yaml == from_pb
+    assert from_yaml["metadata"]["annotations"] == {"when": "2026-01-02"}
+    assert (from_yaml["apiVersion"], from_yaml["kind"]) == ("v1", "Pod")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a: [", b"a: b: c", b"- &x [1]\n--- 2", b"!!python/object:os.system {}", b"\t", b"{a: *nobody}",
+        b"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+        b"d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]",
+    ],
+)  # fmt: skip
+def test_malformed_or_exploding_yaml_is_a_bad_request(api: Any, body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        decode(api.registry, api.row("pods"), body, "application/yaml")
+
+
+def test_size_depth_and_media_type_are_bounded(api: Any) -> None:
+    row = api.row("configmaps")
+    with pytest.raises(RequestEntityTooLarge):
+        decode(api.registry, row, b"x" * (BODY_BYTES_MAX + 1))
+    with pytest.raises(UnsupportedMediaType):
+        decode(api.registry, row, b"{}", "text/html")
+    deep = b'{"metadata":{"managedFields":[{"fieldsV1":' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}]}}"
+    with pytest.raises(BadRequest, match="nested deeper"):
+        decode(api.registry, row, deep)
+    with pytest.raises(BadRequest):
+        decode(api.registry, row, b"[" * 100_000)
