@@ -41,7 +41,7 @@ def node_labels(config: NodeConfig, info: RuntimeInfo) -> dict[str, str]:
     system = config.node_info.get("operatingSystem", "linux")
     machine = config.node_info.get("architecture", "amd64")
     return {
-        "kubernetes.io/hostname": config.hostname or config.name,
+        "kubernetes.io/hostname": config.name,
         "kubernetes.io/os": system,
         "kubernetes.io/arch": machine,
         "beta.kubernetes.io/os": system,

@@ -55,8 +55,7 @@ async def machine(request: Any, tmp_path: Path, new_world: Any) -> AsyncIterator
         await cleaner.start()
         await cleaner.purge()
         await cleaner.stop()
-        for pod in await world.volumes.pods():
-            await world.volumes.teardown(pod)
+        await world.volumes.purge()
 
 
 def _main(script: str = "", **fields: Any) -> dict[str, Any]:
