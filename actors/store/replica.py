@@ -11,12 +11,12 @@ import logging
 import random
 import struct
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from steersman.actors.ports import Now
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.requests import Proposals, QueuedReads
+from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
 from steersman.actors.store.transport import LeaseAnswer, LeaseAsk, Letter, Transport, snapshot_blocks
 from steersman.actors.store.watches import Watches
 from steersman.cluster.raft.core import Raft
@@ -37,6 +37,7 @@ from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
 from steersman.cluster.store.leases import LeaseClock
 from steersman.cluster.store.mvcc import Change, Mvcc
+from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn
 from steersman.cluster.store.snapshot import Capture, capture
 from steersman.cluster.store.values import (
@@ -61,52 +62,6 @@ COMMAND_BYTES_MAX = 8 << 20
 PROGRESS_S = 5.0
 #: what precedes a command in a log entry: the member that proposed it and the number it gave it
 _ORIGIN = struct.Struct(">QQ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaSettings:
-    """How one replica behaves; the same on all members of a group.
-
-    Args:
-        tick_s: the unit of the two below.
-        heartbeat_ticks, election_ticks: see `Raft`; an outage after a leader's death lasts one to two elections.
-        alone_tick_s: the tick of a group of one, which has nobody to listen to.
-        request_timeout_s: after it a request ends with `Unavailable`.
-        snapshot_entries, snapshot_bytes: a snapshot is taken when the log has grown by either.
-        kept_entries: log entries kept beyond a snapshot for members that are a little behind.
-        retention_s: how long changes are remembered; 0 for ever.
-        retention_revisions: how many changes are remembered at most.
-    """
-
-    tick_s: float = 0.05
-    heartbeat_ticks: int = 2
-    election_ticks: int = 10
-    alone_tick_s: float = 0.5
-    request_timeout_s: float = 5.0
-    snapshot_entries: int = 50_000
-    snapshot_bytes: int = 128 << 20
-    kept_entries: int = 5_000
-    retention_s: float = 300.0
-    retention_revisions: int = 200_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaStatus:
-    """What one member says about itself; `leader` is 0 when it knows none."""
-
-    name: str
-    member: int
-    leader: int
-    term: int
-    commit_index: int
-    applied_index: int
-    revision: int
-    compacted: int
-    size_bytes: int
-    keys: int
-    watches: int
-    config: Config
-    disk_full: bool
 
 
 class Replica:
@@ -165,9 +120,7 @@ class Replica:
         self._disk_full = False
         self._progress_due = 0.0
         self._disk_check_due = 0.0
-        #: (time, revision) once in a while: what to compact when it has become old
-        self._marks: list[tuple[float, int]] = []
-        self._compact_due = 0.0
+        self._retention = Retention(self.settings.retention_s, self.settings.retention_revisions)
         #: the state that came with the snapshot that is to be saved
         self._received_state: Capture | None = None
         #: resolved with the reason when the replica can go on no more
@@ -765,20 +718,10 @@ class Replica:
             self._expiring.discard(lease)
 
     def _compact_old(self) -> None:
-        """Proposes to forget what is older than the retention."""
-        if not self.settings.retention_s:
-            return
-        now, revision = self._clock(), self._state.revision
-        if not self._marks or now - self._marks[-1][0] >= self.settings.retention_s / 10:
-            self._marks.append((now, revision))
-        old = revision - self.settings.retention_revisions
-        while self._marks and now - self._marks[0][0] >= self.settings.retention_s:
-            old = max(old, self._marks.pop(0)[1])
-        if old > max(self._state.compacted, 1) and (
-            now >= self._compact_due or old - self._state.compacted > self.settings.retention_revisions // 10
-        ):
-            self._compact_due = now + self.settings.retention_s / 10
-            self._supervise(self._compact_quietly(old), "compact")
+        state = self._state
+        revision = self._retention.revision_to_compact(state.revision, state.compacted, self._clock())
+        if revision is not None:
+            self._supervise(self._compact_quietly(revision), "compact")
 
     async def _compact_quietly(self, revision: int) -> None:
         try:

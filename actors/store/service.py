@@ -12,7 +12,8 @@ from steersman.actors.ports import Now
 from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.store.filedisk import FileDisk
-from steersman.actors.store.replica import Replica, ReplicaSettings
+from steersman.actors.store.replica import Replica
+from steersman.actors.store.settings import ReplicaSettings
 
 
 class StoreService:

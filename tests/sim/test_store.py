@@ -17,7 +17,8 @@ import pytest
 
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.disk import Identity, MemoryDisk, Recovered, Saving
-from steersman.actors.store.replica import Replica, ReplicaSettings
+from steersman.actors.store.replica import Replica
+from steersman.actors.store.settings import ReplicaSettings
 from steersman.actors.store.transport import Letter, MemoryNetwork
 from steersman.cluster.raft.values import Entry, HardState, SnapshotMeta
 from steersman.cluster.store.snapshot import Capture

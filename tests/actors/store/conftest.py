@@ -26,7 +26,8 @@ from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.store.client import StoreClient
 from steersman.actors.store.disk import Disk, MemoryDisk
-from steersman.actors.store.replica import Replica, ReplicaSettings
+from steersman.actors.store.replica import Replica
+from steersman.actors.store.settings import ReplicaSettings
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def free_ports(count: int) -> list[int]:
 async def until(state: Callable[[], Any], deadline_s: float = 15.0) -> Any:
     """Waits for a state, looking every few milliseconds."""
     async with asyncio.timeout(deadline_s):
-        while not (found := state()):
+        while not (found := state()):  # noqa: ASYNC110  (a state of several objects has no event)
             await asyncio.sleep(0.005)
     return found
 

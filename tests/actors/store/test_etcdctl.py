@@ -40,8 +40,8 @@ async def etcdctl(served: Any, pki: Any) -> AsyncIterator[Run]:
         async def run(*arguments: str, stdin: str = "", until: str = "", members: int = 3) -> str:
             endpoints = "--endpoints=" + ",".join(list(group.peers.values())[:members])
             process = await asyncio.create_subprocess_exec(
-                "etcdctl", endpoints, *arguments, env=environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+                "etcdctl", endpoints, *arguments, env=environment, stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             async with asyncio.timeout(20):
                 if until:

@@ -11,7 +11,8 @@ import pytest
 
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.disk import MemoryDisk
-from steersman.actors.store.replica import Replica, ReplicaSettings
+from steersman.actors.store.replica import Replica
+from steersman.actors.store.settings import ReplicaSettings
 from steersman.actors.store.watches import PENDING_EVENTS_MAX
 from steersman.cluster.store.values import (
     Compacted,

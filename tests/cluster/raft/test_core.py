@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -380,7 +380,7 @@ class TestFigure7:
     """The paper's figure 7: a leader of term 8 brings six differing logs in line."""
 
     LEADER = (1, 1, 1, 4, 4, 5, 5, 6, 6, 6)
-    FOLLOWERS = {
+    FOLLOWERS: ClassVar[dict[str, tuple[int, ...]]] = {
         "a: one entry short": (1, 1, 1, 4, 4, 5, 5, 6, 6),
         "b: six entries short": (1, 1, 1, 4),
         "c: one uncommitted entry more": (1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6),

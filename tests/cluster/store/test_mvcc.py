@@ -10,6 +10,7 @@ from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Compact, LeaseGrant, LeaseRevoke
 from steersman.cluster.store.leases import LeaseClock
 from steersman.cluster.store.mvcc import Mvcc
+from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn, prefix_end
 from steersman.cluster.store.snapshot import SnapshotDamaged, capture, decode, encode
 from steersman.cluster.store.values import (
@@ -256,6 +257,16 @@ class TestLeases:
         assert clock.remaining_s(1, 505.0) == 5.0
         clock.follow()
         assert clock.expired(600.0) == []
+
+
+def test_retention_forgets_by_age_and_by_number() -> None:
+    retention = Retention(keep_s=100.0, revisions_max=1000)
+    assert retention.revision_to_compact(50, 0, 0.0) is None
+    assert retention.revision_to_compact(80, 0, 99.0) is None
+    assert retention.revision_to_compact(90, 0, 100.0) == 50, "as it was a hundred seconds ago"
+    assert retention.revision_to_compact(90, 50, 101.0) is None
+    assert retention.revision_to_compact(5000, 50, 102.0) == 4000, "and at once when there are too many"
+    assert Retention(keep_s=0.0, revisions_max=10).revision_to_compact(5000, 0, 1e9) is None
 
 
 def test_by_chance_against_a_plain_model() -> None:

@@ -1,0 +1,53 @@
+"""How a replica behaves, and what it says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steersman.cluster.raft.values import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSettings:
+    """How one replica behaves; the same on all members of a group.
+
+    Args:
+        tick_s: the unit of the two below.
+        heartbeat_ticks, election_ticks: see `Raft`; an outage after a leader's death lasts one to two elections.
+        alone_tick_s: the tick of a group of one, which has nobody to listen to.
+        request_timeout_s: after it a request ends with `Unavailable`.
+        snapshot_entries, snapshot_bytes: a snapshot is taken when the log has grown by either.
+        kept_entries: log entries kept beyond a snapshot for members that are a little behind.
+        retention_s: how long changes are remembered; 0 for ever.
+        retention_revisions: how many changes are remembered at most.
+    """
+
+    tick_s: float = 0.05
+    heartbeat_ticks: int = 2
+    election_ticks: int = 10
+    alone_tick_s: float = 0.5
+    request_timeout_s: float = 5.0
+    snapshot_entries: int = 50_000
+    snapshot_bytes: int = 128 << 20
+    kept_entries: int = 5_000
+    retention_s: float = 300.0
+    retention_revisions: int = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """What one member says about itself; `leader` is 0 when it knows none."""
+
+    name: str
+    member: int
+    leader: int
+    term: int
+    commit_index: int
+    applied_index: int
+    revision: int
+    compacted: int
+    size_bytes: int
+    keys: int
+    watches: int
+    config: Config
+    disk_full: bool

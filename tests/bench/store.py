@@ -1,0 +1,172 @@
+"""Figures of the store, a JSON object a line: `python tests/bench/store.py [seconds per figure]`.
+
+Puts with 1 and 64 writers, in-process and through StoreClient over gRPC (a process of its own per replica, on loopback,
+with real disks), at 1 and 3 replicas; a range of 500 values of 2 KB; the latency of a watch; the memory of a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import resource
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from steersman.actors.rpc.raft import GrpcTransport
+from steersman.actors.rpc.store import serve_store
+from steersman.actors.store.client import StoreClient
+from steersman.actors.store.filedisk import FileDisk
+from steersman.actors.store.replica import Replica
+from steersman.cluster.store.mvcc import Mvcc
+from steersman.cluster.store.rules import prefix_end
+from steersman.cluster.store.values import Put, Range, Txn
+
+SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] != "replica" else 1.0
+VALUE = b"x" * 256
+
+
+def show(name: str, value: float, unit: str, **more: Any) -> None:
+    print(json.dumps({"name": f"store.{name}", "value": round(value, 3), "unit": unit, **more}), flush=True)
+
+
+async def puts(store: Any, writers: int) -> tuple[float, float]:
+    """Returns puts a second and the median latency in milliseconds."""
+    latencies: list[float] = []
+    end = time.perf_counter() + SECONDS
+
+    async def write(writer: int) -> None:
+        number = 0
+        while (begun := time.perf_counter()) < end:
+            await store.txn(Txn(success=(Put(key=b"/bench/%d/%d" % (writer, number % 100), value=VALUE),)))
+            latencies.append(time.perf_counter() - begun)
+            number += 1
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(write(writer) for writer in range(writers)))
+    return len(latencies) / (time.perf_counter() - begun), statistics.median(latencies) * 1000
+
+
+async def figures(store: Any, name: str) -> None:
+    await store.txn(Txn(success=(Put(key=b"/warm", value=VALUE),)))
+    for writers in (1, 64):
+        cpu = time.process_time()
+        rate, latency_ms = await puts(store, writers)
+        cpu_us = (time.process_time() - cpu) / (rate * SECONDS) * 1e6
+        show(f"{name}.puts.{writers}", rate, "1/s", p50_ms=round(latency_ms, 3), own_cpu_us=round(cpu_us, 1))
+    for number in range(500):
+        await store.txn(Txn(success=(Put(key=b"/list/%03d" % number, value=b"y" * 2048),)))
+    request = Range(key=b"/list/", range_end=prefix_end(b"/list/"))
+    show(f"{name}.range_500x2k", await repeated(lambda: store.range(request), 30), "ms")
+    show(f"{name}.get", await repeated(lambda: store.range(Range(key=b"/list/007")), 200), "ms")
+    show(f"{name}.watch_latency", await watch_latency(store), "ms")
+
+
+async def repeated(work: Callable[[], Awaitable[Any]], times: int) -> float:
+    """Returns the median milliseconds of one run."""
+    spent = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        await work()
+        spent.append(time.perf_counter() - begun)
+    return statistics.median(spent) * 1000
+
+
+async def watch_latency(store: Any) -> float:
+    """Returns the median milliseconds from the start of a put to its event."""
+    watch = store.watch(b"/watched", b"", 0)
+    await anext(watch)
+    spent = []
+    for _ in range(100):
+        begun = time.perf_counter()
+        put = asyncio.ensure_future(store.txn(Txn(success=(Put(key=b"/watched", value=VALUE),))))
+        while not (await anext(watch)).events:
+            pass
+        spent.append(time.perf_counter() - begun)
+        await put
+    await watch.aclose()
+    return statistics.median(spent) * 1000
+
+
+async def in_process(directory: Path) -> None:
+    replica = Replica(
+        name="s1", member_id=1, peers={}, disk=FileDisk(directory / "own"), transport=None, now=time.time,
+        rng=random.Random(),
+    )  # fmt: skip
+    await replica.start()
+    await figures(replica, "in_process")
+    await replica.stop()
+
+
+async def replica_process(member: int, directory: str, *addresses: str) -> None:
+    """The body of a child: one replica, until stdin closes."""
+    peers = dict(enumerate(addresses, start=1))
+    replica = Replica(
+        name=f"s{member}", member_id=member, peers=peers, disk=FileDisk(directory),
+        transport=GrpcTransport(member), now=time.time, rng=random.Random(),
+    )  # fmt: skip
+    server = await serve_store(replica, peers[member], None)
+    await replica.start()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(0)
+    await replica.stop()
+
+
+async def over_grpc(size: int, directory: Path) -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(size)]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    children = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "replica", str(member), str(directory / f"{size}-{member}"), *addresses,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        for member in range(1, size + 1)
+    ]  # fmt: skip
+    client = StoreClient(addresses, timeout_s=30)
+    await client.start()
+    try:
+        await figures(client, f"grpc_{size}_replicas")
+    finally:
+        await client.stop()
+        for child in children:
+            if child.stdin is not None:
+                child.stdin.close()
+            await child.wait()
+
+
+def memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    state = Mvcc()
+    count = 100_000
+    for number in range(count):
+        key = b"/registry/core/pods/default/web-%08d" % number
+        state.apply(Txn(success=(Put(key=key, value=b""),)))
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    show("memory_per_key", grown_kib * 1024 / count, "bytes", key_bytes=len(key), keys=state.keys)
+
+
+async def main() -> None:
+    directory = Path(tempfile.mkdtemp(prefix="store-bench-"))
+    try:
+        memory()
+        await in_process(directory)
+        await over_grpc(1, directory)
+        await over_grpc(3, directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2 and sys.argv[1] == "replica":
+        asyncio.run(replica_process(int(sys.argv[2]), *sys.argv[3:]))
+    else:
+        asyncio.run(main())
