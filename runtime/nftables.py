@@ -131,9 +131,16 @@ class Nftables:
         """Removes a table and everything in it, if it is there."""
         await self.apply([f"add table ip {name}", f"delete table ip {name}"])
 
-    async def open_paths(self) -> None:
-        """Lets this machine forward packets, and lets rules send traffic of others to 127/8."""
-        await self._in_worker(_write_sysctls)
+    async def open_paths(self) -> bool:
+        """Lets this machine forward packets, and lets rules send traffic of others to 127/8.
+
+        Returns whether the latter was closed before.
+        """
+        return bool(await self._in_worker(_write_sysctls))
+
+    async def close_localnet(self) -> None:
+        """Lets nobody else's traffic to 127/8 in again; to be called before the rules that guard it go."""
+        await self._in_worker(_LOCALNET.write_text, "0")
 
     async def forget_flows(self, gone: Sequence[tuple[str, str, int]]) -> int:
         """Makes the kernel forget UDP flows; returns how many.
@@ -151,10 +158,12 @@ class Nftables:
         self._worker.shutdown(wait=False)
 
 
-def _write_sysctls() -> None:
+def _write_sysctls() -> bool:
+    closed = _LOCALNET.read_text().strip() != "1"
     for path in (_FORWARD, _LOCALNET):
         if path.read_text().strip() != "1":
             path.write_text("1")
+    return closed
 
 
 def _forget_flows(gone: Sequence[tuple[str, str, int]]) -> int:

@@ -9,6 +9,11 @@ from steersman.cluster.net.services import ServicePort
 from steersman.runtime.nftables import Nftables, NftablesError
 from steersman.runtime.routes import Routes
 
+#: every cluster's table begins so
+_TABLES = "steersman-"
+#: an empty chain: says that this cluster opened 127/8 to routed packets, and must close it when it goes
+_OPENED = "opened-localnet"
+
 
 class KernelPlane:
     """One nftables table per cluster, and routes to the pods of other nodes."""
@@ -20,10 +25,11 @@ class KernelPlane:
         #: what the kernel holds; None when that is unknown
         self._held: RuleSet | None = None
         self._ports: list[ServicePort] = []
+        self._opened = False
 
     async def start(self) -> None:
         await self._nft.start()
-        await self._nft.open_paths()
+        self._opened = await self._nft.open_paths() or await _has_opened(self._nft, self._frame.table)
         await self._routes.start()
 
     async def apply(self, ports: list[ServicePort]) -> list[str]:
@@ -48,7 +54,8 @@ class KernelPlane:
                 self._held = wanted
                 return
         everything = diff(RuleSet(), wanted, self._frame.table)
-        await self._nft.apply([*frame_commands(self._frame), *everything])
+        marker = [f"add chain ip {self._frame.table} {_OPENED}"] if self._opened else []
+        await self._nft.apply([*frame_commands(self._frame), *marker, *everything])
         self._held = wanted
 
     async def route(self, wanted: Mapping[str, str], own_address: str) -> list[str]:
@@ -75,8 +82,33 @@ class KernelPlane:
         await nft.start()
         await routes.start()
         try:
+            if await _has_opened(nft, self._frame.table):
+                await _hand_on(nft, self._frame.table)
             await nft.remove_table(self._frame.table)
             await routes.purge(self._frame.service_cidr)
         finally:
             await nft.stop()
             await routes.stop()
+
+
+async def _has_opened(nft: Nftables, table: str) -> bool:
+    try:
+        await nft.listing(f"chain ip {table} {_OPENED}")
+    except NftablesError:
+        return False
+    return True
+
+
+async def _hand_on(nft: Nftables, table: str) -> None:
+    """Closes what this cluster opened, or leaves that to another cluster of this host."""
+    rows = [line.split() for line in (await nft.listing("tables")).splitlines()]
+    others = sorted(row[-1] for row in rows if row[-1:] and row[-1].startswith(_TABLES) and row[-1] != table)
+    # a runtime's own tables of host ports begin alike: only a proxy's has this chain
+    for other in others:
+        try:
+            await nft.listing(f"chain ip {other} guard")
+        except NftablesError:
+            continue
+        await nft.apply([f"add chain ip {other} {_OPENED}"])
+        return
+    await nft.close_localnet()

@@ -270,14 +270,31 @@ def test_pods_reach_what_listens_on_the_hosts_loopback_through_a_service_and_not
 ) -> None:
     lab.pod("one", "10.244.0.11")
     lab.serve(lab.host, "host", 6443)
+    for command in (
+        ["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"],
+        ["ip", "route", "del", "table", "local", "local", "127.0.0.0/8", "dev", "lo"],
+        ["ip", "route", "del", "table", "local", "local", "127.0.0.1", "dev", "lo"],
+        ["ip", "route", "add", "127.0.0.1", "via", lab.HOST, "src", lab.OUTSIDE],
+    ):
+        run(["ip", "netns", "exec", lab.outside, *command], check=True)
 
     async def main() -> None:
         async with Rig(lab, api_factory()) as rig:
             await rig.put(service(), endpoints("127.0.0.1", port=6443))
             await rig.eventually(lambda: outcome(VIP, PORT), "host")
             assert await rig.elsewhere(lab.in_pod("one"), lambda: outcome(VIP, PORT)) == "host"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as secret:
+                secret.bind(("127.0.0.1", 7000))
+                await rig.elsewhere(lab.outside, lambda: _send_to_loopback("from a neighbour"))
+                await _send_to_loopback("from here")
+                assert await asyncio.to_thread(secret.recv, 100) == b"from here"
 
     lab.run(lab.host, main)
+
+
+async def _send_to_loopback(text: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(text.encode(), ("127.0.0.1", 7000))
 
 
 def test_rules_survive_the_proxy_and_purge_removes_them_all(lab: Any, api_factory: Any) -> None:
@@ -299,6 +316,10 @@ def test_rules_survive_the_proxy_and_purge_removes_them_all(lab: Any, api_factor
     left = ["ip", "netns", "exec", lab.host]
     assert run([*left, "nft", "list", "tables"], capture_output=True, text=True, check=True).stdout == ""
     assert run([*left, "ip", "route", "show", "proto", "83"], capture_output=True, text=True, check=True).stdout == ""
+    localnet = run(
+        [*left, "sysctl", "-n", "net.ipv4.conf.all.route_localnet"], capture_output=True, text=True, check=True
+    )
+    assert localnet.stdout.strip() == "0"
 
 
 def test_rules_that_somebody_flushed_are_made_anew(lab: Any, api_factory: Any) -> None:
