@@ -228,6 +228,11 @@ class Replica:
         return self._state.revision
 
     @property
+    def snapshot_index(self) -> int:
+        """The log entry up to which this member holds a snapshot instead of entries."""
+        return 0 if self._core is None else self._core.snapshot_index
+
+    @property
     def failure(self) -> str | None:
         """Why the replica serves no more; None while it does."""
         return self._failure
