@@ -9,11 +9,13 @@ import fcntl
 import ipaddress
 import json
 import os
+import random
 import re
 import secrets
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,13 +24,13 @@ from typing import IO, Any
 import yaml
 
 from steersman.actors.site import Site
-from steersman.cluster.config import ClusterConfig, render
+from steersman.cluster.config import ClusterConfig, Networking, render
 from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import ActorSpec, Host, api_endpoints, grpc_port, store_peers, topology
-from steersman.runtime import detect
-from steersman.runtime.nftables import remove_tables
+from steersman.runtime.detect import detect, why_not_oci
+from steersman.runtime.nftables import Nftables
 from steersman.runtime.pki import Identity
-from steersman.runtime.ray_processes import RayHost
+from steersman.runtime.ray_processes import RayHost, ray_ip
 
 #: the layout of the data directory; a directory with a higher number was written by a newer version
 LAYOUT_VERSION = 1
@@ -71,11 +73,35 @@ def prepare(config: ClusterConfig) -> Site:
             version.write_text(f"{LAYOUT_VERSION}\n")
     except (OSError, ValueError) as error:
         raise BringUpFailed(f"data directory {data_dir} cannot be used: {error}") from error
-    config = config.model_copy(update={"data_dir": str(data_dir), "ports": config.ports.resolved()})
-    here = Host(
-        name=config.node.name or node_name(), address=config.host, data_dir=str(data_dir), runtime=config.node.runtime
+    runtime = config.node.runtime
+    if runtime == "auto":
+        runtime = "process" if why_not_oci(data_dir / "node", config.node.engine or None) else "oci"
+    config = config.model_copy(
+        update={
+            "data_dir": str(data_dir),
+            "ports": config.ports.resolved(),
+            "networking": _networking(config.networking, runtime),
+        }
     )
+    here = Host(name=config.node.name or node_name(), address=config.host, data_dir=str(data_dir), runtime=runtime)
     return Site(config, (here,), here)
+
+
+def _networking(chosen: Networking, runtime: str) -> Networking:
+    """The network that the runtime allows: without network namespaces pods and Services live on loopback addresses."""
+    mode = chosen.mode
+    if mode == "auto":
+        mode = "loopback" if runtime == "process" else "bridge"
+    update: dict[str, Any] = {"mode": mode}
+    if chosen.proxy == "auto":
+        update["proxy"] = "userspace" if mode == "loopback" else "nftables"
+    if mode == "loopback":
+        fresh = Networking()
+        if chosen.pod_cidr == fresh.pod_cidr:
+            update["pod_cidr"] = "127.64.0.0/12"
+        if chosen.service_cidr == fresh.service_cidr:
+            update["service_cidr"] = "127.96.0.0/16"
+    return chosen.model_copy(update=update)
 
 
 def node_name() -> str:
@@ -137,7 +163,7 @@ def ray_host(site: Site) -> RayHost:
         head=site.here == head,
         ip=site.here.address,
         port=site.config.ports.ray,
-        address=site.config.ray.address or f"{head.address}:{site.config.ports.ray}",
+        address=site.config.ray.address or f"{ray_ip(head.address)}:{site.config.ports.ray}",
         token=token.read_text(),
         data_dir=site.data_dir,
         object_store_memory_bytes=site.config.ray.object_store_memory_bytes,
@@ -306,13 +332,28 @@ async def take_down(
         tell("step", name="ray", detail="stopping Ray")
         await end_processes(site)
     tell("step", name="containers", detail="removing containers, networks and rules")
-    for runtime in await detect.leftovers(site.node_dir):
-        await runtime.purge()
-    await asyncio.to_thread(remove_tables, site.config.name)
+    await _purge_node(site)
     shutil.rmtree(site.run, ignore_errors=True)
     if delete_data:
         tell("step", name="data", detail=f"deleting {data_dir}")
         shutil.rmtree(data_dir, ignore_errors=True)
+
+
+async def _purge_node(site: Site) -> None:
+    """Removes every container, mount, namespace and rule that the node's runtime and proxy made on this machine."""
+    if not site.node_dir.exists():
+        return
+    choice = detect(site.config.node.engine or site.here.runtime, site.node_dir, now=time.time, rng=random.Random())
+    await choice.runtime.start()
+    await choice.runtime.purge()
+    await choice.runtime.stop()
+    for uid in await choice.volumes.pods():
+        await choice.volumes.teardown(uid)
+    if site.config.networking.proxy == "nftables":
+        rules = Nftables()
+        await rules.start()
+        await rules.remove_table(f"steersman-{site.config.name}")
+        await rules.stop()
 
 
 async def _end_keeper(site: Site) -> None:

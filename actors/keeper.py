@@ -23,6 +23,7 @@ from steersman.actors.watchman import Watchman
 from steersman.cluster.config import ClusterConfig
 from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import ActorSpec, topology
+from steersman.runtime.ray_processes import ray_ip
 
 _LAUNCH_S_MAX = 60.0
 _READY_S_MAX = 90.0
@@ -94,7 +95,7 @@ class Keeper:
             "namespace": f"steersman-{self._site.config.name}",
             "replace": list(replace),
             "actors": {
-                spec.name: {"payload": encode(spec, self._site), "ip": self._site.host(spec.host).address}
+                spec.name: {"payload": encode(spec, self._site), "ip": ray_ip(self._site.host(spec.host).address)}
                 for spec in self._actors
             },
         }

@@ -23,7 +23,7 @@ class RayActor:
     its reason in a file, waits out its back-off and ends the process, and Ray starts it again.
     """
 
-    async def __init__(self, payload: str) -> None:
+    async def __init__(self, payload: str) -> None:  # type: ignore[misc]  # Ray awaits it
         from steersman.actors.shell import Shell
 
         shell = Shell(payload)

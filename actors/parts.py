@@ -36,6 +36,21 @@ class Part:
     report: Callable[[], Report]
 
 
+class _InOrder:
+    """Several components as one: started in order, stopped in reverse."""
+
+    def __init__(self, *components: Component) -> None:
+        self._components = components
+
+    async def start(self) -> None:
+        for component in self._components:
+            await component.start()
+
+    async def stop(self) -> None:
+        for component in reversed(self._components):
+            await component.stop()
+
+
 def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random) -> Part:
     """Returns the component of a specification; nothing is opened yet."""
     return _MAKERS[spec.role](spec, site, now, rng)
@@ -114,7 +129,7 @@ def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Par
         rng=rng,
     )
     addresses = (f"https://{settings.host}:{settings.port}", f"grpcs://{settings.host}:{settings.grpc_port}")
-    return Part(server, lambda: Report(addresses=addresses))
+    return Part(_InOrder(store, server), lambda: Report(addresses=addresses))
 
 
 def _scheduler(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
@@ -152,12 +167,12 @@ def _node(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
     service = NodeService(_client(site, file), site, credentials=credentials, now=now, rng=rng)
 
     def report() -> Report:
-        ready, info = service.agent.is_ready(), service.agent.runtime_info
+        ready, info = service.agent.is_ready, service.agent.runtime_info
         return Report(
-            healthy=ready,
-            detail=f"{info.name} ({info.version})" if ready else "the node is not ready yet",
+            healthy=ready and info is not None,
+            detail=f"{info.name} ({info.version})" if ready and info else "the node is not ready yet",
             addresses=(f"grpcs://{site.here.address}:{site.config.ports.node_agent}",),
-            reduced=(*service.choice.reasons, *info.reduced),
+            reduced=(*service.choice.reasons, *(info.reduced if info else ())),
         )
 
     return Part(service, report)

@@ -16,14 +16,18 @@ import random
 import resource
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grpc
-from steersman.actors.parts import Part, make
 
+from steersman.actors.parts import Part, make
 from steersman.actors.site import Site, decode
 from steersman.actors.tls import server_credentials
 from steersman.cluster.topology import ActorSpec
 from steersman.pb import actor_pb2, actor_pb2_grpc
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 _BACKOFF_S_FIRST, _BACKOFF_S_MAX = 0.5, 30.0
 _LOG_BYTES_MAX, _LOG_FILES = 5_000_000, 2
@@ -53,6 +57,8 @@ class Shell:
             await part.component.start()
             self._part = part
             log.info("%s is running (pid %d)", self.spec.name, os.getpid())
+            # a gRPC server that nobody refers to any more stops
+            await server.wait_for_termination()
         except Exception as error:
             self._detail = f"{type(error).__name__}: {error}"
             log.exception("%s failed to start", self.spec.name)
@@ -132,11 +138,11 @@ class _Servicer(actor_pb2_grpc.ActorServicer):
         self._shell = shell
 
     async def Status(
-        self, request: actor_pb2.StatusRequest, context: grpc.aio.ServicerContext
+        self, request: actor_pb2.StatusRequest, context: Context
     ) -> actor_pb2.StatusReply:
         return self._shell.status()
 
-    async def Stop(self, request: actor_pb2.StopRequest, context: grpc.aio.ServicerContext) -> actor_pb2.StopReply:
+    async def Stop(self, request: actor_pb2.StopRequest, context: Context) -> actor_pb2.StopReply:
         await self._shell.stop()
         return actor_pb2.StopReply()
 

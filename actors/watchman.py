@@ -56,4 +56,4 @@ class Watchman:
 
     async def close(self) -> None:
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)

@@ -19,13 +19,13 @@ class Host:
 
     Args:
         name: of its Node; address: where others reach it; data_dir: absolute path of its state;
-        runtime: `auto`, `oci`, `process` or `none`.
+        runtime: `oci`, `process`, `simulated` or `none`.
     """
 
     name: str
     address: str
     data_dir: str
-    runtime: str = "auto"
+    runtime: str = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +84,8 @@ def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
     return [
         ActorSpec(name=f"{role}-{host.name}", role=role, host=host.name, status_port=first_port + 3 * row + column)
         for row, host in enumerate(hosts)
-        if host.runtime != "none"
         for column, role in enumerate(_HOST_ROLES)
+        if host.runtime in ("oci", "process") or (role == "node" and host.runtime == "simulated")
     ]
 
 

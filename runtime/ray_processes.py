@@ -42,13 +42,21 @@ _SETTINGS = {
 }
 
 
+def ray_ip(address: str) -> str:
+    """The address by which Ray knows a host, in its resource `node:ADDRESS` too.
+
+    Ray takes 127.0.0.1 for a mistake and replaces it by whatever address the machine has at the moment.
+    """
+    return "127.0.0.2" if address == "127.0.0.1" and sys.platform == "linux" else address
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayHost:
     """How Ray runs on this machine.
 
     Args:
         name: of the host.
-        ip: the address Ray knows it by; the resource `node:` + `ray_ip` pins actors to it.
+        ip: the host's address in the cluster.
         head: whether the global control store runs here, listening on `port`.
         address: `host:port` of the global control store.
         token: the secret shared by all of the cluster's Ray processes.
@@ -62,11 +70,6 @@ class RayHost:
     token: str
     data_dir: Path
     object_store_memory_bytes: int
-
-    @property
-    def ray_ip(self) -> str:
-        """Ray takes 127.0.0.1 for a mistake and replaces it by whatever address the machine has at the moment."""
-        return "127.0.0.2" if self.ip == "127.0.0.1" and sys.platform == "linux" else self.ip
 
     @property
     def marker(self) -> str:
@@ -84,7 +87,7 @@ class RayHost:
 
     def command(self) -> list[str]:
         options = {
-            "--node-ip-address": self.ray_ip,
+            "--node-ip-address": ray_ip(self.ip),
             "--object-store-memory": str(self.object_store_memory_bytes),
             "--include-log-monitor": "false",
             "--min-worker-port": "0",
