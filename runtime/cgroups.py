@@ -168,7 +168,8 @@ class Cgroups:
     def remove(self, path: str) -> None:
         """Removes the group and every group below it; waits shortly for dying processes."""
         end = time.monotonic() + _REMOVE_DEADLINE_S
-        for root in self._roots():
+        # engines also leave directories in a version-2 hierarchy that only stands beside the one in use
+        for root in [*self._roots(), *filter(None, [self.hybrid])]:
             for directory, _, _ in os.walk(f"{root}{path}", topdown=False):
                 _remove_directory(directory, end)
 

@@ -55,10 +55,11 @@ class Launch:
     cgroup_procs: tuple[str, ...]
 
 
-def argv(conmon: str, engine: Engine, launch: Launch) -> list[str]:
-    """Returns the command line that creates the container."""
+def argv(conmon: str, engine: Engine, launch: Launch, mount_namespace: int) -> list[str]:
+    """Returns the command line that creates the container, in a mount namespace by its descriptor or (-1) in ours."""
+    enter = ("nsenter", f"--mount=/proc/self/fd/{mount_namespace}") if mount_namespace >= 0 else ()
     found = [
-        "sh", "-c", _PRELUDE, "sh", *launch.cgroup_procs, "--", *engine.wrapper,
+        "sh", "-c", _PRELUDE, "sh", *launch.cgroup_procs, "--", *enter,
         conmon, "--api-version", "1", "-c", launch.container_id, "-u", launch.container_id, "-n", launch.name,
         "-r", engine.path, "--runtime-arg", f"--root={engine.state}",
         "-b", str(launch.bundle), "--persist-dir", str(launch.bundle), "--exit-dir", str(launch.exits),
@@ -77,17 +78,18 @@ def argv(conmon: str, engine: Engine, launch: Launch) -> list[str]:
 
 async def create(conmon: str, engine: Engine, launch: Launch) -> Monitored:
     """Creates the container (its process waits to be started). Raises RuntimeFailure("CreateContainerError")."""
+    mount_namespace = await engine.creation_namespace()
     reading, writing = os.pipe()
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     environment = os.environ | {"_OCI_SYNCPIPE": str(writing), "NICE_FROM": str(nice)}
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv(conmon, engine, launch),
+            *argv(conmon, engine, launch, mount_namespace),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=(writing,),
+            pass_fds=(writing,) if mount_namespace < 0 else (writing, mount_namespace),
             env=environment,
         )
     except BaseException:
@@ -95,6 +97,8 @@ async def create(conmon: str, engine: Engine, launch: Launch) -> Monitored:
         raise
     finally:
         os.close(writing)
+        if mount_namespace >= 0:
+            os.close(mount_namespace)
     try:
         async with asyncio.timeout(_CREATE_DEADLINE_S):
             said = await read_line(reading)

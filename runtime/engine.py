@@ -6,12 +6,14 @@ Source: https://github.com/opencontainers/runtime-spec/blob/main/runtime.md, cru
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from steersman.runtime import netns, syscalls
 from steersman.runtime.cgroups import Cgroups
 
 #: the engines we know, the lighter one first
@@ -19,10 +21,6 @@ KNOWN = ("crun", "runc")
 #: what an engine may print at most before it is cut
 _OUTPUT_BYTES_MAX = 64 * 1024
 _CALL_DEADLINE_S = 60.0
-
-#: hides a cgroup2 mount inside a cgroup v1 tree, which crun takes for a misconfigured machine; every other mount stays
-#: shared with the host, so propagation to and from containers goes on working
-_HIDE_UNIFIED = 'mount --make-rprivate /sys/fs/cgroup && umount {point} && exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +60,8 @@ class Engine:
         self.state = state
         self.version = ""
         self.has_seccomp = False
-        hide = self.name == "crun" and cgroups.version == 1 and cgroups.hybrid
-        #: put before any command that leads to the engine
-        self.wrapper: tuple[str, ...] = ()
-        if hide:
-            script = _HIDE_UNIFIED.format(point=cgroups.hybrid)
-            self.wrapper = ("unshare", "-m", "--propagation", "unchanged", "sh", "-c", script, "sh")
+        #: a mount that crun's `create` takes for a misconfigured machine: cgroup2 inside a cgroup v1 tree
+        self.hidden_mount = cgroups.hybrid if self.name == "crun" and cgroups.version == 1 else ""
 
     async def look(self) -> None:
         """Learns the version. Raises OSError when the engine cannot be run."""
@@ -77,7 +71,7 @@ class Engine:
         self.has_seccomp = "SECCOMP" in text or "libseccomp" in text
 
     def argv(self, *arguments: str) -> tuple[str, ...]:
-        return (*self.wrapper, self.path, f"--root={self.state}", *arguments)
+        return (self.path, f"--root={self.state}", *arguments)
 
     async def call(self, *arguments: str, deadline_s: float = _CALL_DEADLINE_S) -> Outcome:
         return await run(self.argv(*arguments), deadline_s=deadline_s)
@@ -85,6 +79,22 @@ class Engine:
     async def delete(self, container_id: str) -> None:
         """Removes a container by force; one that is gone needs none."""
         await self.call("delete", "--force", container_id)
+
+    async def creation_namespace(self) -> int:
+        """Returns a descriptor of the mount namespace in which `create` works here, -1 for our own.
+
+        It is as the host's is now, but for the mount that has to be hidden; all others go on passing mounts to and fro.
+        """
+        if not self.hidden_mount:
+            return -1
+
+        def work() -> int:
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount("", str(Path(self.hidden_mount).parent), flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+            syscalls.umount(self.hidden_mount)
+            return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+        return await netns.in_thread(work)
 
 
 async def run(argv: Sequence[str], *, deadline_s: float = _CALL_DEADLINE_S, cwd: Path | None = None) -> Outcome:

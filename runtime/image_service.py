@@ -36,6 +36,7 @@ class ImageService:
     async def start(self) -> str:
         """Opens the store and makes the built-in images; returns what is missing, or an empty string."""
         self.store.open()
+        await asyncio.to_thread(self.store.collect)
         return await asyncio.to_thread(builtin.make, self.store)
 
     async def image(self, reference: str) -> Image | None:

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ class PodNetwork:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="steersman-net")
         self._ipr: Any = None
         self.gateway = ""
-        self._published: tuple[tuple[str, PortMapping], ...] = ()
+        #: what the host's rules say; None until this process has written them
+        self._published: tuple[tuple[str, PortMapping], ...] | None = None
 
     def link_name(self, sandbox_id: str) -> str:
         return self._prefix + hashlib.sha256(sandbox_id.encode()).hexdigest()[:9]
@@ -159,7 +161,7 @@ class PodNetwork:
 
         Raises OSError when nft is missing or refuses.
         """
-        if ports == self._published:
+        if ports == self._published or (not ports and shutil.which("nft") is None):
             return
         process = await asyncio.create_subprocess_exec(
             "nft", "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

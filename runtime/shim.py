@@ -215,6 +215,21 @@ def kill_marked(mark: str) -> None:
             pass
 
 
+def execute(command: list[str]) -> None:
+    """Becomes the command. `os.execvpe` would import, which another user may not be able to. Raises OSError."""
+    name = command[0]
+    places = [name] if "/" in name else [f"{place}/{name}" for place in os.environ.get("PATH", os.defpath).split(":")]
+    problem: OSError = FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+    for place in places:
+        try:
+            os.execve(place, command, os.environ)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problem = error
+    raise problem
+
+
 def start(command: list[str], cwd: str, user: str, fds: tuple[int, int, int], *, tty: bool) -> int:
     """Starts the process on these descriptors and returns its number. Raises OSError."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -234,7 +249,7 @@ def start(command: list[str], cwd: str, user: str, fds: tuple[int, int, int], *,
             os.chdir(cwd)
             for signal in IGNORED:
                 _signal.signal(signal, _signal.SIG_DFL)
-            os.execvpe(command[0], command, os.environ)
+            execute(command)
         except BaseException as error:
             os.write(writing, str(error).encode())
         os._exit(127)

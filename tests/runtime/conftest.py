@@ -85,7 +85,7 @@ class Subject:
         ]
         if self.name == "oci":
             tag = OciHost(self.root, engine=None, now=time.time).tag
-            found += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/steersman-{tag}")]
+            found += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"*/steersman-{tag}")]
             found += [f"link {path.name}" for path in Path("/sys/class/net").glob(f"st{tag}*")]
             found += [line for line in Path("/proc/net/route").read_text().splitlines() if f"st{tag}" in line]
         return found
@@ -147,3 +147,4 @@ async def subject(subject_name: str, tmp_path: Path) -> AsyncIterator[Subject]:
     finally:
         await found.runtime.purge()
         await found.runtime.stop()
+        assert found.leftovers() == []

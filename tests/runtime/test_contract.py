@@ -313,6 +313,7 @@ async def test_purge_leaves_nothing(subject: Any) -> None:
     sandbox = await subject.sandbox()
     container = await subject.run(sandbox)
     await subject.settled(container)
+    await subject.runtime.exec_sync(container, ("true",), 10)
     await subject.runtime.purge()
     assert await subject.runtime.sandboxes() == []
     assert await subject.runtime.containers() == []

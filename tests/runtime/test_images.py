@@ -1,5 +1,7 @@
 """Images from registries and archives, against a real registry on loopback."""
 
+# ruff: noqa: ASYNC221 (tests may block)
+
 from __future__ import annotations
 
 import asyncio
@@ -294,7 +296,7 @@ async def test_a_failed_pull_says_why(
 
 async def test_a_registry_that_is_not_there_cannot_be_reached(tmp_path: Path) -> None:
     images = await service(tmp_path, unpacks=False)
-    with pytest.raises(RuntimeFailure, match="cannot be reached.*refused"):
+    with pytest.raises(RuntimeFailure, match=r"cannot be reached.*refused"):
         await images.pull(f"127.0.0.1:{free_port()}/app:v1", ())
 
 

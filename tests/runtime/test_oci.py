@@ -1,5 +1,7 @@
 """What only real containers do: limits, users, namespaces, mounts, ports, and outliving a killed agent."""
 
+# ruff: noqa: ASYNC110, ASYNC221, ASYNC240 (tests may block)
+
 from __future__ import annotations
 
 import asyncio

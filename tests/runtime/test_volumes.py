@@ -1,5 +1,7 @@
 """The files that pods see."""
 
+# ruff: noqa: ASYNC230, ASYNC240 (tests may block)
+
 from __future__ import annotations
 
 import os
