@@ -17,6 +17,7 @@ from typing import Any, cast
 from steersman.actors.client import Client
 from steersman.actors.dnsforward import Forwarder
 from steersman.actors.informer import Informer
+from steersman.actors.ports import Now
 from steersman.cluster.meta.errors import ApiError, NotFound
 from steersman.cluster.meta.objects import Obj, labels_of
 from steersman.cluster.meta.resources import ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES
@@ -62,14 +63,16 @@ class Dns:
         cluster_domain: str = "cluster.local",
         upstream: Sequence[str] = (),
         node_name: str = "",
-        rng: random.Random | None = None,
+        now: Now,
+        rng: random.Random,
     ) -> None:
         self._client = client
         self._bind_host = bind_host
         self.port = port
         self._node_name = node_name
         self.zone = Zone(cluster_domain)
-        self._forwarder = Forwarder(upstream, rng or random.Random(f"{bind_host}:{port}"))
+        self._now = now
+        self._forwarder = Forwarder(upstream, rng)
         self._services = Informer(client, SERVICES, on_change=self._service_changed)
         self._slices = Informer(
             client, ENDPOINT_SLICES, on_change=self._slice_changed, indexes={"service": _service_of_slice}
@@ -146,6 +149,7 @@ class Dns:
             slices = self._slices.by_index("service", name)
             records = records_of_service(service, slices, self.zone.domain) if service is not None else []
             self.zone.set_service(name, records)
+            self.zone.serial = int(self._now())
 
     # --- what is answered ---
     def answer_at_once(self, data: bytes, *, tcp: bool) -> bytes | Query | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ctypes.util
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -156,6 +157,25 @@ class Nftables:
             await self._in_worker(self._backend.close)
             self._backend = None
         self._worker.shutdown(wait=False)
+
+
+async def unavailable() -> str:
+    """Why this process cannot make services by kernel rules; empty when it can. Leaves nothing behind."""
+    nft = Nftables()
+    try:
+        await nft.start()
+        table = f"steersman-probe-{os.getpid()}"
+        chain = f"add chain ip {table} probe {{ type nat hook output priority -100 ; }}"
+        await nft.apply([f"add table ip {table}", chain])
+        await nft.remove_table(table)
+    except OSError as error:
+        return str(error)
+    except NftablesError as error:
+        lines = str(error).splitlines() or ["refused"]
+        return f"the kernel lets this process make no rules ({lines[0].strip()})"
+    finally:
+        await nft.stop()
+    return "" if os.access(_LOCALNET, os.W_OK) and os.access(_FORWARD, os.W_OK) else "sysctls cannot be written here"
 
 
 def _write_sysctls() -> bool:

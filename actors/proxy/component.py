@@ -23,6 +23,7 @@ from steersman.cluster.meta.resources import ENDPOINT_SLICES, NODES, SERVICES
 from steersman.cluster.net.routes import internal_address, routes
 from steersman.cluster.net.rules import Frame
 from steersman.cluster.net.services import SERVICE_NAME_LABEL, ZONE_LABEL, ServicePort, ports_of_service
+from steersman.runtime.nftables import unavailable
 
 #: looks whether all is still in place, and tries what failed again
 RESYNC_S = 30.0
@@ -49,10 +50,6 @@ class Plane(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def purge(self) -> None:
-        """Removes everything that outlives this process; may be called before `start` or after `stop`."""
-        ...
-
 
 class Proxy:
     """Component: one per host.
@@ -60,7 +57,8 @@ class Proxy:
     Args:
         node_name: whose view is taken: its endpoints are the local ones.
         cluster_name: tells the tables of several clusters on one host apart.
-        mode: `nftables` (needs the rights for it) or `userspace`.
+        mode: `nftables` (needs the rights for it), `userspace`, or `auto` for the better one that works here;
+            after `start` the one that was taken.
         pod_cidr, service_cidr: of the whole cluster.
         listen_on: where a userspace proxy listens for node ports.
     """
@@ -72,7 +70,7 @@ class Proxy:
         node_name: str,
         now: Now,
         rng: random.Random,
-        mode: Literal["nftables", "userspace"] = "nftables",
+        mode: Literal["auto", "nftables", "userspace"] = "auto",
         cluster_name: str = "default",
         pod_cidr: str = "10.244.0.0/16",
         service_cidr: str = "10.96.0.0/16",
@@ -80,11 +78,13 @@ class Proxy:
     ) -> None:
         self._node_name = node_name
         self.mode = mode
-        if mode == "nftables":
-            frame = Frame(table=f"steersman-{cluster_name}", pod_cidr=pod_cidr, service_cidr=service_cidr)
-            self._plane: Plane = KernelPlane(frame)
-        else:
-            self._plane = UserspacePlane(listen_on=listen_on)
+        #: what is reduced in this mode and why, in words
+        self.reduced: tuple[str, ...] = ()
+        self._kernel = KernelPlane(
+            Frame(table=f"steersman-{cluster_name}", pod_cidr=pod_cidr, service_cidr=service_cidr)
+        )
+        self._userspace = UserspacePlane(listen_on=listen_on)
+        self._plane: Plane = self._userspace if mode == "userspace" else self._kernel
         self._recorder = EventRecorder(client, "kube-proxy", node_name, now, rng)
         self._dirty: OrderedDict[str, None] = OrderedDict()
         self._nodes_dirty = True
@@ -104,7 +104,13 @@ class Proxy:
         self.problems: tuple[str, ...] = ()
 
     async def start(self) -> None:
-        """Opens the kernel's door or nothing at all, and begins to watch. Raises OSError when it may not."""
+        """Chooses how, and begins to watch. Raises OSError when kernel rules are wanted and not allowed."""
+        if self.mode == "auto":
+            reason = await unavailable()
+            self.mode = "userspace" if reason else "nftables"
+            self._plane = self._userspace if reason else self._kernel
+            if reason:
+                self.reduced = (f"services go through a userspace proxy: {reason}",)
         await self._plane.start()
         for informer in (self._services, self._slices, self._nodes):
             await informer.start()
@@ -123,8 +129,12 @@ class Proxy:
         await self._recorder.stop()
 
     async def purge(self) -> None:
-        """Removes every rule and route of this cluster from the host."""
-        await self._plane.purge()
+        """Removes every rule and route of this cluster from the host; may be called before `start` or after `stop`.
+
+        Raises OSError where kernel rules cannot be touched.
+        """
+        if self.mode != "userspace":
+            await self._kernel.purge()
 
     # --- what is seen ---
     def _service_changed(self, before: Obj | None, after: Obj | None) -> None:

@@ -78,6 +78,7 @@ class KernelPlane:
         await self._routes.stop()
 
     async def purge(self) -> None:
+        """Removes everything of this cluster, whoever made it; needs no `start`."""
         nft, routes = Nftables(), Routes(self._frame.pod_cidr)
         await nft.start()
         await routes.start()

@@ -97,9 +97,6 @@ class UserspacePlane:
         self._open.clear()
         self._leaving.clear()
 
-    async def purge(self) -> None:
-        """Nothing here outlives the process."""
-
 
 def _sentence(front: _Front, port: ServicePort, error: OSError) -> str:
     what = f"service {port.namespace}/{port.name}: cannot listen on {front.address}:{front.port}/{front.protocol}"

@@ -57,7 +57,8 @@ class Zone:
         #: how many records stand at or below a name of the domain
         self._standing: Counter[str] = Counter()
         self._namespaces: set[str] = set()
-        self._serial = 1
+        #: of the zone, as its SOA record shows it; grows with every change
+        self.serial = 1
         for name, kind, value in (
             (f"dns-version.{self.domain}", TXT, _VERSION),
             (self.domain, NS, f"ns.dns.{self.domain}"),
@@ -76,7 +77,6 @@ class Zone:
             self._owned[key] = list(records)
             for record in records:
                 self._add(record)
-        self._serial += 1
 
     def set_namespace(self, name: str, present: bool) -> None:
         if present:
@@ -182,5 +182,5 @@ class Zone:
 
     def _soa(self) -> Record:
         primary, mailbox = f"ns.dns.{self.domain}", f"hostmaster.{self.domain}"
-        value = (primary, mailbox, self._serial, 7200, 1800, 86400, _NEGATIVE_TTL_S)
+        value = (primary, mailbox, self.serial, 7200, 1800, 86400, _NEGATIVE_TTL_S)
         return Record(self.domain, SOA, _NEGATIVE_TTL_S, value)

@@ -377,7 +377,9 @@ def test_a_pod_finds_a_service_by_its_short_name(lab: Any, api_factory: Any, tmp
 
     async def main() -> None:
         async with Rig(lab, api_factory()) as rig:
-            dns = Dns(rig.api.client(), bind_host=bind_host, port=0, node_name="n")
+            dns = Dns(
+                rig.api.client(), bind_host=bind_host, port=0, node_name="n", now=lambda: 1.8e9, rng=random.Random(0)
+            )
             await dns.start()
             try:
                 ports = [

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from steersman.actors.proxy import Proxy
 
@@ -168,3 +171,24 @@ async def test_what_cannot_be_listened_on_is_told_once(api: Any) -> None:
             assert proxy.problems == (sentence,)
             assert [row["message"] for row in api.objects[EVENTS].values()] == [sentence]
             assert [row["count"] for row in api.objects[EVENTS].values()] == [1]
+
+
+def test_without_rights_the_choice_falls_on_userspace_and_says_why(api_factory: Any) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("dropping rights needs root")
+    pid = os.fork()
+    if pid == 0:
+        code = 2
+
+        async def choose() -> int:
+            proxy = Proxy(api_factory().client(), node_name="n", now=lambda: 1.8e9, rng=random.Random(0))
+            await proxy.start()
+            await proxy.stop()
+            return 0 if proxy.mode == "userspace" and "userspace proxy: " in proxy.reduced[0] else 1
+
+        try:
+            os.setuid(65534)
+            code = asyncio.run(choose())
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
