@@ -95,7 +95,9 @@ class Kind:
         defaults: fills in what the client left out, in place.
         prepare_create, prepare_update: what the server itself decides about the object, in place, before validation.
         validate: every broken rule of one object; validate_update: those of a change.
+        validate_create: rules of a new object alone.
         validate_status: rules of a change through `/status`.
+        validate_parts: rules of a change through another subresource, in place of `validate_update`.
         selectable_fields: field selector path to text.
         name_errors: the rule of its names.
         scale: how `/scale` maps on it; None when it has none.
@@ -121,6 +123,8 @@ class Kind:
     validate: Callable[[Obj], list[Cause]] = _no_causes
     validate_update: Callable[[Obj, Obj], list[Cause]] = _no_update_causes
     validate_status: Callable[[Obj, Obj], list[Cause]] = _no_update_causes
+    validate_create: Callable[[Obj], list[Cause]] = _no_causes
+    validate_parts: Mapping[str, Callable[[Obj, Obj], list[Cause]]] = field(default_factory=dict)
     prepare_create: Callable[[Obj, WriteContext], None] = _no_create
     prepare_update: Callable[[Obj, Obj, WriteContext], None] = _no_update
     selectable_fields: Callable[[Obj], dict[str, str]] = meta_fields

@@ -68,7 +68,8 @@ def _create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespa
     if kind.has_generation:
         meta["generation"] = 1
     kind.prepare_create(obj, ctx)
-    causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors) + kind.validate(obj)
+    causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
+    causes += kind.validate(obj) + kind.validate_create(obj)
     _refuse(kind, meta.get("name", ""), causes)
     reservations = allocate(kind, obj, ctx)
     if track:
@@ -130,7 +131,7 @@ def _update(
         causes += kind.validate_status(new, old)
     else:
         causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
-        causes += kind.validate(new) + kind.validate_update(new, old)
+        causes += kind.validate(new) + kind.validate_parts.get(subresource, kind.validate_update)(new, old)
     _refuse(kind, meta["name"], causes)
     reservations, releases = reallocate(kind, new, old, ctx)
     if track:
@@ -193,6 +194,9 @@ def _only_its_part(kind: Kind, new: Obj, old: Obj, subresource: str) -> Obj:
         else:
             new.pop("status", None)
     part = _PARTS.get(subresource)
+    if "finalize" in kind.subresources and part is None:
+        before = (old.get("spec") or {}).get("finalizers")
+        new["spec"] = {**(new.get("spec") or {}), **({"finalizers": before} if before else {})}
     if part is not None:
         spec = dict(old.get("spec") or {})
         spec.pop(part, None)

@@ -106,11 +106,16 @@ def validate(obj: Obj) -> list[Cause]:
     """Every broken rule of a pod."""
     spec = obj.get("spec") or {}
     causes = validate_spec("spec", spec)
-    if spec.get("ephemeralContainers") and not obj["metadata"].get("uid"):
-        causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if spec.get("nodeName") and spec.get("schedulingGates"):
         causes.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
     return causes
+
+
+def validate_create(obj: Obj) -> list[Cause]:
+    """Every rule that only a new pod can break."""
+    if obj["spec"].get("ephemeralContainers"):
+        return [forbidden("spec.ephemeralContainers", "cannot be set on create")]
+    return []
 
 
 def validate_template(path: str, template: Obj) -> list[Cause]:

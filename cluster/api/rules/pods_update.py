@@ -24,8 +24,7 @@ def validate_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     if spec == before:
         return []
-    causes = _ephemeral(spec, before)
-    causes += _deadline(spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
+    causes = _deadline(spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
     causes += _tolerations(spec, before)
     gates = [gate.get("name") for gate in before.get("schedulingGates") or ()]
     added = [gate.get("name") for gate in spec.get("schedulingGates") or () if gate.get("name") not in gates]
@@ -42,7 +41,7 @@ def _fixed(spec: Obj, *, gated: bool) -> Obj:
     kept = {
         key: value
         for key, value in spec.items()
-        if key not in ("activeDeadlineSeconds", "tolerations", "schedulingGates", "ephemeralContainers")
+        if key not in ("activeDeadlineSeconds", "tolerations", "schedulingGates")
         and not (gated and key in ("nodeSelector", "affinity"))
     }
     for key in ("containers", "initContainers"):
@@ -51,7 +50,9 @@ def _fixed(spec: Obj, *, gated: bool) -> Obj:
     return kept
 
 
-def _ephemeral(spec: Obj, before: Obj) -> list[Cause]:
+def validate_ephemeral(new: Obj, old: Obj) -> list[Cause]:
+    """Every rule that a change of a pod's ephemeral containers breaks: they only grow."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
     found = {one.get("name"): one for one in spec.get("ephemeralContainers") or ()}
     causes = []
     for one in before.get("ephemeralContainers") or ():

@@ -170,4 +170,3 @@ def api(session_registry: Registry, definitions: dict[str, Any]) -> Api:
     found.create("namespaces", {"metadata": {"name": "default"}})
     found.create("serviceaccounts", {"metadata": {"name": "default"}})
     return found
-

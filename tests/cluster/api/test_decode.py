@@ -104,7 +104,9 @@ def test_a_field_named_twice_is_told_under_strict(api: Any) -> None:
 
 
 def test_yaml_and_protobuf_give_the_same_object_as_json(api: Any) -> None:
-    text = b"metadata:\n  name: web\n  annotations: {when: 2026-01-02}\nspec:\n  containers:\n  - {name: main, image: x}\n"
+    text = (
+        b"metadata:\n  name: web\n  annotations: {when: 2026-01-02}\nspec:\n  containers:\n  - {name: main, image: x}\n"
+    )
     row = api.row("pods")
     from_yaml, _ = decode(api.registry, row, text, "application/yaml")
     from_pb, _ = decode(api.registry, row, encode(from_yaml), "application/vnd.kubernetes.protobuf")

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api import write
+from steersman.cluster.api.binding import bind
+from steersman.cluster.api.eviction import budget_status, evict
+from steersman.cluster.meta.errors import Conflict, Forbidden, InternalError, Invalid, TooManyRequests
+
+
+def test_a_pod_gets_its_accounts_token_where_containers_have_no_mount_of_their_own(api: Any) -> None:
+    sent = api.pod()
+    own = {"name": "own", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    sent["spec"]["volumes"] = [{"name": "own", "emptyDir": {}}]
+    sent["spec"]["containers"].append({"name": "side", "image": "x:1", "volumeMounts": [own]})
+    spec = api.create("pods", sent)["spec"]
+    volume = spec["volumes"][1]
+    assert volume["name"].startswith("kube-api-access-")
+    assert [list(row)[0] for row in volume["projected"]["sources"]] == [
+        "serviceAccountToken",
+        "configMap",
+        "downwardAPI",
+    ]
+    mounts = [one["volumeMounts"] for one in spec["containers"]]
+    assert mounts == [[{"name": volume["name"], "readOnly": True, "mountPath": own["mountPath"]}], [own]]
+
+
+def test_an_account_says_whether_its_token_is_mounted_and_what_secrets_pull(api: Any) -> None:
+    quiet = {"metadata": {"name": "quiet"}, "automountServiceAccountToken": False, "imagePullSecrets": [{"name": "s"}]}
+    api.create("serviceaccounts", quiet)
+    spec = api.create("pods", api.pod(serviceAccountName="quiet"))["spec"]
+    assert (spec.get("volumes"), spec["imagePullSecrets"]) == (None, [{"name": "s"}])
+    with pytest.raises(Forbidden, match="error looking up service account default/nobody"):
+        api.create("pods", api.pod("b", serviceAccountName="nobody"))
+
+
+def test_priority_comes_from_the_class(api: Any) -> None:
+    api.create("priorityclasses", {"metadata": {"name": "high"}, "value": 100, "preemptionPolicy": "Never"})
+    spec = api.create("pods", api.pod("a", priorityClassName="high"))["spec"]
+    assert (spec["priority"], spec["preemptionPolicy"]) == (100, "Never")
+    assert api.create("pods", api.pod("b", priorityClassName="system-node-critical"))["spec"]["priority"] == 2000001000
+    with pytest.raises(Forbidden, match="no PriorityClass with name nothing was found"):
+        api.create("pods", api.pod("c", priorityClassName="nothing"))
+    with pytest.raises(Forbidden, match="must not be provided in pod spec"):
+        api.create("pods", api.pod("c", priority=7))
+    api.create("priorityclasses", {"metadata": {"name": "usual"}, "value": 10, "globalDefault": True})
+    spec = api.create("pods", api.pod("d"))["spec"]
+    assert (spec["priority"], spec["priorityClassName"]) == (10, "usual")
+    with pytest.raises(Forbidden, match="already marked as default"):
+        api.create("priorityclasses", {"metadata": {"name": "other"}, "value": 1, "globalDefault": True})
+
+
+def test_a_limit_range_fills_in_and_bounds(api: Any) -> None:
+    item = {"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}}
+    api.create("limitranges", {"metadata": {"name": "l"}, "spec": {"limits": [item]}})
+    resources = api.create("pods", api.pod())["spec"]["containers"][0]["resources"]
+    assert resources == {"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}}
+    big = {"name": "main", "image": "x:1", "resources": {"limits": {"cpu": "2"}}}
+    with pytest.raises(Forbidden, match="maximum cpu usage per Container is 1, but limit is 2"):
+        api.create("pods", api.pod("big", containers=[big]))
+
+
+def test_a_quota_counts_what_is_there(api: Any) -> None:
+    hard = {"pods": "2", "requests.cpu": "1", "configmaps": "1"}
+    api.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+    half = {"name": "main", "image": "x:1", "resources": {"requests": {"cpu": "500m"}}}
+    with pytest.raises(Forbidden, match="failed quota: q: must specify requests.cpu for: main"):
+        api.create("pods", api.pod())
+    api.create("pods", api.pod("a", containers=[half]))
+    more = {**half, "resources": {"requests": {"cpu": "600m"}}}
+    with pytest.raises(
+        Forbidden, match="exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=500m, limit"
+    ):
+        api.create("pods", api.pod("b", containers=[more]))
+    api.create("pods", api.pod("b", containers=[half]))
+    with pytest.raises(Forbidden, match="requested: pods=1,requests.cpu=500m, used: pods=2,requests.cpu=1"):
+        api.create("pods", api.pod("c", containers=[half]))
+    api.create("configmaps", {"metadata": {"name": "a"}})
+    with pytest.raises(Forbidden, match="requested: configmaps=1, used: configmaps=1, limited: configmaps=1"):
+        api.create("configmaps", {"metadata": {"name": "b"}})
+
+
+def test_a_new_node_begins_tainted_and_a_claim_with_the_default_class(api: Any) -> None:
+    node = api.create("nodes", {"metadata": {"name": "n"}})
+    assert node["spec"]["taints"] == [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+    default = {"storageclass.kubernetes.io/is-default-class": "true"}
+    api.create("storageclasses", {"metadata": {"name": "fast", "annotations": default}, "provisioner": "x"})
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    assert (
+        api.create("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": spec})["spec"]["storageClassName"]
+        == "fast"
+    )
+
+
+def test_what_will_not_do_what_it_seems_is_warned_of(api: Any) -> None:
+    env = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    written = api.prepare("pods", api.pod(containers=[{"name": "a", "image": "x:1", "env": env}]))
+    assert "hides previous definition" in written.warnings[0]
+
+
+def test_a_binding_puts_a_pod_on_a_node_once(api: Any) -> None:
+    pod = api.create("pods", api.pod())
+    binding = {"metadata": {"name": "web", "uid": pod["metadata"]["uid"]}, "target": {"kind": "Node", "name": "n1"}}
+    bound = bind(api.registry, pod, binding, api.context()).obj
+    assert bound["spec"]["nodeName"] == "n1"
+    assert bound["status"]["conditions"][0]["type"] == "PodScheduled"
+    assert "nodeName" not in pod["spec"]
+    with pytest.raises(Conflict, match='pod web is already assigned to node "n1"'):
+        bind(api.registry, bound, binding, api.context())
+    with pytest.raises(Conflict, match="Precondition failed"):
+        bind(api.registry, pod, {**binding, "metadata": {"uid": "other"}}, api.context())
+    with pytest.raises(Invalid, match=r"target\.name: Required value"):
+        bind(api.registry, pod, {"target": {}}, api.context())
+
+
+def ready_pods(api: Any, count: int) -> None:
+    for index in range(count):
+        sent = api.pod(f"p{index}", nodeName="n1")
+        sent["metadata"]["labels"] = {"app": "web"}
+        api.create("pods", sent)
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        api.change("pods", f"p{index}", lambda obj, found=status: obj.update(status=found), "status")
+
+
+def test_an_eviction_asks_the_budget_and_spends_it(api: Any) -> None:
+    ready_pods(api, 3)
+    selector = {"matchLabels": {"app": "web"}}
+    api.create("poddisruptionbudgets", {"metadata": {"name": "b"}, "spec": {"minAvailable": 2, "selector": selector}})
+    first = evict(api.registry, api.get("pods", "p0"), {}, api.context())
+    assert first.budget is not None
+    assert first.budget["status"]["disruptionsAllowed"] == 0
+    assert list(first.budget["status"]["disruptedPods"]) == ["p0"]
+    assert first.deletion.obj["metadata"]["deletionTimestamp"]
+    api.change("poddisruptionbudgets", "b", lambda obj: obj.update(status=first.budget["status"]), "status")
+    with pytest.raises(TooManyRequests) as refused:
+        evict(api.registry, api.get("pods", "p1"), {}, api.context())
+    assert refused.value.message == "Cannot evict pod as it would violate the pod's disruption budget."
+    assert refused.value.causes[0].reason == "DisruptionBudget"
+    api.create("poddisruptionbudgets", {"metadata": {"name": "c"}, "spec": {"maxUnavailable": 1, "selector": selector}})
+    with pytest.raises(InternalError, match="more than one PodDisruptionBudget"):
+        evict(api.registry, api.get("pods", "p1"), {}, api.context())
+
+
+@pytest.mark.parametrize(
+    ("spec", "allowed"),
+    [
+        ({"minAvailable": "50%"}, 2),
+        ({"maxUnavailable": "25%"}, 1),
+        ({"minAvailable": 4}, 0),
+        ({"maxUnavailable": 9}, 4),
+    ],
+)
+def test_a_budget_is_reckoned_from_its_pods(api: Any, spec: Any, allowed: int) -> None:
+    ready_pods(api, 4)
+    budget = {"metadata": {"name": "b"}, "spec": {**spec, "selector": {"matchLabels": {"app": "web"}}}}
+    pods = [obj for obj in api.objects.values() if obj["kind"] == "Pod"]
+    assert budget_status(budget, pods, api.now)["disruptionsAllowed"] == allowed
+
+
+def test_a_pod_that_never_ran_is_evicted_whatever_the_budget(api: Any) -> None:
+    api.create("pods", api.pod())
+    assert evict(api.registry, api.get("pods", "web"), {}, api.context()).deletion.remove
+    assert write.representation(api.row("pods"), api.get("pods", "web"))["metadata"]["name"] == "web"

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api import write
+from steersman.cluster.meta.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, UnsupportedMediaType
+
+
+def test_a_new_object_gets_what_only_the_server_gives(api: Any) -> None:
+    sent = api.deployment()
+    sent["metadata"] |= {"uid": "mine", "generation": 9, "creationTimestamp": "2001-01-01T00:00:00Z"}
+    sent["status"] = {"replicas": 7}
+    found = api.create("deployments", sent)
+    meta = found["metadata"]
+    assert (meta["generation"], meta["creationTimestamp"]) == (1, "2025-10-09T08:53:20Z")
+    assert meta["uid"] != "mine"
+    assert found["status"] == {}
+    assert meta["managedFields"][0]["manager"] == "test"
+
+
+def test_a_generated_name_ends_in_the_suffix(api: Any) -> None:
+    found = api.create("configmaps", {"metadata": {"generateName": "x" * 70}})
+    assert len(found["metadata"]["name"]) == 63
+    with pytest.raises(Invalid, match="name or generateName is required"):
+        api.create("configmaps", {"metadata": {}})
+
+
+def test_creating_in_no_or_a_dying_namespace_is_refused(api: Any) -> None:
+    with pytest.raises(NotFound, match='namespaces "nowhere" not found'):
+        api.prepare("configmaps", {"metadata": {"name": "a"}}, "nowhere")
+    with pytest.raises(BadRequest, match="does not match the namespace sent"):
+        api.prepare("configmaps", {"metadata": {"name": "a", "namespace": "other"}})
+    with pytest.raises(BadRequest, match="resourceVersion should not be set"):
+        api.prepare("configmaps", {"metadata": {"name": "a", "resourceVersion": "1"}})
+    api.create("namespaces", {"metadata": {"name": "dying"}})
+    kind = api.row("namespaces")
+    marked = write.delete(api.registry, kind, api.get("namespaces", "dying", ""), None, api.context())
+    api.objects[kind.key("", "dying")] = marked.obj
+    with pytest.raises(Forbidden, match="because it is being terminated") as refused:
+        api.prepare("configmaps", {"metadata": {"name": "a"}}, "dying")
+    assert refused.value.causes[0].reason == "NamespaceTerminating"
+
+
+def test_generation_counts_changes_of_the_spec_alone(api: Any) -> None:
+    api.create("deployments", api.deployment())
+    found = api.change("deployments", "web", lambda obj: obj["metadata"].update(labels={"a": "b"}))
+    assert found["metadata"]["generation"] == 1
+    found = api.change("deployments", "web", lambda obj: obj["spec"].update(replicas=3))
+    assert found["metadata"]["generation"] == 2
+    found = api.change("deployments", "web", lambda obj: obj.update(status={"replicas": 3}), "status")
+    assert (found["metadata"]["generation"], found["status"]) == (2, {"replicas": 3})
+
+
+def test_spec_and_status_are_written_apart(api: Any) -> None:
+    api.create("deployments", api.deployment())
+    api.change("deployments", "web", lambda obj: obj.update(status={"replicas": 1}), "status")
+
+    def both(obj: Any) -> None:
+        obj["status"] = {"replicas": 99}
+        obj["spec"]["replicas"] = 5
+
+    found = api.change("deployments", "web", both)
+    assert (found["status"], found["spec"]["replicas"]) == ({"replicas": 1}, 5)
+
+    def other(obj: Any) -> None:
+        obj["status"] = {"replicas": 2}
+        obj["spec"]["replicas"] = 8
+
+    found = api.change("deployments", "web", other, "status")
+    assert (found["status"], found["spec"]["replicas"]) == ({"replicas": 2}, 5)
+
+
+def test_an_update_of_nothing_changes_nothing(api: Any) -> None:
+    old = api.create("deployments", api.deployment())
+    new = api.decode("deployments", old)
+    written = write.update(api.registry, api.row("deployments"), new, old, "", api.context(now=api.now + 60))
+    assert not written.changed
+    sent = api.decode("deployments", api.deployment())  # the defaults come back by themselves
+    assert not write.update(api.registry, api.row("deployments"), sent, old, "", api.context()).changed
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "detail"),
+    [
+        ({"resourceVersion": "999"}, Conflict, "the object has been modified; please apply your changes to the latest"),
+        ({"uid": "other"}, Conflict, "Precondition failed: UID in precondition: other"),
+        ({"name": "other"}, BadRequest, "does not match the name on the URL"),
+        ({"namespace": "other"}, BadRequest, "does not match the namespace"),
+        ({"labels": {"-bad": "x"}}, Invalid, "metadata.labels: Invalid value"),
+        ({"finalizers": ["nodomain"]}, Invalid, "metadata.finalizers"),
+        ({"ownerReferences": [{"kind": "Pod", "name": "a", "uid": ""}]}, Invalid, "ownerReferences"),
+        ({"annotations": {"a": "x" * 300_000}}, Invalid, "Too long: may not be more than 262144 bytes"),
+    ],
+)
+def test_metadata_that_may_not_be_is_refused(api: Any, edit: Any, error: type[Exception], detail: str) -> None:
+    old = api.create("configmaps", {"metadata": {"name": "a"}})
+    new = {**api.decode("configmaps", old), "metadata": {**old["metadata"], **edit}}
+    with pytest.raises(error, match=detail):
+        write.update(api.registry, api.row("configmaps"), new, old, "", api.context())
+
+
+def test_the_four_patches_change_what_they_say(api: Any) -> None:
+    api.create("deployments", api.deployment())
+    found = api.patch("deployments", "web", {"spec": {"replicas": 2}})
+    assert found["spec"]["replicas"] == 2
+    ops = [
+        {"op": "test", "path": "/spec/replicas", "value": 2},
+        {"op": "replace", "path": "/spec/replicas", "value": 3},
+    ]
+    assert api.patch("deployments", "web", ops, write.JSON_PATCH)["spec"]["replicas"] == 3
+    containers = [{"name": "main", "image": "nginx:2"}, {"name": "side", "image": "busybox:1"}]
+    found = api.patch(
+        "deployments", "web", {"spec": {"template": {"spec": {"containers": containers}}}}, write.STRATEGIC_PATCH
+    )
+    assert [one["image"] for one in found["spec"]["template"]["spec"]["containers"]] == ["nginx:2", "busybox:1"]
+    applied = {**api.deployment(replicas=7), "apiVersion": "apps/v1", "kind": "Deployment"}
+    with pytest.raises(Conflict):
+        api.patch("deployments", "web", applied, write.APPLY_PATCH, field_manager="other")
+    found = api.patch("deployments", "web", applied, write.APPLY_PATCH, force=True, field_manager="other")
+    assert found["spec"]["replicas"] == 7
+
+
+def test_apply_creates_what_is_not_there(api: Any) -> None:
+    applied = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}}
+    found = api.patch("configmaps", "a", applied, write.APPLY_PATCH, field_manager="me")
+    assert (found["data"], found["metadata"]["namespace"]) == ({"k": "v"}, "default")
+    entry = found["metadata"]["managedFields"][0]
+    assert (entry["manager"], entry["operation"]) == ("me", "Apply")
+    with pytest.raises(NotFound):
+        api.patch("configmaps", "b", {"data": {}}, write.MERGE_PATCH)
+
+
+@pytest.mark.parametrize(
+    ("media", "patch", "error"),
+    [
+        (write.MERGE_PATCH, [], BadRequest),
+        (write.JSON_PATCH, {}, BadRequest),
+        ("text/plain", {}, UnsupportedMediaType),
+        (write.MERGE_PATCH, {"spec": {"replicas": "x"}}, BadRequest),
+        (write.MERGE_PATCH, {"spec": {"nonsense": 1}}, BadRequest),
+        (write.MERGE_PATCH, {"spec": {"replicas": -1}}, Invalid),
+        (write.MERGE_PATCH, {"spec": {"selector": {"matchLabels": {"app": "other"}}}}, Invalid),
+        (write.MERGE_PATCH, {"metadata": {"resourceVersion": "1"}}, Conflict),
+        (write.APPLY_PATCH, {"kind": "Deployment"}, BadRequest),
+    ],
+)
+def test_a_patch_to_something_wrong_is_refused(api: Any, media: str, patch: Any, error: type[Exception]) -> None:
+    api.create("deployments", api.deployment())
+    with pytest.raises(error):
+        api.patch("deployments", "web", patch, media)
+
+
+def test_a_scale_shows_and_sets_the_replicas(api: Any) -> None:
+    kind = api.row("deployments")
+    old = api.create("deployments", api.deployment())
+    scale = write.representation(kind, old, "scale")
+    assert scale["spec"] == {"replicas": 1}
+    assert scale["status"] == {"replicas": 0, "selector": "app=web"}
+    scale["spec"]["replicas"] = 4
+    written = write.update(api.registry, kind, scale, old, "scale", api.context())
+    assert (written.obj["spec"]["replicas"], written.obj["metadata"]["generation"]) == (4, 2)
+    assert api.patch("deployments", "web", {"spec": {"replicas": 6}}, subresource="scale")["spec"]["replicas"] == 6
+    with pytest.raises(Invalid, match="must be greater than or equal to 0"):
+        api.patch("deployments", "web", {"spec": {"replicas": -1}}, subresource="scale")
+
+
+def test_an_ephemeral_container_comes_only_through_its_subresource(api: Any) -> None:
+    api.create("pods", api.pod())
+    extra = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox:1", "targetContainerName": "main"}]}}
+    found = api.patch("pods", "web", extra, write.STRATEGIC_PATCH, "ephemeralcontainers")
+    assert found["spec"]["ephemeralContainers"][0]["terminationMessagePath"] == "/dev/termination-log"
+    with pytest.raises(Invalid, match="pod updates may not change fields other than"):
+        api.patch("pods", "web", {"spec": {"ephemeralContainers": None}})
+    with pytest.raises(Invalid, match="may not be removed"):
+        api.patch("pods", "web", {"spec": {"ephemeralContainers": None}}, subresource="ephemeralcontainers")
