@@ -80,9 +80,8 @@ class EventRecorder:
         identity = (obj["kind"], meta.get("namespace", ""), meta["name"], meta.get("uid", ""), field_path)
         known_key = (*identity, type_, reason, message)
         known = self._known.get(known_key)
-        if (len(self._pending) >= PENDING_MAX and known_key not in self._pending) or not self._allowed(
-            "/".join(identity)
-        ):
+        crowded = len(self._pending) >= PENDING_MAX and known_key not in self._pending
+        if crowded or not self._allowed("/".join(identity[:4])):
             self.dropped += 1
             return
         stamp = format_time(self._now())
