@@ -21,6 +21,7 @@ import yaml
 from steersman.actors.apiserver.access import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.config import ApiServerConfig
+from steersman.actors.apiserver.entry import encode
 from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.actors.ports import Store
 from steersman.cluster.api.kinds import Registry
@@ -154,8 +155,9 @@ class Bootstrap:
             self._lease = 0
         if not self._lease:
             lease = await self._store.lease_grant(_LEASE_S)
-            key = f"{_ADDRESSES}{address}:{port}".encode()
-            value = orjson.dumps({"address": address, "port": port})
+            name = f"{address}:{port}"
+            key = f"{_ADDRESSES}{name}".encode()
+            value = encode({"apiVersion": "steersman/v1", "kind": "Endpoint", "metadata": {"name": name}})
             result = await self._store.txn(Txn(success=(Put(key=key, value=value, lease=lease),)))
             self._lease = lease
             await self._cache.reach(result.revision)

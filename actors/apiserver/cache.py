@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sortedcontainers import SortedDict
 
-from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event, stamp
+from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event, read, stamp
 from steersman.actors.apiserver.watcher import Watcher
 from steersman.actors.ports import Store
 from steersman.cluster.store.values import Compacted, Range, StoreError, WatchBatch, WatchEvent
@@ -194,8 +194,9 @@ class WatchCache:
             page = await self._store.range(Range(key=key, range_end=_ROOT_END, revision=revision, limit=PAGE))
             for kv in page.kvs:
                 prefix, item = _split(kv.key)
-                entry = Entry(item, kv.mod_revision, stamp(kv.value, kv.mod_revision))
-                found.setdefault(prefix, {})[item] = entry
+                raw = read(kv.value, kv.mod_revision)
+                if raw is not None:
+                    found.setdefault(prefix, {})[item] = Entry(item, kv.mod_revision, raw)
                 key = kv.key + b"\0"
             more = page.more
             await asyncio.sleep(0)
@@ -250,12 +251,13 @@ class WatchCache:
         prefix, key = _split(change.kv.key)
         shelf = self.shelf(prefix)
         previous, revision = shelf.get(key), change.kv.mod_revision
-        if change.deleted:
+        raw = None if change.deleted else read(change.kv.value, revision)
+        if raw is None:
             if previous is not None:
                 gone = Entry(key, revision, stamp(previous.raw, revision))
                 shelf.apply(Event(DELETED, gone, previous))
             return
-        entry = Entry(key, revision, stamp(change.kv.value, revision))
+        entry = Entry(key, revision, raw)
         shelf.apply(Event(ADDED if previous is None else MODIFIED, entry, previous))
 
     # ---- how fresh it is

@@ -14,6 +14,7 @@ from steersman.cluster.meta.objects import Obj
 
 _META = b'"metadata":{'
 _VERSION = b'"resourceVersion":"'
+_START = b'{"apiVersion":'
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
@@ -26,11 +27,22 @@ def encode(obj: Obj) -> bytes:
     return orjson.dumps(row)
 
 
+def read(value: bytes, revision: int) -> bytes | None:
+    """Returns a stored value with its `resourceVersion`; None for what is no object (reservations, foreign keys)."""
+    if value.startswith(_START) and _META in value:
+        return stamp(value, revision)
+    try:
+        obj: Any = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(obj, dict) or "apiVersion" not in obj or "kind" not in obj:
+        return None
+    return stamp(encode(obj), revision) if isinstance(obj.get("metadata"), dict) else None
+
+
 def stamp(value: bytes, revision: int) -> bytes:
-    """Returns the canonical bytes with `resourceVersion` set, in front of all other metadata."""
+    """Returns the canonical bytes of an object with `resourceVersion` set, in front of all other metadata."""
     start = value.find(_META)
-    if start < 0 or not value.startswith(b'{"apiVersion":'):
-        return _stamp_foreign(value, revision)
     start += len(_META)
     rest = start
     if value.startswith(_VERSION, start):
@@ -39,22 +51,6 @@ def stamp(value: bytes, revision: int) -> bytes:
             rest += 1
     comma = b"" if value[rest : rest + 1] == b"}" else b","
     return b'%b"resourceVersion":"%d"%b%b' % (value[:start], revision, comma, value[rest:])
-
-
-def _stamp_foreign(value: bytes, revision: int) -> bytes:
-    """The same for bytes that somebody else wrote into the store; what is no object stays as it is."""
-    try:
-        obj: Any = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
-    if (
-        not isinstance(obj, dict)
-        or not isinstance(obj.get("metadata"), dict)
-        or "apiVersion" not in obj
-        or "kind" not in obj
-    ):
-        return value
-    return stamp(encode(obj), revision)
 
 
 class Entry:

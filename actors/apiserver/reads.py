@@ -18,7 +18,7 @@ import orjson
 
 from steersman.actors.apiserver.cache import Shelf, TooOld, WatchCache
 from steersman.actors.apiserver.call import Call, fields_of, labels_of
-from steersman.actors.apiserver.entry import ADDED, Entry, Event, stamp
+from steersman.actors.apiserver.entry import ADDED, Entry, Event, read
 from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Tabular, form_of
 from steersman.actors.apiserver.watcher import Watcher
 from steersman.actors.http.messages import Response
@@ -213,10 +213,13 @@ class Reader:
             except FutureRevision:
                 raise ServerTimeout(f"Too large resource version: {revision}", retry_after_s=1) from None
             for kv in page.kvs:
-                entry = Entry(kv.key.decode()[len(prefix) :], kv.mod_revision, stamp(kv.value, kv.mod_revision))
+                key = kv.key + b"\0"
+                raw = read(kv.value, kv.mod_revision)
+                if raw is None:
+                    continue
+                entry = Entry(kv.key.decode()[len(prefix) :], kv.mod_revision, raw)
                 if selects is None or selects(entry):
                     found.append(entry)
-                key = kv.key + b"\0"
             more = page.more
         go_on = ""
         if limit and len(found) > limit:

@@ -87,8 +87,10 @@ class Resources:
         if attributes.subresource:
             return await self._sub(call, kind, attributes.subresource)
         handle = self._verbs.get(attributes.verb)
-        if handle is None or (attributes.verb not in kind.verbs):
-            raise _not_allowed(call)
+        if handle is None or attributes.verb not in kind.verbs:
+            raise _not_allowed()
+        if not attributes.name and attributes.verb in ("update", "patch"):
+            raise _not_allowed()
         if kind.resource.namespaced and not attributes.namespace and attributes.verb not in ("list", "watch"):
             raise NotFound("the server could not find the requested resource")
         if not kind.resource.namespaced and attributes.namespace and attributes.resource != "namespaces":
@@ -104,7 +106,7 @@ class Resources:
         if row is None:
             raise NotFound("the server could not find the requested resource")
         if call.attributes.verb not in row.verbs:
-            raise _not_allowed(call)
+            raise _not_allowed()
         if name in self._below:
             return await self._below[name](call, kind)
         if name not in _STORED_SUBRESOURCES:
@@ -243,5 +245,5 @@ class Resources:
         return Response(200, JSON_HEADERS, form.many(deleted, revision, "", 0))
 
 
-def _not_allowed(_call: Call) -> ApiError:
+def _not_allowed() -> ApiError:
     return MethodNotAllowed("the server does not allow this method on the requested resource")

@@ -34,6 +34,7 @@ ATTEMPTS_MAX = 12
 
 #: groups whose objects this server itself works by: their writes are answered once this server shows them
 _OWN_GROUPS = frozenset({"rbac.authorization.k8s.io", "apiextensions.k8s.io"})
+_OWN_KINDS = frozenset({"Namespace", "ServiceAccount"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,7 +386,7 @@ class Writer:
                 return [Outcome(change=change, revision=_dry_revision(change)) for change in changes]
             result = await self._store.txn(_transaction(changes))
             if result.succeeded:
-                if any(change.kind.resource.group in _OWN_GROUPS for change in changes):
+                if any(_is_own(change.kind) for change in changes):
                     await self._cache.reach(result.revision)
                 return [
                     Outcome(change=change, revision=result.revision if change.operations else change.revision)
@@ -416,6 +417,10 @@ class Writer:
         finally:
             self._beside = {}
         return changes
+
+
+def _is_own(kind: Kind) -> bool:
+    return kind.resource.group in _OWN_GROUPS or kind.resource.kind in _OWN_KINDS
 
 
 def _dry_revision(change: Change) -> int:

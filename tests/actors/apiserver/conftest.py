@@ -228,18 +228,27 @@ async def api() -> AsyncIterator[Api]:
     await store.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_api() -> Callable[..., Any]:
     """Makes further servers: `await make_api(store, **config)`."""
 
     async def make(store: Replica, now: Callable[[], float] = time.time, **config: Any) -> Api:
         nodes = FakeNodes()
-        return Api(await started(store, nodes, ApiServerConfig(**{"port": None, **config}), now), store, nodes)
+        return Api(
+            await started(
+                store,
+                nodes,
+                ApiServerConfig(**{"port": None, "service_account_key": service_account_key(), **config}),
+                now,
+            ),
+            store,
+            nodes,
+        )
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store() -> Callable[..., Replica]:
     return replica
 
