@@ -29,7 +29,7 @@ from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import ActorSpec, Host, api_endpoints, grpc_port, store_peers, topology
 from steersman.runtime.detect import detect, why_not_oci
 from steersman.runtime.nftables import Nftables
-from steersman.runtime.pki import Identity
+from steersman.runtime.pki import Authority, Identity
 from steersman.runtime.ray_processes import RayHost, ray_ip
 
 #: the layout of the data directory; a directory with a higher number was written by a newer version
@@ -226,7 +226,7 @@ def _check_ports(site: Site) -> None:
 
 def issue_certificates(site: Site) -> None:
     """Makes the authority and every component's certificate that is missing or about to expire."""
-    authority, config = site.authority, site.config
+    authority, config = Authority(site.pki), site.config
     authority.ensure()
     service_ip = str(ipaddress.ip_network(config.networking.service_cidr)[1])
     domain = config.networking.cluster_domain

@@ -14,8 +14,16 @@ from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
 from steersman.actors.site import Site
-from steersman.cluster.topology import ActorSpec, api_endpoints, api_port, cluster_dns, grpc_port, store_peers
-from steersman.runtime.pki import Credentials
+from steersman.cluster.topology import (
+    ActorSpec,
+    api_endpoints,
+    api_port,
+    cluster_dns,
+    grpc_port,
+    node_port_range,
+    store_peers,
+)
+from steersman.runtime.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +119,11 @@ def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Par
         tls_cert=pem.cert.read_bytes(),
         tls_key=pem.key.read_bytes(),
         client_ca=pem.ca.read_bytes(),
-        service_account_key=site.authority.service_account_key.read_bytes(),
+        service_account_key=(site.pki / "sa.key").read_bytes(),
         kubernetes_version=config.kubernetes_version,
         cluster_domain=config.networking.cluster_domain,
         service_cidr=config.networking.service_cidr,
-        node_port_range=config.networking.node_port_range,
+        node_port_range=node_port_range(config),
         grpc_port=grpc_port(config, index),
     )
     store = StoreClient(

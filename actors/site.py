@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
-from steersman.cluster.config import ClusterConfig
 from steersman.cluster.topology import ActorSpec, Host
-from steersman.runtime.pki import Authority, Credentials
+from steersman.runtime.credentials import Credentials, credentials_in
+
+if TYPE_CHECKING:
+    from steersman.cluster.config import ClusterConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,12 @@ class Site:
         return self.data_dir / "run"
 
     @property
-    def authority(self) -> Authority:
-        return Authority(self.data_dir / "pki")
+    def pki(self) -> Path:
+        """The certificate authority and the certificates it has issued."""
+        return self.data_dir / "pki"
 
     def credentials(self, file: str) -> Credentials:
-        return self.authority.credentials(file)
+        return credentials_in(self.pki, file)
 
     def store_dir(self, member: int) -> Path:
         return self.data_dir / "store" / str(member)
@@ -69,4 +73,18 @@ def decode(text: str) -> tuple[ActorSpec, Site]:
     spec = ActorSpec(**tree["spec"])
     hosts = tuple(Host(**row) for row in tree["hosts"])
     here = next(host for host in hosts if host.name == spec.host)
-    return spec, Site(ClusterConfig.model_validate(tree["config"]), hosts, here)
+    return spec, Site(cast("ClusterConfig", _plain(tree["config"])), hosts, here)
+
+
+#: fields whose value is a mapping rather than a section
+_MAPPINGS = frozenset({"labels"})
+
+
+def _plain(tree: Mapping[str, Any]) -> SimpleNamespace:
+    """A configuration that was validated before, read back without loading the validator into every actor."""
+    return SimpleNamespace(
+        **{
+            name: _plain(value) if isinstance(value, dict) and name not in _MAPPINGS else value
+            for name, value in tree.items()
+        }
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from steersman.runtime.pki import Credentials
+from steersman.runtime.credentials import Credentials
 
 
 def server_credentials(credentials: Credentials) -> grpc.ServerCredentials:

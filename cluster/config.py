@@ -93,11 +93,6 @@ class Networking(_Section):
             raise ValueError("node_ports must be two ports with a dash between, as 30000-32767")
         return self
 
-    @property
-    def node_port_range(self) -> tuple[int, int]:
-        first, _, last = self.node_ports.partition("-")
-        return int(first), int(last)
-
 
 class Node(_Section):
     name: str = Field("", description="name of this machine's Node; empty: its host name")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from steersman.cluster.config import ClusterConfig
+if TYPE_CHECKING:
+    from steersman.cluster.config import ClusterConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +119,9 @@ def grpc_port(config: ClusterConfig, index: int) -> int:
 def cluster_dns(config: ClusterConfig) -> str:
     """Returns the address of the cluster's DNS Service: the tenth of the Service range."""
     return str(ipaddress.ip_network(config.networking.service_cidr)[10])
+
+
+def node_port_range(config: ClusterConfig) -> tuple[int, int]:
+    """Returns the first and the last NodePort."""
+    first, _, last = config.networking.node_ports.partition("-")
+    return int(first), int(last)

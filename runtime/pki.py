@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from steersman.runtime.credentials import Credentials, credentials_in
+
 _CA_DAYS, _LEAF_DAYS, _RENEW_DAYS = 3650, 365, 30
 
 
@@ -33,15 +35,6 @@ class Identity:
     common_name: str
     organizations: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Paths of the PEM files with which a component speaks TLS."""
-
-    ca: Path
-    cert: Path
-    key: Path
 
 
 class Authority:
@@ -77,7 +70,7 @@ class Authority:
 
     def credentials(self, file: str) -> Credentials:
         """The paths of a component's certificate; `issue` makes the files."""
-        return Credentials(self.ca, self.directory / f"{file}.crt", self.directory / f"{file}.key")
+        return credentials_in(self.directory, file)
 
     def issue(self, identity: Identity) -> Credentials:
         """Makes a certificate, unless a fitting one that is not about to expire is there."""
