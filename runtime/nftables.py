@@ -149,8 +149,13 @@ class Nftables:
         Args:
             gone: (address spoken to or empty for any, endpoint's address, its port); with an empty endpoint every
                 flow to the address is meant.
+
+        Raises OSError where flows may not be touched.
         """
-        return int(await self._in_worker(_forget_flows, gone)) if gone else 0
+        try:
+            return int(await self._in_worker(_forget_flows, gone)) if gone else 0
+        except NetlinkError as error:
+            raise OSError(error.code, str(error.args[-1])) from error
 
     async def stop(self) -> None:
         if self._backend is not None:

@@ -22,7 +22,7 @@ _LOCAL_TABLE = 255
 
 
 class Routes:
-    """Keeps the routes of one cluster.
+    """Keeps the routes of one cluster. Every method raises OSError where routes may not be touched.
 
     Args:
         pod_cidr: only routes to ranges within it are this cluster's.
@@ -34,7 +34,10 @@ class Routes:
         self._ipr: Any = None
 
     async def _in_worker(self, work: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
+        except NetlinkError as error:
+            raise OSError(error.code, str(error.args[-1])) from error
 
     async def start(self) -> None:
         await self._in_worker(self._open)

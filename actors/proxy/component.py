@@ -83,7 +83,7 @@ class Proxy:
         self._kernel = KernelPlane(
             Frame(table=f"steersman-{cluster_name}", pod_cidr=pod_cidr, service_cidr=service_cidr)
         )
-        self._userspace = UserspacePlane(listen_on=listen_on)
+        self._userspace = UserspacePlane(listen_on=listen_on, service_cidr=service_cidr, pod_cidr=pod_cidr)
         self._plane: Plane = self._userspace if mode == "userspace" else self._kernel
         self._recorder = EventRecorder(client, "kube-proxy", node_name, now, rng)
         self._dirty: OrderedDict[str, None] = OrderedDict()
@@ -131,10 +131,9 @@ class Proxy:
     async def purge(self) -> None:
         """Removes every rule and route of this cluster from the host; may be called before `start` or after `stop`.
 
-        Raises OSError where kernel rules cannot be touched.
+        Raises OSError where rules or routes cannot be touched.
         """
-        if self.mode != "userspace":
-            await self._kernel.purge()
+        await (self._userspace if self.mode == "userspace" else self._kernel).purge()
 
     # --- what is seen ---
     def _service_changed(self, before: Obj | None, after: Obj | None) -> None:

@@ -41,7 +41,10 @@ class KernelPlane:
             return [f"the kernel refused the rules of the services: {error}"]
         gone = [(front, b.ip if b else "", b.port if b else 0) for front, b in stale_flows(self._ports, ports)]
         self._ports = ports
-        await self._nft.forget_flows(gone)
+        try:
+            await self._nft.forget_flows(gone)
+        except OSError as error:
+            return [f"UDP clients may go on speaking to endpoints that are gone: {error}"]
         return []
 
     async def _change_to(self, wanted: RuleSet) -> None:
@@ -59,8 +62,11 @@ class KernelPlane:
         self._held = wanted
 
     async def route(self, wanted: Mapping[str, str], own_address: str) -> list[str]:
-        await self._routes.ensure_way(self._frame.service_cidr, own_address)
-        refused = await self._routes.set(wanted)
+        try:
+            await self._routes.ensure_way(self._frame.service_cidr, own_address)
+            refused = await self._routes.set(wanted)
+        except OSError as error:
+            return [f"routes to the pods of other nodes cannot be made: {error}"]
         return [f"pods of {cidr} cannot be reached: {reason}" for cidr, reason in sorted(refused.items())]
 
     async def check(self) -> bool:

@@ -1,18 +1,21 @@
 """Services without rights: this process listens on every service address and passes the bytes on.
 
-A service port without endpoints is not listened on, so that clients are refused at once.
+A service port without endpoints is not listened on, so that clients are refused at once. Where routes may be made, the
+service range becomes this host's own; where not, only a range of loopback addresses can be listened on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from steersman.actors.proxy.tcp import TcpFrontend
 from steersman.actors.proxy.udp import UdpFrontend
 from steersman.cluster.net.services import Backend, ServicePort
+from steersman.runtime.routes import Routes
 
 #: how long an address that could not be listened on is left alone
 RETRY_S = 30.0
@@ -27,8 +30,12 @@ class _Front(NamedTuple):
 class UserspacePlane:
     """Listening sockets, one per service address and port."""
 
-    def __init__(self, *, listen_on: str) -> None:
+    def __init__(self, *, listen_on: str, service_cidr: str, pod_cidr: str) -> None:
         self._listen_on = listen_on
+        self._service_cidr = service_cidr
+        self._pod_cidr = pod_cidr
+        #: None where routes may not be made
+        self._routes: Routes | None = None
         self._open: dict[_Front, TcpFrontend | UdpFrontend] = {}
         #: no longer listened on, but with connections that go on
         self._leaving: list[TcpFrontend | UdpFrontend] = []
@@ -36,7 +43,17 @@ class UserspacePlane:
         self._refused: dict[_Front, tuple[str, float]] = {}
 
     async def start(self) -> None:
-        """Needs nothing."""
+        """Makes the service range this host's own, unless it is or may not be."""
+        if ipaddress.ip_network(self._service_cidr).is_loopback:
+            return
+        routes = Routes(self._pod_cidr)
+        try:
+            await routes.start()
+            await routes.lead_to_self(self._service_cidr)
+        except OSError:
+            await routes.stop()  # what cannot be listened on will be told one by one
+        else:
+            self._routes = routes
 
     async def apply(self, ports: list[ServicePort]) -> list[str]:
         wanted = self._wanted(ports)
@@ -83,8 +100,13 @@ class UserspacePlane:
         return frontend
 
     async def route(self, wanted: Mapping[str, str], own_address: str) -> list[str]:
-        """Pods without a network of their own need no routes."""
-        return []
+        if self._routes is None:
+            return []
+        try:
+            refused = await self._routes.set(wanted)
+        except OSError as error:
+            return [f"routes to the pods of other nodes cannot be made: {error}"]
+        return [f"pods of {cidr} cannot be reached: {reason}" for cidr, reason in sorted(refused.items())]
 
     async def check(self) -> bool:
         return True
@@ -96,6 +118,18 @@ class UserspacePlane:
             frontend.abort()
         self._open.clear()
         self._leaving.clear()
+        if self._routes is not None:
+            await self._routes.stop()
+            self._routes = None
+
+    async def purge(self) -> None:
+        """Removes the routes made here, whoever made them; needs no `start`."""
+        routes = Routes(self._pod_cidr)
+        try:
+            await routes.start()
+            await routes.purge(self._service_cidr)
+        finally:
+            await routes.stop()
 
 
 def _sentence(front: _Front, port: ServicePort, error: OSError) -> str:

@@ -61,9 +61,11 @@ def ask_udp(sock: socket.socket, address: str, port: int) -> str:
 class Rig:
     """A proxy in the lab's host, on objects that the test writes."""
 
-    def __init__(self, lab: Any, api: Any) -> None:
+    def __init__(self, lab: Any, api: Any, mode: Any = "auto") -> None:
         self.lab, self.api = lab, api
-        self.proxy = Proxy(api.client(), node_name="n", cluster_name="lab", now=lambda: 1.8e9, rng=random.Random(0))
+        self.proxy = Proxy(
+            api.client(), node_name="n", cluster_name="lab", mode=mode, now=lambda: 1.8e9, rng=random.Random(0)
+        )
 
     async def __aenter__(self) -> Rig:
         await self.api.put(NODES, {
@@ -361,6 +363,20 @@ def test_pods_of_other_nodes_are_routed_by_their_nodes_address(lab: Any, api_fac
 
 
 _RESOLVE = "mount --bind $1 /etc/resolv.conf && exec $2 -c 'import socket; print(socket.gethostbyname(\"web\"))'"
+
+
+def test_a_userspace_proxy_with_rights_makes_the_service_range_its_own(lab: Any, api_factory: Any) -> None:
+    lab.pod("one", "10.244.0.11")
+
+    async def main() -> None:
+        async with Rig(lab, api_factory(), mode="userspace") as rig:
+            await rig.put(service(), endpoints("10.244.0.11"))
+            await rig.eventually(lambda: outcome(VIP, PORT), "one")
+            assert await rig.elsewhere(lab.in_pod("one"), lambda: outcome(VIP, PORT)) == "one"
+
+    lab.run(lab.host, main)
+    routes = ["ip", "-n", lab.host, "route", "show", "table", "local", "proto", "83"]
+    assert run(routes, capture_output=True, text=True, check=True).stdout == ""
 
 
 @pytest.mark.parametrize("bind_host", ["192.168.77.1", "127.0.0.1"])
