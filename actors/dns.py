@@ -12,8 +12,10 @@ import random
 import struct
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
+from steersman.actors.background import failure_of
 from steersman.actors.client import Client
 from steersman.actors.dnsforward import Forwarder
 from steersman.actors.informer import Informer
@@ -50,7 +52,8 @@ class Dns:
     Args:
         bind_host: the node's own address (not a wildcard: answers must come from the address that was asked).
         port: 0 for any; `port` tells the one taken.
-        upstream: `address` or `address:port` of resolvers for all other names; with none these are refused.
+        upstream: `address` or `address:port` of resolvers for all other names; None for those of this host's
+            resolv.conf; with none at all these names are refused.
         node_name: whose endpoint this is; empty to show none.
     """
 
@@ -61,7 +64,7 @@ class Dns:
         bind_host: str,
         port: int,
         cluster_domain: str = "cluster.local",
-        upstream: Sequence[str] = (),
+        upstream: Sequence[str] | None = None,
         node_name: str = "",
         now: Now,
         rng: random.Random,
@@ -72,7 +75,9 @@ class Dns:
         self._node_name = node_name
         self.zone = Zone(cluster_domain)
         self._now = now
-        self._forwarder = Forwarder(upstream, rng)
+        self._upstream = upstream
+        self._rng = rng
+        self._forwarder = Forwarder(upstream or (), rng)
         self._services = Informer(client, SERVICES, on_change=self._service_changed)
         self._slices = Informer(
             client, ENDPOINT_SLICES, on_change=self._slice_changed, indexes={"service": _service_of_slice}
@@ -94,6 +99,8 @@ class Dns:
             lambda: _Datagrams(self), local_addr=(self._bind_host, self.port)
         )
         self._datagrams = transport
+        if self._upstream is None:
+            self._forwarder = Forwarder(_host_resolvers(self._bind_host, self.port), self._rng)
         for informer in (self._services, self._slices, self._namespaces):
             await informer.start()
         if self._node_name:
@@ -119,6 +126,11 @@ class Dns:
         if self._datagrams is not None:
             self._datagrams.close()
         await self._forwarder.stop()
+
+    @property
+    def failure(self) -> str:
+        """What ended the background work unforeseen; empty while all is well."""
+        return failure_of(self._publisher)
 
     async def synced(self) -> None:
         """Returns once every service is known."""
@@ -289,6 +301,17 @@ class _Datagrams(asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+def _host_resolvers(own_address: str, own_port: int) -> list[str]:
+    """The resolvers that this host uses, itself left out."""
+    try:
+        lines = Path("/etc/resolv.conf").read_text().splitlines()
+    except OSError:
+        return []
+    rows = [line.split() for line in lines]
+    found = [row[1] for row in rows if row[:1] == ["nameserver"] and len(row) > 1 and ":" not in row[1]]
+    return [address for address in found if (address, 53) != (own_address, own_port)]
 
 
 def _encoded(query: Query, reply: Reply) -> bytes:

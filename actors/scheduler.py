@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from steersman.actors.background import failure_of
 from steersman.actors.client import Client
 from steersman.actors.informer import Informer
 from steersman.actors.leases import Leadership
@@ -144,6 +145,11 @@ class Scheduler:
             await informer.stop()
         await self._recorder.stop()
 
+    @property
+    def failure(self) -> str:
+        """What ended the background work unforeseen; empty while all is well."""
+        return failure_of(self._task)
+
     # --- what is seen ---
     def _note(self, change: Change) -> None:
         self._changes[change] = None
@@ -174,7 +180,12 @@ class Scheduler:
             self._forget(uid(before))
         if after is None:
             return
-        pod = self._compiler.compile(after)
+        try:
+            pod = self._compiler.compile(after)
+        except ValueError as error:  # no validation let it through: somebody wrote past the API server
+            self._forget(uid(after))
+            self._recorder.event(after, "Warning", "FailedScheduling", f"the pod cannot be read: {error}")
+            return
         if pod.node:
             self._bound_pod(pod)
         elif pod.finished or pod.terminating:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+from steersman.actors.background import failure_of
 from steersman.actors.client import Client
 from steersman.actors.informer import Informer
 from steersman.actors.ports import Now
@@ -134,6 +135,11 @@ class Proxy:
         Raises OSError where rules or routes cannot be touched.
         """
         await (self._userspace if self.mode == "userspace" else self._kernel).purge()
+
+    @property
+    def failure(self) -> str:
+        """What ended the background work unforeseen; empty while all is well."""
+        return failure_of(self._task)
 
     # --- what is seen ---
     def _service_changed(self, before: Obj | None, after: Obj | None) -> None:

@@ -25,6 +25,7 @@ def question(name: str, kind: int = A, number: int = 7) -> bytes:
 
 @asynccontextmanager
 async def dns_on(api: Any, **options: Any) -> AsyncIterator[Dns]:
+    options = {"upstream": (), **options}
     dns = Dns(api.client(), bind_host="127.0.0.1", port=0, now=lambda: 1.8e9, rng=random.Random(0), **options)
     await dns.start()
     await asyncio.wait_for(dns.synced(), 5)

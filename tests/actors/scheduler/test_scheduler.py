@@ -109,6 +109,15 @@ async def test_a_gated_pod_waits(api: Any, scheduler: Scheduler) -> None:
     await api.until(lambda: bound(api) == {"gated": "a"})
 
 
+async def test_a_pod_that_cannot_be_read_is_told_so_and_stops_nobody(api: Any, scheduler: Scheduler) -> None:
+    await api.put(NODES, node("a"))
+    await api.put(PODS, pod("broken", cpu="lots"))
+    await api.put(PODS, pod("web"))
+    await api.until(lambda: bound(api) == {"web": "a"} and len(events(api)) == 2)
+    assert events(api)[0][:2] == ("broken", "FailedScheduling")
+    assert scheduler.failure == ""
+
+
 async def test_a_pod_of_the_same_name_born_again_is_another_pod(api: Any, scheduler: Scheduler) -> None:
     await api.put(NODES, node("a", cpu="1"))
     await api.put(PODS, pod("web"))
