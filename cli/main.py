@@ -36,7 +36,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "describe": Entry("describe", "Show an object in words, with its events."),
         "apply": Entry("apply", "Make the cluster match manifests."),
         "create": Entry("create", "Create objects from manifests or from flags."),
-        "run": Entry("run", "Start a pod from an image."),
+        "run": Entry("create", "Start a pod from an image."),
         "delete": Entry("delete", "Delete objects and wait until they are gone."),
         "edit": Entry("edit", "Change an object in your editor."),
         "patch": Entry("patch", "Change fields of an object."),

@@ -34,6 +34,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         except ValueError:
             pass
         rest = text.removeprefix("-")
+        if not rest:
+            self.fail("a duration is missing; write 30s, 5m or 1h", param, ctx)
         while rest:
             digits = len(rest) - len(rest.lstrip("0123456789."))
             number, rest = rest[:digits], rest[digits:]

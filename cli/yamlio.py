@@ -39,11 +39,19 @@ for _class in (Loader, Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
+Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^\d{4}-\d\d?-\d\d?"), list("0123456789"))
+Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+(:[0-5]?\d)+"), list("-+0123456789"))
+
+
+_STRING = "tag:yaml.org,2002:str"
 
 
 def _string(dumper: Any, text: str) -> Any:
-    block = "\n" in text and not any(line != line.rstrip() for line in text.split("\n")) and "\t" not in text
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+    """Blocks for texts of several lines, double quotes for what would read as something else."""
+    if "\n" in text and "\t" not in text and not any(line != line.rstrip() for line in text.split("\n")):
+        return dumper.represent_scalar(_STRING, text, style="|")
+    plain = text and dumper.resolve(yaml.ScalarNode, text, (True, False)) == _STRING
+    return dumper.represent_scalar(_STRING, text, style=None if plain else '"')
 
 
 def _int(loader: Any, node: Any) -> int:

@@ -17,6 +17,8 @@ from steersman.cluster.meta.times import parse_time
 _STEP = "  "
 #: stands for the value of a line that has none
 _PLAIN = "\0"
+#: stands for the value of a line that has none
+_PLAIN = _PLAIN
 #: values of labels and annotations are cut at this length, as they may be whole documents
 _VALUE_MAX = 140
 
@@ -116,9 +118,8 @@ def head(sheet: Sheet, obj: Obj, *, created: bool = True) -> None:
     sheet.pairs("Annotations", metadata.get("annotations"), ": ")
     if metadata.get("deletionTimestamp"):
         grace = metadata.get("deletionGracePeriodSeconds")
-        sheet.field(
-            "Terminating", f"since {moment(metadata['deletionTimestamp'])}" + (f", {grace}s grace" if grace else "")
-        )
+        within = f", {grace}s grace" if grace else ""
+        sheet.field("Terminating", f"since {moment(metadata['deletionTimestamp'])}{within}")
     owner = controller_of(obj)
     if owner:
         sheet.field("Controlled By", f"{owner['kind']}/{owner['name']}")

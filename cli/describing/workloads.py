@@ -86,10 +86,8 @@ def job(sheet: Sheet, obj: Obj) -> None:
     sheet.optional("Start Time", moment(status.get("startTime")))
     sheet.optional("Completed At", moment(status.get("completionTime")))
     sheet.optional("Duration", job_duration(obj, time.time()))
-    counts = [
-        f"{status.get(key, 0)} {word}"
-        for key, word in (("active", "Active"), ("succeeded", "Succeeded"), ("failed", "Failed"))
-    ]
+    words = (("active", "Active"), ("succeeded", "Succeeded"), ("failed", "Failed"))
+    counts = [f"{status.get(key, 0)} {word}" for key, word in words]
     sheet.field("Pods Statuses", " / ".join(counts))
     template(sheet, obj)
     conditions(sheet, obj)
