@@ -57,6 +57,9 @@ class Lab:
         self._servers: list[subprocess.Popen[str]] = []
         for name in (self.host, self.outside):
             self._add(name)
+        # a new namespace has these from the machine's own
+        sysctls = ("net.ipv4.conf.all.route_localnet=0", "net.ipv4.ip_forward=0")
+        sh("ip", "netns", "exec", self.host, "sysctl", "-qw", *sysctls)
         sh(
             "ip",
             "link",
