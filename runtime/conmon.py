@@ -81,7 +81,8 @@ async def create(conmon: str, engine: Engine, launch: Launch) -> Monitored:
     mount_namespace = await engine.creation_namespace()
     reading, writing = os.pipe()
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    environment = os.environ | {"_OCI_SYNCPIPE": str(writing), "NICE_FROM": str(nice)}
+    # conmon lives long: nothing of the agent's environment, which may hold secrets, stays with it
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "_OCI_SYNCPIPE": str(writing), "NICE_FROM": str(nice)}
     try:
         process = await asyncio.create_subprocess_exec(
             *argv(conmon, engine, launch, mount_namespace),

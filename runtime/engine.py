@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from steersman.runtime.cgroups import Cgroups
 
 #: the engines we know, the lighter one first
 KNOWN = ("crun", "runc")
+_PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: what an engine may print at most before it is cut
 _OUTPUT_BYTES_MAX = 64 * 1024
 _CALL_DEADLINE_S = 60.0
@@ -43,12 +45,18 @@ def clean_message(line: str) -> str:
     return re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+Z?:?\s*", "", line)
 
 
-def find(preferred: str | None) -> str | None:
-    """Returns the path of the preferred or else of the best engine installed."""
-    for name in (preferred,) if preferred else KNOWN:
-        if path := shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"):
-            return path
-    return None
+def find(preferred: str | None, cgroup_version: int = 1) -> str | None:
+    """Returns the path of the preferred or else of the best engine that is installed and can work."""
+    found = [path for name in ((preferred,) if preferred else KNOWN) if (path := shutil.which(name, path=_PLACES))]
+    if len(found) > 1 and cgroup_version == 2 and not _may_lock_memory():
+        # on cgroup version 2 crun raises its limit of locked memory first, and gives up where it may not
+        found = [path for path in found if Path(path).name != "crun"]
+    return found[0] if found else None
+
+
+def _may_lock_memory() -> bool:
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    return hard == resource.RLIM_INFINITY or syscalls.has_capability(syscalls.CAP_SYS_RESOURCE)
 
 
 class Engine:

@@ -18,7 +18,7 @@ from steersman.cluster.node.values import (
     ExecResult,
     RuntimeFailure,
 )
-from steersman.runtime import conmon, crilog, layers, mounts, oci_spec, records, syscalls, users
+from steersman.runtime import conmon, crilog, layers, mounts, oci_spec, process_tree, records, syscalls, users
 from steersman.runtime.conmon import Launch
 from steersman.runtime.engine import run
 from steersman.runtime.images import ImageStore
@@ -127,7 +127,8 @@ class Containers:
             oom_score_adj_min=host.oom_score_adj_min,
             devices=host_devices() if spec.security.privileged else (),
             with_seccomp=host.engine.has_seccomp,
-            with_cgroups=host.cgroups.version > 0,
+            controllers=host.controllers,
+            cgroup_version=host.cgroups.version,
         )
         return oci_spec.build(spec, sandbox.spec, config, account, around)
 
@@ -253,7 +254,9 @@ class Containers:
         for record in list(self._host.ledger.containers.values()):
             if record.finished_at or not record.started_at:
                 continue
-            usage = self._host.cgroups.usage(self._host.container_cgroup(record))
+            group = self._host.container_cgroup(record)
+            # without controllers to ask, the processes themselves tell
+            usage = self._host.cgroups.usage(group) or process_tree.usage(record.pid)
             if usage is not None:
                 found.append(self._host.ledger.stats_row(record, usage, self._host.now()))
         return found

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from steersman.cluster.node.values import RuntimeFailure
+from steersman.runtime import cgroups, mounts, syscalls
 from steersman.runtime import engine as engines
-from steersman.runtime import mounts, syscalls
 from steersman.runtime.cgroups import Cgroups, pod_path
 from steersman.runtime.engine import Engine
 from steersman.runtime.ledger import Ledger
@@ -40,6 +40,7 @@ class OciHost:
         self.engine: Engine
         self.conmon = ""
         self.held = 0
+        self.controllers: tuple[str, ...] = ()
         self.oom_score_adj_min = -1000
         self.reduced: list[str] = []
 
@@ -51,7 +52,7 @@ class OciHost:
         """Finds the tools and learns what the machine allows. Raises RuntimeFailure("RuntimeNotReady")."""
         if os.geteuid() != 0 or not syscalls.has_capability(syscalls.CAP_SYS_ADMIN):
             raise RuntimeFailure("RuntimeNotReady", "the oci runtime needs root with CAP_SYS_ADMIN")
-        path = engines.find(self.wanted_engine)
+        path = engines.find(self.wanted_engine, self.cgroups.version)
         conmon = shutil.which("conmon")
         if path is None or conmon is None:
             missing = "conmon" if path else (self.wanted_engine or "crun or runc")
@@ -63,7 +64,9 @@ class OciHost:
         await self.engine.look()
         self.held = syscalls.capabilities()
         self._look_at_oom_score()
-        if missing_controllers := self.cgroups.missing:
+        missing_controllers = self.cgroups.missing
+        self.controllers = tuple(name for name in cgroups.WANTED if name not in missing_controllers)
+        if missing_controllers:
             self.reduced.append(f"no cgroup controllers {', '.join(missing_controllers)}: limits are not enforced")
         if not self.engine.has_seccomp:
             self.reduced.append(f"{self.engine.name} has no seccomp: system calls are not filtered")

@@ -59,7 +59,8 @@ class Surroundings:
         oom_score_adj_min: the lowest score this process may set.
         devices: of the host, for privileged containers: rows of `linux.devices`.
         with_seccomp: whether the engine can filter system calls.
-        with_cgroups: whether limits can be set.
+        controllers: the cgroup controllers that can be limited with.
+        cgroup_version: 1 or 2, 0 where there are none.
     """
 
     rootfs: str
@@ -71,7 +72,8 @@ class Surroundings:
     oom_score_adj_min: int = -1000
     devices: tuple[Mapping[str, Any], ...] = ()
     with_seccomp: bool = True
-    with_cgroups: bool = True
+    controllers: tuple[str, ...] = ("cpu", "memory", "pids")
+    cgroup_version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,8 @@ def _linux(container: ContainerSpec, held: list[str], around: Surroundings) -> d
     for kind, path in sorted(around.namespaces.items()):
         if path != "host":
             namespaces.append({"type": kind, "path": path} if path else {"type": kind})
+    if around.cgroup_version == 2 and not privileged:
+        namespaces.append({"type": "cgroup"})
     found: dict[str, Any] = {
         "namespaces": namespaces,
         "cgroupsPath": around.cgroup,
@@ -190,14 +194,13 @@ def _linux(container: ContainerSpec, held: list[str], around: Surroundings) -> d
 def _resources(container: ContainerSpec, around: Surroundings) -> dict[str, Any]:
     found: dict[str, Any] = {"devices": [{"allow": container.security.privileged, "access": "rwm"}]}
     limits = container.resources
-    if not around.with_cgroups:
-        return found
-    found["cpu"] = {"shares": max(2, limits.cpu_shares)}
-    if limits.cpu_quota_us:
-        found["cpu"] |= {"quota": limits.cpu_quota_us, "period": CPU_PERIOD_US}
-    if limits.memory_limit_bytes:
+    if "cpu" in around.controllers:
+        found["cpu"] = {"shares": max(2, limits.cpu_shares)}
+        if limits.cpu_quota_us:
+            found["cpu"] |= {"quota": limits.cpu_quota_us, "period": CPU_PERIOD_US}
+    if limits.memory_limit_bytes and "memory" in around.controllers:
         found["memory"] = {"limit": limits.memory_limit_bytes}
-    if limits.pids_limit:
+    if limits.pids_limit and "pids" in around.controllers:
         found["pids"] = {"limit": limits.pids_limit}
     return found
 
@@ -222,7 +225,7 @@ def _mounts(container: ContainerSpec, around: Surroundings, *, host_network: boo
         found.append({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", *safe, access]})
     else:
         found.append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*safe, access]})
-        if around.with_cgroups:
+        if around.cgroup_version:
             options = [*safe, "relatime", access]
             found.append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options})
     if around.shm:

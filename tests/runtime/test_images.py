@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import io
@@ -15,14 +16,17 @@ import socket
 import stat
 import subprocess
 import tarfile
+import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from steersman.cluster.node.values import RegistryAuth, RuntimeFailure
 from steersman.runtime import layers, names
+from steersman.runtime import registry as registry_module
 from steersman.runtime.image_service import ImageService
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="layers keep their owners and devices: needs root")
@@ -298,6 +302,70 @@ async def test_a_registry_that_is_not_there_cannot_be_reached(tmp_path: Path) ->
     images = await service(tmp_path, unpacks=False)
     with pytest.raises(RuntimeFailure, match=r"cannot be reached.*refused"):
         await images.pull(f"127.0.0.1:{free_port()}/app:v1", ())
+
+
+class TokenRegistry(BaseHTTPRequestHandler):
+    """A registry that wants a bearer token, and gives one to those who know the password."""
+
+    manifest, config = b"", b""
+
+    def do_GET(self) -> None:
+        host = self.headers["Host"]
+        if self.path.startswith("/token"):
+            known = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode() in self.headers.get("Authorization", "")
+            wanted = "scope=repository%3Aapp%3Apull" in self.path and "service=reg" in self.path
+            self.answer(200 if known and wanted else 401, b'{"token": "open-sesame"}')
+        elif self.headers.get("Authorization") != "Bearer open-sesame":
+            realm = f'Bearer realm="http://{host}/token",service="reg",scope="repository:app:pull"'
+            self.answer(401, b"{}", {"WWW-Authenticate": realm})
+        else:
+            self.answer(200, self.manifest if "/manifests/" in self.path else self.config)
+
+    def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def token_registry() -> Iterator[str]:
+    config = json.dumps({"os": "linux", "config": {}, "rootfs": {"diff_ids": []}}).encode()
+    digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
+    manifest = json.dumps({"schemaVersion": 2, "config": {"digest": digest}, "layers": []}).encode()
+    handler = type("Handler", (TokenRegistry,), {"manifest": manifest, "config": config})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_a_token_is_fetched_with_the_credential(token_registry: str, tmp_path: Path) -> None:
+    images = await service(tmp_path, unpacks=False)
+    pulled = await images.pull(f"{token_registry}/app:v1", (BAD, GOOD))
+    assert f"{token_registry}/app:v1" in pulled.names
+    with pytest.raises(RuntimeFailure, match="access denied"):
+        await images.pull(f"{token_registry}/app:v1", (BAD,))
+
+
+@pytest.mark.parametrize("part", ["manifest", "config"])
+async def test_what_does_not_have_its_digest_is_refused(
+    token_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    images = await service(tmp_path, unpacks=False)
+    digest = "sha256:" + "0" * 64
+    if part == "config":
+        monkeypatch.setattr(registry_module, "_digest", lambda data: digest)
+    reference = f"{token_registry}/app@{digest}" if part == "manifest" else f"{token_registry}/app:v1"
+    with pytest.raises(RuntimeFailure, match="has digest"):
+        await images.pull(reference, (GOOD,))
 
 
 @needs_root
