@@ -88,13 +88,15 @@ class _Bar:
 
     def __init__(self, where: Located) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         self._progress = Progress(
-            TextColumn("[bold]{task.fields[name]}"),
-            BarColumn(),
+            TextColumn("[bold]{task.fields[name]}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
+            expand=True,
             transient=True,
         )
         self._task = self._progress.add_task("", total=None, name=where.reference)
@@ -107,7 +109,7 @@ class _Bar:
         self._progress.stop()
 
     def update(self, done: int, wanted: int, text: str) -> None:
-        self._progress.update(self._task, completed=done, total=wanted, description=text)
+        self._progress.update(self._task, completed=done, total=wanted, description=text.rpartition(": ")[2])
 
 
 @api_command("history", group=rollout, examples="steer rollout history deployment/web --revision=2")
