@@ -115,6 +115,10 @@ class NodeAgent:
         self._spawn("listen", self._listen())
 
     @property
+    def name(self) -> str:
+        return self._config.name
+
+    @property
     def runtime_info(self) -> RuntimeInfo | None:
         """What the runtime said of itself; None before it has started."""
         return self._host.info

@@ -569,6 +569,7 @@ class PodWorker:
             patch = status_patch(self.pod, self.status)
             if patch is None:
                 return
+            wanted_status = self.status
             try:
                 answer = await self._host.client.patch(
                     PODS, meta["name"], patch, meta["namespace"], kind="strategic", subresource="status"
@@ -576,11 +577,14 @@ class PodWorker:
             except (NotFound, Conflict):
                 return  # gone, or another pod has the name by now: the watch will tell
             except (ApiError, OSError) as error:
-                failure = error
+                failure: Exception = error
             else:
-                self._write_failures = 0
                 self._observe_answer(answer)
-                return
+                left = status_patch(answer, wanted_status)
+                if left is None:
+                    self._write_failures = 0
+                    return
+                failure = ValueError(f"the server keeps it otherwise: {sorted(left['status'])}")
         await self._pause("the status", failure)
 
     async def _pause(self, what: str, error: Exception) -> None:

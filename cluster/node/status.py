@@ -277,7 +277,12 @@ def status_patch(pod: Mapping[str, Any], status: Mapping[str, Any]) -> Obj | Non
     for field, value in status.items():
         if field == "conditions":
             known = {row["type"]: row for row in old.get("conditions") or ()}
-            rows = [row for row in value if _bare(known.get(row["type"])) != _bare(row)]
+            rows = [
+                # what a merge would keep of the old row is taken out by name
+                {**dict.fromkeys(known.get(row["type"], {})), **row}
+                for row in value
+                if _bare(known.get(row["type"])) != _bare(row)
+            ]
             if rows:
                 changed["conditions"] = rows
         elif field in ("podIPs", "hostIPs"):

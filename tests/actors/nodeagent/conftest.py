@@ -174,8 +174,9 @@ def _merged(old: Any, patch: Any) -> Any:
     if isinstance(patch, list) and patch and patch[0] == {"$patch": "replace"}:
         return patch[1:]
     if isinstance(old, list) and isinstance(patch, list) and patch and "type" in patch[0] and "status" in patch[0]:
-        kinds = [row["type"] for row in patch]
-        return [row for row in old if row["type"] not in kinds] + patch
+        rows = {row["type"]: row for row in old}
+        rows |= {row["type"]: _merged(rows.get(row["type"], {}), row) for row in patch}
+        return list(rows.values())
     return patch
 
 

@@ -223,3 +223,12 @@ def test_foreign_conditions_come_from_the_api() -> None:
     api = {"conditions": [{"type": "Ready", "status": "False"}, {"type": "g", "status": "True"}]}
     merged = with_foreign_conditions(ours, api)
     assert merged["conditions"] == [{"type": "Ready", "status": "True"}, {"type": "g", "status": "True"}]
+
+
+def test_a_condition_that_loses_its_reason_says_so(node: Any, pod_of: Any, ran: Any) -> None:
+    pod = pod_of()
+    pod["status"] = node.decide(pod, containers=(ran(),), verdicts={"main.0": Verdict(ready=False)}).status
+    patch = status_patch(pod, node.decide(pod, containers=(ran(),)).status)
+    assert patch is not None
+    ready = next(row for row in patch["status"]["conditions"] if row["type"] == "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("True", None, None)
