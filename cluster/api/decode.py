@@ -97,11 +97,16 @@ def check(
     """
     if not isinstance(tree, dict):
         raise BadRequest(f"couldn't get version/kind; json parse error: cannot unmarshal {_name(tree)} into object")
-    bounded(tree, body)
     tree = _identified(kind, tree)
     unknown: list[str] = []
     schema = registry.compiled(kind)
-    if not (schema.fast is not None and b"null" not in body and schema.fast(body or orjson.dumps(tree))):
+    if not body:
+        bounded(tree)
+    text = body or orjson.dumps(tree)
+    fits = schema.fast is not None and b"null" not in text and schema.fast(text)
+    if body and not (fits and schema.shut and b"fieldsV1" not in body):
+        bounded(tree, body)
+    if not fits:
         tree, findings = schema.walk(tree)
         if findings.errors:
             raise _undecodable(kind, ", ".join(findings.errors))

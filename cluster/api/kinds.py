@@ -25,12 +25,14 @@ class Compiled:
 
     Args:
         fast: says whether JSON bytes are right as they are; None when only a walk can tell.
+        shut: whether what `fast` takes cannot be nested deeply (but for `fieldsV1`).
         walk: prunes a tree and says what was wrong.
         normalize: puts quantities in canonical form, in place; None when the kind has none.
     """
 
     node: SchemaNode
     fast: Callable[[bytes], bool] | None
+    shut: bool
     walk: Callable[[Any], tuple[Any, Findings]]
     normalize: Step | None
 
@@ -94,10 +96,10 @@ class Registry:
     def _compile(self, kind: Kind) -> Compiled:
         if kind.schema is not None:
             node = custom_node(self.schemas, kind)
-            return Compiled(node, None, lambda tree: decode_custom(node, tree), None)
+            return Compiled(node, None, False, lambda tree: decode_custom(node, tree), None)
         node = self.schemas.node(self.definition(kind))
         fast = FastCheck(node)
-        return Compiled(node, fast if fast.exact else None, lambda tree: walk(node, tree), normalizer(node))
+        return Compiled(node, fast if fast.exact else None, fast.shut, lambda tree: walk(node, tree), normalizer(node))
 
     def definition(self, kind: Kind) -> str:
         """Returns the name of a kind's OpenAPI definition.

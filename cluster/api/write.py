@@ -18,7 +18,7 @@ from steersman.cluster.api import ssa, strategic
 from steersman.cluster.api.admission import admit_create, admit_update
 from steersman.cluster.api.allocate import allocate, reallocate
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
-from steersman.cluster.api.decode import check, decode, media_type, parse_yaml, read_json
+from steersman.cluster.api.decode import bounded, check, decode, media_type, parse_yaml, read_json
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.removal import delete, is_done
 from steersman.cluster.api.row import Kind
@@ -265,6 +265,7 @@ def patch(
         raise errors.UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         )
+    bounded(after)
     fresh = orjson.loads(orjson.dumps(after))
     tree, warnings = check(registry, body_kind, fresh, b"", ctx.field_validation)
     written = _update(registry, kind, tree, old, subresource, ctx, track=True)

@@ -89,7 +89,8 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.PODS, singular="pod", short_names=("po",), categories=("all",),
         subresources=_POD_SUBRESOURCES, defaults=defaults.pod, validate=pods.validate,
-        validate_update=pods_update.validate_update, validate_status=pods_update.validate_status, validate_create=pods.validate_create,
+        validate_update=pods_update.validate_update, validate_status=pods_update.validate_status,
+        validate_create=pods.validate_create,
         validate_parts={"ephemeralcontainers": pods_update.validate_ephemeral},
         prepare_create=pods.prepare_create, selectable_fields=pods.fields, has_generation=True,
     ),

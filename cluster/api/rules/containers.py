@@ -35,7 +35,9 @@ _FIELD_PATHS = (
     "status.hostIPs", "status.podIP", "status.podIPs",
 )  # fmt: skip
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+_ENV_NAME = re.compile(r"^[ -<>-~]*\Z")
 _ENV_NAME_DETAIL = "a valid environment variable name must consist only of printable ASCII characters other than '='"
+_STANDARD = ("cpu", "memory", "ephemeral-storage")
 #: resources that may not be promised beyond what is there
 _NO_OVERCOMMIT_PREFIX = "hugepages-"
 
@@ -159,7 +161,7 @@ def _host_ports(path: str, one: Obj, seen: set[tuple[str, str, int]]) -> list[Ca
 
 def env_name_errors(name: str) -> list[str]:
     """What breaks the rule of an environment variable's name; empty when nothing does."""
-    return [] if all(" " <= char <= "~" and char != "=" for char in name) else [_ENV_NAME_DETAIL]
+    return [] if _ENV_NAME.match(name) else [_ENV_NAME_DETAIL]
 
 
 def validate_env(path: str, rows: Sequence[Obj]) -> list[Cause]:
@@ -169,8 +171,8 @@ def validate_env(path: str, rows: Sequence[Obj]) -> list[Cause]:
         name = row.get("name", "")
         if not name:
             causes.append(required(f"{where}.name"))
-        else:
-            causes += bad_all(f"{where}.name", name, env_name_errors(name))
+        elif errors := env_name_errors(name):
+            causes += bad_all(f"{where}.name", name, errors)
         source = row.get("valueFrom")
         if source is None:
             continue
@@ -319,9 +321,11 @@ def validate_resources(path: str, resources: Obj) -> list[Cause]:
 
 
 def _resource_name(path: str, key: str) -> list[Cause]:
+    if key in _STANDARD:
+        return []
     if errors := qualified_name_errors(key):
         return bad_all(path, key, errors)
-    if "/" not in key and key not in ("cpu", "memory", "ephemeral-storage") and not key.startswith("hugepages-"):
+    if "/" not in key and not key.startswith("hugepages-"):
         return [bad(path, key, "must be a standard resource type or fully qualified")]
     return []
 

@@ -6,6 +6,7 @@ Source: k8s.io/apimachinery/pkg/util/validation/field
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -76,12 +77,20 @@ def immutable(path: str, new: Any, old: Any) -> list[Cause]:
     return [] if new == old else [bad(path, new, "field is immutable")]
 
 
+@lru_cache(maxsize=8192)
+def key_errors(key: str) -> tuple[str, ...]:
+    """What breaks the rule of a label key; remembered, since the same few keys stand in most objects."""
+    return tuple(qualified_name_errors(key))
+
+
 def labels(path: str, found: Mapping[str, str]) -> list[Cause]:
     """The rules of label maps."""
-    causes = []
+    causes: list[Cause] = []
     for key, value in found.items():
-        causes += bad_all(path, key, qualified_name_errors(key))
-        causes += bad_all(path, value, label_value_errors(value))
+        if errors := key_errors(key):
+            causes += bad_all(path, key, errors)
+        if errors_of_value := label_value_errors(value):
+            causes += bad_all(path, value, errors_of_value)
     return causes
 
 

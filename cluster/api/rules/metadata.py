@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, labels, required, too_long
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    duplicate,
+    forbidden,
+    key_errors,
+    labels,
+    required,
+    too_long,
+)
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -54,7 +63,8 @@ def validate_annotations(path: str, found: dict[str, str]) -> list[Cause]:
     causes: list[Cause] = []
     size = 0
     for key, value in found.items():
-        causes += bad_all(path, key, qualified_name_errors(key.lower()))
+        if errors := key_errors(key.lower()):
+            causes += bad_all(path, key, errors)
         size += len(key) + len(value)
     if size > ANNOTATIONS_BYTES_MAX:
         causes.append(too_long(path, ANNOTATIONS_BYTES_MAX))

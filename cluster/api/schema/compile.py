@@ -47,14 +47,16 @@ class FastCheck:
 
     Attributes:
         exact: False when the schema is recursive, so that a yes says nothing about the deeper parts.
+        shut: whether a yes also bounds the depth: nothing of the schema but `fieldsV1` takes any value.
     """
 
-    __slots__ = ("_decode", "exact")
+    __slots__ = ("_decode", "exact", "shut")
 
     def __init__(self, node: SchemaNode) -> None:
         compiler = _Compiler()
         self._decode = msgspec.json.Decoder(compiler.type_of(node, ())).decode
         self.exact = not compiler.recursive
+        self.shut = not compiler.open and self.exact
 
     def __call__(self, body: bytes) -> bool:
         try:
@@ -67,6 +69,7 @@ class FastCheck:
 class _Compiler:
     def __init__(self) -> None:
         self.recursive = False
+        self.open = False
         self._structs: dict[str, Any] = {}
 
     def type_of(self, node: SchemaNode, above: tuple[str, ...]) -> Any:
@@ -75,6 +78,7 @@ class _Compiler:
             return list[self.type_of(items, above)] if items is not None else list[Any]  # type: ignore[misc]
         if node.type == "object":
             return self._object(node, above)
+        self.open = self.open or node.type == "any"
         return _SCALARS.get((node.type, node.format)) or _BY_TYPE[node.type]
 
     def _object(self, node: SchemaNode, above: tuple[str, ...]) -> Any:
@@ -82,6 +86,7 @@ class _Compiler:
         if additional is not None:
             return dict[str, self.type_of(additional, above)]  # type: ignore[misc]
         if node.preserve_unknown or not node.raw.get("properties"):
+            self.open = self.open or not node.definition.endswith(".FieldsV1")
             return dict[str, Any]
         if not node.definition:
             return self._struct(node, above)

@@ -34,11 +34,15 @@ def test_unknown_fields_are_refused_warned_of_or_ignored_as_asked(api: Any) -> N
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        ({"replicas": "three"}, "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        ({"replicas": 2**40}, "cannot unmarshal number 1099511627776 into Go struct field DeploymentSpec.spec.replicas"),
+        ({"replicas": "three"},
+         "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        ({"replicas": 2**40},
+         "cannot unmarshal number 1099511627776 into Go struct field DeploymentSpec.spec.replicas"),
         ({"paused": "yes"}, "cannot unmarshal string into Go struct field DeploymentSpec.spec.paused of type bool"),
-        ({"selector": []}, "cannot unmarshal array into Go struct field DeploymentSpec.spec.selector of type v1.LabelSelector"),
-        ({"template": 7}, "cannot unmarshal number into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec"),
+        ({"selector": []},
+         "cannot unmarshal array into Go struct field DeploymentSpec.spec.selector of type v1.LabelSelector"),
+        ({"template": 7},
+         "cannot unmarshal number into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_told_in_gos_words(api: Any, change: dict[str, Any], detail: str) -> None:

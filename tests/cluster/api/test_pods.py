@@ -73,7 +73,8 @@ def test_a_pod_is_filled_in_as_kubernetes_does(api: Any) -> None:
     ("image", "policy"),
     [
         ("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1", "IfNotPresent"), ("host:5000/nginx", "Always"),
-        ("host:5000/nginx:1", "IfNotPresent"), ("nginx@sha256:abc", "IfNotPresent"), ("nginx:latest@sha256:a", "Always"),
+        ("host:5000/nginx:1", "IfNotPresent"), ("nginx@sha256:abc", "IfNotPresent"), ("nginx:latest@sha256:a",
+         "Always"),
     ],
 )  # fmt: skip
 def test_the_pull_policy_follows_from_the_tag(image: str, policy: str) -> None:
@@ -145,7 +146,8 @@ def test_a_broken_spec_is_refused_field_by_field(api: Any, spec: Any, field: str
         ({"ports": [{"containerPort": 0}]}, "ports[0].containerPort", "Required value"),
         ({"ports": [{"containerPort": 70000}]}, "ports[0].containerPort", "must be between 1 and 65535, inclusive"),
         ({"ports": [{"containerPort": 1, "name": "no_way"}]}, "ports[0].name", "must contain only alpha-numeric"),
-        ({"ports": [{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]}, "ports[1].name", "Duplicate"),
+        ({"ports": [{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]}, "ports[1].name",
+         "Duplicate"),
         ({"env": [{"name": "A=B"}]}, "env[0].name", "a valid environment variable name"),
         ({"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
          "env[0].valueFrom", "may not be specified when `value` is not empty"),
@@ -165,7 +167,8 @@ def test_a_broken_spec_is_refused_field_by_field(api: Any, spec: Any, field: str
         ({"livenessProbe": {"httpGet": {"port": 0}}}, "livenessProbe.httpGet.port", "between 1 and 65535"),
         ({"livenessProbe": {"exec": {"command": ["x"]}, "successThreshold": 2}}, "livenessProbe.successThreshold",
          "must be 1"),
-        ({"readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": -1}}, "readinessProbe.periodSeconds", "greater"),
+        ({"readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": -1}}, "readinessProbe.periodSeconds",
+         "greater"),
         ({"lifecycle": {"preStop": {}}}, "lifecycle.preStop", "must specify a handler type"),
         ({"imagePullPolicy": "Often"}, "imagePullPolicy", "Unsupported value"),
         ({"image": " nginx"}, "image", "must not have leading or trailing whitespace"),

@@ -48,7 +48,7 @@ def test_a_wanted_address_or_port_is_given_or_refused(api: Any) -> None:
     port = found["spec"]["ports"][0]["nodePort"]
     with pytest.raises(Invalid, match="provided port is already allocated"):
         api.create("services", service("b", type="NodePort", ports=[{"port": 80, "nodePort": port}]))
-    with pytest.raises(Invalid, match="not in the valid range. The range of valid ports is 30000-32767"):
+    with pytest.raises(Invalid, match=r"not in the valid range\. The range of valid ports is 30000-32767"):
         api.create("services", service("b", type="NodePort", ports=[{"port": 80, "nodePort": 80}]))
 
 
@@ -91,7 +91,7 @@ def test_a_replaced_service_keeps_its_address_and_port(api: Any) -> None:
         ({"ports": [{"port": 0}]}, "spec.ports[0].port", "must be between 1 and 65535, inclusive"),
         ({"ports": [{"port": 80}, {"port": 81}]}, "spec.ports[0].name", "Required value"),
         ({"ports": [{"port": 80, "name": "a"}, {"port": 80, "name": "b"}]}, "spec.ports[1]", "Duplicate value"),
-        ({"ports": [{"port": 80, "protocol": "ICMP"}]}, "spec.ports[0].protocol", 'supported values: "SCTP", "TCP", "UDP"'),
+        ({"ports": [{"port": 80, "protocol": "ICMP"}]}, "spec.ports[0].protocol", '"SCTP", "TCP", "UDP"'),
         ({"ports": [{"port": 80, "nodePort": 30000}]}, "spec.ports[0].nodePort", "may not be used when `type` is"),
         ({"type": "Magic"}, "spec.type", "Unsupported value"),
         ({"type": "ExternalName"}, "spec.externalName", "Required value"),

@@ -99,7 +99,7 @@ def test_a_job_gets_a_selector_of_its_own_pods(api: Any) -> None:
     assert (spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (1, 1, 6)
     assert (spec["completionMode"], spec["suspend"]) == ("NonIndexed", False)
     assert spec["podReplacementPolicy"] == "TerminatingOrFailed"
-    with pytest.raises(Invalid, match="spec.template: Invalid value"):
+    with pytest.raises(Invalid, match=r"spec\.template: Invalid value"):
         api.change("jobs", "j", lambda obj: obj["spec"]["template"]["spec"]["containers"][0].update(image="y:2"))
 
 

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from steersman.cluster.api import write
+from steersman.cluster.api.openapi import OpenApi
+from steersman.cluster.meta.errors import BadRequest, Invalid, UnsupportedMediaType
+from steersman.cluster.meta.objects import is_true
+
+SPEC = {
+    "type": "object",
+    "required": ["size"],
+    "properties": {
+        "size": {"type": "integer", "minimum": 1, "maximum": 9},
+        "color": {"type": "string", "enum": ["red", "blue"], "default": "red"},
+        "host": {"type": "string", "format": "hostname", "pattern": "^[a-z]"},
+        "port": {"x-kubernetes-int-or-string": True},
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        "rows": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["id"],
+            "items": {
+                "type": "object",
+                "properties": {"id": {"type": "string"}, "on": {"type": "boolean", "default": True}},
+            },
+        },
+        "limits": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 3}},
+    },
+}
+
+
+def definition(scope: str = "Namespaced", **version: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"spec": SPEC, "status": {"type": "object", "properties": {
+        "replicas": {"type": "integer"}}}}}  # fmt: skip
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.replicas"}
+    row = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
+           "subresources": {"status": {}, "scale": scale}, **version}  # fmt: skip
+    names = {"plural": "gadgets", "kind": "Gadget", "shortNames": ["gd"]}
+    return {
+        "metadata": {"name": "gadgets.example.com"},
+        "spec": {"group": "example.com", "scope": scope, "names": names, "versions": [row]},
+    }
+
+
+@pytest.fixture
+def gadgets(api: Any) -> Any:
+    """The API with a custom kind served."""
+    api.registry.add_crd(api.create("customresourcedefinitions", definition()))
+    return api
+
+
+def gadget(name: str = "g", **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"size": 1, **spec}}
+
+
+def test_a_definition_is_established_at_once(api: Any) -> None:
+    found = api.create("customresourcedefinitions", definition())
+    assert is_true(found, "Established")
+    assert is_true(found, "NamesAccepted")
+    assert found["status"]["storedVersions"] == ["v1"]
+    accepted = found["status"]["acceptedNames"]
+    assert (accepted["singular"], accepted["listKind"]) == ("gadget", "GadgetList")
+    other = definition()
+    other["metadata"]["name"], other["spec"]["names"]["plural"] = "widgets.example.com", "widgets"
+    clash = api.create("customresourcedefinitions", other)
+    assert not is_true(clash, "Established")
+    assert api.registry.add_crd(clash) == ()
+
+
+def test_a_custom_object_is_pruned_filled_in_and_kept(gadgets: Any) -> None:
+    sent = gadget(free={"any": [1, {"thing": None}]}, rows=[{"id": "a"}], port="http", limits={"a": "x"})
+    found = gadgets.create("gadgets", sent)
+    assert (found["apiVersion"], found["kind"], found["metadata"]["generation"]) == ("example.com/v1", "Gadget", 1)
+    assert found["spec"] == {
+        "size": 1,
+        "free": {"any": [1, {"thing": None}]},
+        "rows": [{"id": "a", "on": True}],
+        "port": "http",
+        "limits": {"a": "x"},
+        "color": "red",
+    }
+    with pytest.raises(BadRequest, match=r'strict decoding error: unknown field "spec\.nonsense"'):
+        gadgets.create("gadgets", gadget("h", nonsense=1))
+    loose = gadgets.decode("gadgets", gadget("h", nonsense=1), "Ignore")
+    assert "nonsense" not in loose["spec"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "detail"),
+    [
+        ({"size": "big"}, "spec.size", 'spec.size in body must be of type integer: "string"'),
+        ({"size": 0}, "spec.size", "should be greater than or equal to 1"),
+        ({"size": 10}, "spec.size", "should be less than or equal to 9"),
+        ({"color": "green"}, "spec.color", 'supported values: "blue", "red"'),
+        ({"host": "-"}, "spec.host", "must be of type hostname"),
+        ({"host": "1a"}, "spec.host", "should match '^[a-z]'"),
+        ({"port": True}, "spec.port", "must be of type integer,string"),
+        ({"rows": [{"id": "a"}, {"id": "a"}]}, "spec.rows[1]", "Duplicate value"),
+        ({"limits": {"a": "xxxx"}}, "spec.limits.a", "Too long"),
+        ({"rows": {}}, "spec.rows", 'must be of type array: "object"'),
+    ],
+)
+def test_what_the_schema_forbids_is_refused_field_by_field(gadgets: Any, spec: Any, field: str, detail: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        gadgets.create("gadgets", gadget(**spec))
+    assert any(cause.field == field and detail in cause.message for cause in refused.value.causes), refused.value.causes
+
+
+def test_a_missing_required_field_is_named(gadgets: Any) -> None:
+    with pytest.raises(Invalid, match=r'Gadget\.example\.com "g" is invalid: spec\.size: Required value'):
+        gadgets.create("gadgets", {"metadata": {"name": "g"}, "spec": {}})
+
+
+def test_custom_objects_have_status_scale_and_patches(gadgets: Any) -> None:
+    gadgets.create("gadgets", gadget())
+    found = gadgets.change("gadgets", "g", lambda obj: obj.update(status={"replicas": 3}), "status")
+    assert (found["status"], found["metadata"]["generation"]) == ({"replicas": 3}, 1)
+    assert gadgets.patch("gadgets", "g", {"spec": {"replicas": 5}}, subresource="scale")["spec"]["size"] == 5
+    applied = {"apiVersion": "example.com/v1", "kind": "Gadget", **gadget(size=2, rows=[{"id": "b"}])}
+    merged = gadgets.patch("gadgets", "g", applied, write.APPLY_PATCH, force=True, field_manager="me")
+    assert merged["spec"]["rows"] == [{"id": "b", "on": True}]
+    with pytest.raises(UnsupportedMediaType):
+        gadgets.patch("gadgets", "g", {}, write.STRATEGIC_PATCH)
+
+
+def test_a_second_version_shows_the_same_objects(api: Any) -> None:
+    crd = definition()
+    crd["spec"]["versions"].append({**crd["spec"]["versions"][0], "name": "v2", "storage": False})
+    old, new = api.registry.add_crd(api.create("customresourcedefinitions", crd))
+    assert old.key("default", "g") == new.key("default", "g")
+    stored = new.stored({"apiVersion": "example.com/v2", "kind": "Gadget", "metadata": {"name": "g"}})
+    assert (stored["apiVersion"], new.served(stored)["apiVersion"]) == ("example.com/v1", "example.com/v2")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"group": "nodots"}, "spec.group"),
+        ({"scope": "Everywhere"}, "spec.scope"),
+        ({"versions": []}, "spec.versions"),
+        ({"names": {"plural": "Gadgets", "kind": "Gadget"}}, "spec.names.plural"),
+        ({"versions": [{"name": "v1", "served": True, "storage": False}]}, "spec.versions"),
+        ({"versions": [{"name": "v1", "served": True, "storage": True}]}, "spec.versions[0].schema.openAPIV3Schema"),
+        ({"versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"a": {}}}}}]},
+                "spec.versions[0].schema.openAPIV3Schema.properties[a].type"),
+        ({"versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}}}]},
+         "spec.versions[0].schema.openAPIV3Schema.properties[a].default"),
+    ],
+)  # fmt: skip
+def test_a_broken_definition_is_refused(api: Any, change: Any, field: str) -> None:
+    crd = definition()
+    crd["spec"] |= change
+    with pytest.raises(Invalid) as refused:
+        api.create("customresourcedefinitions", crd)
+    assert field in {cause.field for cause in refused.value.causes}, refused.value.causes
+
+
+def test_custom_kinds_come_and_go_in_documents(gadgets: Any) -> None:
+    documents = OpenApi(gadgets.registry)
+    assert "apis/example.com/v1" in documents.index()["paths"]
+    document = orjson.loads(documents.document("apis/example.com/v1") or b"")
+    schema = document["components"]["schemas"]["com.example.v1.Gadget"]
+    assert schema["properties"]["spec"]["properties"]["color"]["default"] == "red"
+    assert schema["x-kubernetes-group-version-kind"] == [{"group": "example.com", "version": "v1", "kind": "Gadget"}]
+    gadgets.registry.remove_crd("gadgets.example.com")
+    assert "apis/example.com/v1" not in documents.index()["paths"]
+    assert gadgets.registry.kind("example.com", "v1", "gadgets") is None
