@@ -15,7 +15,8 @@ class ApiServerConfig:
         service_account_key: PEM of the P-256 key that signs service-account tokens.
         kubernetes_version: the minor version whose API is served.
         node_port_range: first and last node port, both included.
-        grpc_port: of the native gRPC API on the same host; None for none.
+        grpc_port: of the native gRPC API on the same host, whose callers show client certificates; None for none.
+        grpc_token_port: of the same API for callers who have a bearer token and no certificate; None for none.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
 
@@ -30,6 +31,7 @@ class ApiServerConfig:
     service_cidr: str = "10.96.0.0/16"
     node_port_range: tuple[int, int] = (30000, 32767)
     grpc_port: int | None = None
+    grpc_token_port: int | None = None
     advertise_address: str = ""
 
     @property

@@ -13,9 +13,9 @@ import logging
 import random
 import ssl
 import tempfile
+from collections.abc import Sequence
 
 import orjson
-from steersman.actors.apiserver.documents import Documents
 
 from steersman.actors.apiserver.access import Authenticator, Authorizer, user_of_certificate
 from steersman.actors.apiserver.actions import Actions
@@ -25,7 +25,9 @@ from steersman.actors.apiserver.call import Call, Query
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.custom import CustomKinds
 from steersman.actors.apiserver.definitions import read_definitions
+from steersman.actors.apiserver.documents import Documents
 from steersman.actors.apiserver.metrics import Metrics
+from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
@@ -34,6 +36,7 @@ from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpLimits, HttpServer
 from steersman.actors.ports import NodeDirectory, Now, Store
+from steersman.actors.rpc.api import GrpcApi
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth.attributes import Attributes, read_attributes
@@ -46,6 +49,8 @@ log = logging.getLogger(__name__)
 
 #: between two tries to reach a store that does not answer yet
 _STORE_RETRY_S = 0.3
+#: writes in one transaction; the store bounds its bytes
+TRANSACTION_MAX = 100
 
 
 class ApiServer:
@@ -82,7 +87,7 @@ class ApiServer:
             self.registry,
             self.reader,
             self.writer,
-            self.authorizer,
+            Operations(self.registry, self.writer, self.authorizer),
             Reviews(self.registry, self.authenticator, self.authorizer, config.issuer),
             Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
             Streams(self.registry, self.reader, nodes),
@@ -90,11 +95,17 @@ class ApiServer:
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
         self._seats = Seats()
         self._http: HttpServer | None = None
+        self._grpc: GrpcApi | None = None
 
     @property
     def port(self) -> int:
         """The port listened on; 0 without a socket."""
         return self._http.port if self._http is not None else 0
+
+    @property
+    def grpc_port(self) -> int:
+        """The port of the native API; 0 without one."""
+        return self._grpc.port if self._grpc is not None else 0
 
     # ---- lifetime
 
@@ -125,6 +136,9 @@ class ApiServer:
                 limits=HttpLimits(),
             )
             await self._http.start()
+        if self.config.grpc_port is not None:
+            self._grpc = GrpcApi(self, self.config, user_of_certificate)
+            await self._grpc.start()
         await self._bootstrap.announce(self.port)
 
     async def stop(self) -> None:
@@ -134,6 +148,8 @@ class ApiServer:
         self.reader.stop()
         if self._http is not None:
             await self._http.stop()
+        if self._grpc is not None:
+            await self._grpc.stop()
         await self._custom.stop()
         await self.cache.stop()
 
@@ -178,6 +194,39 @@ class ApiServer:
         if call.warnings:
             response.headers = {**response.headers, "warning": "\n".join(_warning(text) for text in call.warnings)}
         return response
+
+    async def transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
+        """Carries out several writes, all or none; returns status and object of each.
+
+        Args:
+            requests: each a POST, PUT, PATCH or DELETE of one object; the first one's credentials are everybody's.
+
+        Raises:
+            ApiError: one is refused, and nothing is written.
+        """
+        try:
+            return await self._transact(requests)
+        except StoreError as error:
+            raise _store_failure(error) from error
+
+    async def _transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
+        if not 0 < len(requests) <= TRANSACTION_MAX:
+            raise BadRequest(f"a transaction has between 1 and {TRANSACTION_MAX} writes")
+        user = self.authenticator.authenticate(requests[0], "")
+        calls = []
+        for request in requests:
+            path, _, text = request.target.partition("?")
+            query = Query(text)
+            attributes = read_attributes(request.method, path, query)
+            self.authorizer.require(user, attributes)
+            calls.append(Call(request, attributes, query, user))
+        level = classify(user.name, user.groups, calls[0].attributes)
+        if not self._seats.enter(level, user.name):
+            raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
+        try:
+            return await self._resources.transact(calls)
+        finally:
+            self._seats.leave(level, user.name)
 
 
 def _is_upload(method: str, target: str) -> bool:

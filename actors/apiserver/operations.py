@@ -1,0 +1,111 @@
+"""From a request that writes to the operation it asks for: reads its body and its query, and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from steersman.actors.apiserver.access import Authorizer
+from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.writes import Operation, Writer
+from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.row import Kind
+from steersman.cluster.meta import errors
+from steersman.cluster.meta.errors import Cause, MethodNotAllowed
+from steersman.cluster.meta.objects import Obj
+
+_APPLY = "application/apply-patch"
+
+
+class Operations:
+    """Makes operations of requests."""
+
+    def __init__(self, registry: Registry, writer: Writer, authorizer: Authorizer) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._authorizer = authorizer
+
+    def __call__(self, call: Call, kind: Kind) -> tuple[Operation, bool]:
+        """Returns the operation and whether it is only to be tried.
+
+        Raises:
+            ApiError: the request's parameters make no sense.
+        """
+        attributes = call.attributes
+        match attributes.verb:
+            case "create":
+                return self._create(call, kind), call.query.dry_run()
+            case "update":
+                return self._update(call, kind), call.query.dry_run()
+            case "patch":
+                return self._patch(call, kind), call.query.dry_run()
+            case "delete":
+                options = self.delete_options(call)
+                operation = self.delete(call, kind, attributes.namespace, attributes.name, options)
+                return operation, bool(options.get("dryRun"))
+        raise MethodNotAllowed("the server does not allow this method on the requested resource")
+
+    def _check(self, call: Call) -> Callable[[Kind, Obj], None]:
+        return lambda kind, obj: self._authorizer.check_write(call.user, call.attributes, kind, obj)
+
+    def _reading(self, call: Call, kind: Kind) -> Callable[[], tuple[Obj, list[str]]]:
+        body, media = call.request.body, call.header.get("content-type", "")
+        validation = call.query.field_validation()
+        return lambda: pipeline.decode(self._registry, kind, body, media, validation)
+
+    def _create(self, call: Call, kind: Kind) -> Operation:
+        context = self._writer.context(call.user, call.field_manager(), call.query.field_validation())
+        read = self._reading(call, kind)
+        return self._writer.create(kind, call.attributes.namespace, read, context, self._check(call))
+
+    def _update(self, call: Call, kind: Kind) -> Operation:
+        attributes = call.attributes
+        context = self._writer.context(call.user, call.field_manager(), call.query.field_validation())
+        read = self._reading(call, self._registry.body_kind(kind, attributes.subresource))
+        return self._writer.update(
+            kind, attributes.namespace, attributes.name, attributes.subresource, read, context, self._check(call)
+        )
+
+    def _patch(self, call: Call, kind: Kind) -> Operation:
+        attributes, query = call.attributes, call.query
+        media = call.header.get("content-type", "").partition(";")[0].strip()
+        manager = call.field_manager()
+        if media.startswith(_APPLY):
+            manager = query.get("fieldManager", "")
+        elif query.get("force", ""):
+            cause = Cause("force", "Forbidden: may not be specified for non-apply patch", "FieldValueForbidden")
+            raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
+        return self._writer.patch(
+            kind,
+            attributes.namespace,
+            attributes.name,
+            attributes.subresource,
+            media,
+            call.request.body,
+            self._writer.context(call.user, manager, query.field_validation()),
+            force=query.flag("force"),
+            check=self._check(call),
+        )
+
+    def delete(self, call: Call, kind: Kind, namespace: str, name: str, options: Obj) -> Operation:
+        context = self._writer.context(call.user, call.field_manager())
+        return self._writer.delete(kind, namespace, name, options, context, self._check(call))
+
+    def delete_options(self, call: Call) -> Obj:
+        """The DeleteOptions of a request: its body, else its query."""
+        query = call.query
+        options: Obj = {}
+        if call.request.body:
+            kind = self._registry.by_kind("v1", "DeleteOptions")
+            assert kind is not None
+            media = call.header.get("content-type", "")
+            options, _ = pipeline.decode(self._registry, kind, call.request.body, media, "Ignore")
+        if (grace := query.number("gracePeriodSeconds")) is not None:
+            options.setdefault("gracePeriodSeconds", grace)
+        if policy := query.get("propagationPolicy", ""):
+            options.setdefault("propagationPolicy", policy)
+        if "orphanDependents" in query:
+            options.setdefault("orphanDependents", query.flag("orphanDependents"))
+        if query.dry_run():
+            options["dryRun"] = ["All"]
+        return options
