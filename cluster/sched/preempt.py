@@ -23,9 +23,8 @@ from steersman.cluster.sched.pods import PodInfo
 from steersman.cluster.sched.snapshot import PODS, Snapshot
 from steersman.cluster.sched.tally import Mask
 
-#: nodes looked at closely: a tenth, but at least so many
-_CANDIDATES_MIN = 100
-_CANDIDATES_SHARE = 10
+#: nodes with victims compared; more only while each of them breaks some disruption budget
+_CANDIDATES_MAX = 100
 _NOT_HELPFUL = "Preemption is not helpful for scheduling"
 _NO_VICTIMS = "No preemption victims found for incoming pod"
 #: priorities are shifted so that the lowest counts as well in a sum
@@ -119,14 +118,13 @@ def _candidates(
     rows = [int(row) for row in np.flatnonzero(roomy)]
     if not rows:
         return []
-    limit = max(_CANDIDATES_MIN, snapshot.node_count // _CANDIDATES_SHARE)
     start = rng.randrange(len(rows))
     found: list[Preemption] = []
     added = snapshot.with_nominated(pod) if snapshot.nominated else []
     local = _is_local(pod, snapshot)
     try:
         for row in (*rows[start:], *rows[:start]):
-            if len(found) >= limit:
+            if len(found) >= _CANDIDATES_MAX and any(not candidate.violations for candidate in found):
                 break
             trial = _Trial(pod, row, snapshot, profile, local=local)
             victims = trial.victims(budgets)

@@ -12,9 +12,10 @@ import sys
 import time
 from typing import Any
 
-from steersman.cluster.sched.decide import Placement, schedule_batch
+from steersman.cluster.sched.decide import Placement, Unschedulable, schedule_batch
 from steersman.cluster.sched.plugins import DEFAULT_PROFILE
-from steersman.cluster.sched.pods import Compiler
+from steersman.cluster.sched.pods import Compiler, PodInfo
+from steersman.cluster.sched.preempt import Preemption, preempt
 from steersman.cluster.sched.snapshot import Snapshot
 
 RUNS = 3
@@ -80,14 +81,39 @@ def measure(nodes: int, pods: int, spec: dict[str, Any], owner: str) -> float:
     return pods / (time.perf_counter() - start)
 
 
+def measure_preemption(nodes: int, pods: int) -> float:
+    """Preemptions a second, decisions only: every node is full of pods that may be displaced, two for each."""
+    snapshot, compiler, rng = Snapshot(), Compiler(), random.Random(1)
+
+    def sized(index: int, cpu: str, **spec: Any) -> PodInfo:
+        obj = pod(index, spec)
+        obj["spec"]["containers"][0]["resources"]["requests"]["cpu"] = cpu
+        return compiler.compile(obj)
+
+    for index in range(nodes):
+        snapshot.set_node(node(index))
+        for number in range(4):
+            snapshot.set_pod(sized(4 * index + number, "8", nodeName=f"node-{index}", priority=1))
+    wanted = [sized(10 * nodes + index, "9", priority=100) for index in range(pods)]
+    start = time.perf_counter()
+    for refused in schedule_batch(wanted, snapshot, DEFAULT_PROFILE, rng):
+        assert isinstance(refused, Unschedulable), refused
+        found = preempt(refused, snapshot, DEFAULT_PROFILE, [], rng)
+        assert isinstance(found, Preemption), found
+        snapshot.nominate(found.pod, found.node)
+    return pods / (time.perf_counter() - start)
+
+
+def row(case: str, nodes: int, rate: float) -> None:
+    print(json.dumps({"bench": "schedule", "case": case, "nodes": nodes, "pods_per_s": round(rate)}), flush=True)
+
+
 def main() -> None:
     pods = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     for nodes in (1000, 5000):
         for name, (spec, owner) in CASES.items():
-            rate = statistics.median(measure(nodes, min(pods, nodes), spec, owner) for _ in range(RUNS))
-            print(
-                json.dumps({"bench": "schedule", "case": name, "nodes": nodes, "pods_per_s": round(rate)}), flush=True
-            )
+            row(name, nodes, statistics.median(measure(nodes, min(pods, nodes), spec, owner) for _ in range(RUNS)))
+        row("preemption", nodes, statistics.median(measure_preemption(nodes, 50) for _ in range(RUNS)))
 
 
 if __name__ == "__main__":
