@@ -68,6 +68,7 @@ class OciRuntime(MachineRuntime):
     # --- the runtime itself
 
     async def start(self) -> RuntimeInfo:
+        await self._ledger.own()
         try:
             await self._host.look()
             await self._host.network.start()
@@ -75,8 +76,11 @@ class OciRuntime(MachineRuntime):
             missing = await self._images.start()
             await self._containers.adopt()
             await self._sandboxes.adopt()
-        except OSError as error:
-            raise RuntimeFailure("RuntimeNotReady", f"{type(error).__name__}: {error}") from error
+        except BaseException as error:
+            self._ledger.close()
+            if isinstance(error, OSError):
+                raise RuntimeFailure("RuntimeNotReady", f"{type(error).__name__}: {error}") from error
+            raise
         self._rotation = asyncio.create_task(self._rotate())
         return RuntimeInfo(
             name="oci",

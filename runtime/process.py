@@ -75,12 +75,16 @@ class ProcessRuntime(MachineRuntime):
     # --- the runtime itself
 
     async def start(self) -> RuntimeInfo:
+        await self._ledger.own()
         try:
             self._ledger.open()
             await self._images.start()
             self._adopt()
-        except OSError as error:
-            raise RuntimeFailure("RuntimeNotReady", f"{type(error).__name__}: {error}") from error
+        except BaseException as error:
+            self._ledger.close()
+            if isinstance(error, OSError):
+                raise RuntimeFailure("RuntimeNotReady", f"{type(error).__name__}: {error}") from error
+            raise
         return RuntimeInfo(
             name="process", version="process 1", pod_network="loopback", isolation=False, reduced=_REDUCED
         )
