@@ -50,11 +50,28 @@ def settings(ctx: click.Context, given: Mapping[str, str | None]) -> Settings:
 def kubeconfig_path(chosen: Settings) -> str | None:
     """Returns the kubeconfig to read, or None for kubectl's own search (`$KUBECONFIG`, `~/.kube/config`).
 
-    A local cluster comes first, since it is what `steer up` has just started.
+    What was named comes first, then a local cluster that runs, then what kubectl would find, and last a local cluster
+    that is there but does not run, so that the answer is about it.
     """
     if chosen.kubeconfig:
         return chosen.kubeconfig
-    name = chosen.cluster_name or os.environ.get("STEERSMAN_NAME") or "default"
-    local = Path.home() / ".steersman" / name / "kubeconfig"
-    named = bool(chosen.cluster_name or os.environ.get("STEERSMAN_NAME"))
-    return str(local) if named or local.is_file() else None
+    name = chosen.cluster_name or os.environ.get("STEERSMAN_NAME")
+    given = None if chosen.cluster_name else os.environ.get("STEERSMAN_DATA_DIR")
+    home = Path(given).expanduser() if given else Path.home() / ".steersman" / (name or "default")
+    local = home / "kubeconfig"
+    if name or given or (local.is_file() and _runs(home)):
+        return str(local)
+    if "KUBECONFIG" in os.environ or (Path.home() / ".kube" / "config").is_file():
+        return None
+    return str(local) if local.is_file() else None
+
+
+def _runs(home: Path) -> bool:
+    """Whether the keeper of a local cluster is alive."""
+    try:
+        os.kill(int((home / "run" / "keeper.pid").read_text()), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
