@@ -35,14 +35,22 @@ from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpLimits, HttpServer
-from steersman.actors.ports import NodeDirectory, Now, Store
+from steersman.actors.ports import NodeDirectory, Now, Store, User
 from steersman.actors.rpc.api import GrpcApi
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth.attributes import Attributes, read_attributes
 from steersman.cluster.auth.flows import RETRY_AFTER_S, Seats, classify
 from steersman.cluster.auth.tokens import TokenIssuer
-from steersman.cluster.meta.errors import ApiError, BadRequest, ServerTimeout, ServiceUnavailable, TooManyRequests
+from steersman.cluster.meta.errors import (
+    ApiError,
+    BadRequest,
+    Forbidden,
+    ServerTimeout,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
 from steersman.cluster.store.values import InvalidRequest, StoreError, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
@@ -175,15 +183,33 @@ class ApiServer:
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response
 
-    async def _answer(self, request: Request, path: str, query: Query, attributes: Attributes) -> Response:
+    def _who(self, request: Request, path: str, attributes: Attributes) -> User:
+        """The user as whom a request acts; raises Unauthorized or Forbidden."""
         user = self.authenticator.authenticate(request, path)
         if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
             user = self.authorizer.impersonate(user, request.headers)
+        self.authorizer.require(user, attributes)
+        return user
+
+    async def _admit(self, request: Request, path: str, attributes: Attributes) -> User:
+        """As `_who`, but a refusal counts only when it was decided on state no older than the request."""
+        try:
+            return self._who(request, path, attributes)
+        except (Unauthorized, Forbidden):
+            if request.user is None and "authorization" not in request.headers:
+                raise
+            try:
+                await self.cache.fresh()
+            except StoreError as error:
+                log.info("a refusal could not be checked on fresh state: %s", error)
+            return self._who(request, path, attributes)
+
+    async def _answer(self, request: Request, path: str, query: Query, attributes: Attributes) -> Response:
+        user = await self._admit(request, path, attributes)
         level = classify(user.name, user.groups, attributes)
         if not self._seats.enter(level, user.name):
             raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
         try:
-            self.authorizer.require(user, attributes)
             call = Call(request, attributes, query, user)
             if attributes.is_resource:
                 response = await self._resources(call)
@@ -199,7 +225,7 @@ class ApiServer:
         """Carries out several writes, all or none; returns status and object of each.
 
         Args:
-            requests: each a POST, PUT, PATCH or DELETE of one object; the first one's credentials are everybody's.
+            requests: each a POST, PUT, PATCH or DELETE of one object, all with the same credentials.
 
         Raises:
             ApiError: one is refused, and nothing is written.
@@ -212,14 +238,13 @@ class ApiServer:
     async def _transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
         if not 0 < len(requests) <= TRANSACTION_MAX:
             raise BadRequest(f"a transaction has between 1 and {TRANSACTION_MAX} writes")
-        user = self.authenticator.authenticate(requests[0], "")
         calls = []
         for request in requests:
             path, _, text = request.target.partition("?")
             query = Query(text)
             attributes = read_attributes(request.method, path, query)
-            self.authorizer.require(user, attributes)
-            calls.append(Call(request, attributes, query, user))
+            calls.append(Call(request, attributes, query, await self._admit(request, path, attributes)))
+        user = calls[0].user
         level = classify(user.name, user.groups, calls[0].attributes)
         if not self._seats.enter(level, user.name):
             raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)

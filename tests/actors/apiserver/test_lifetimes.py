@@ -1,0 +1,271 @@
+"""Several servers on one store, restarts, virtual time, streams to nodes, and a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from steersman.actors.apiserver import ApiServer, ApiServerConfig
+from steersman.actors.clocks import VirtualTimeLoop
+from steersman.actors.http.channels import pair
+from steersman.actors.http.messages import Request, Upgrade
+from steersman.actors.ports import Frame, User
+from steersman.cluster.store.values import Range, StoreError, Unavailable
+
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/default/pods"
+POD = {"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x"}]}}
+ADMIN = User("admin", ("system:masters",))
+
+
+@pytest.fixture
+async def store(make_store: Any) -> AsyncIterator[Any]:
+    made = make_store(time.time)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_servers_that_start_together_agree_on_what_every_cluster_has(store: Any, make_api: Any) -> None:
+    servers = await asyncio.gather(*(make_api(store) for _ in range(3)))
+    found = [await api.ok("GET", "/api/v1/namespaces") for api in servers]
+    names = [row["metadata"]["name"] for row in found[0]["items"]]
+    assert names == ["default", "kube-node-lease", "kube-public", "kube-system"]
+    assert all(other["items"] == found[0]["items"] for other in found)
+    services = await servers[0].ok("GET", "/api/v1/services")
+    addresses = {row["metadata"]["name"]: row["spec"]["clusterIP"] for row in services["items"]}
+    assert addresses == {"kubernetes": "10.96.0.1", "kube-dns": "10.96.0.10"}
+    for api in servers:
+        await api.server.stop()
+
+
+async def test_what_one_server_writes_the_other_shows_at_once(store: Any, make_api: Any) -> None:
+    one, other = await make_api(store), await make_api(store)
+    watch = await other.watch(f"{CONFIG_MAPS}?watch=1")
+    for n in range(5):
+        await one.ok("POST", CONFIG_MAPS, {"metadata": {"name": f"c{n}"}})
+        assert len((await other.ok("GET", CONFIG_MAPS))["items"]) == n + 1
+    assert [(await watch.next())[1]["metadata"]["name"] for _ in range(5)] == [f"c{n}" for n in range(5)]
+    patch = {"data": {"x": "1"}}
+    media = "application/merge-patch+json"
+    await asyncio.gather(*(api.ok("PATCH", f"{CONFIG_MAPS}/c0", patch, content_type=media) for api in (one, other)))
+    await watch.close()
+    await one.server.stop()
+    await other.server.stop()
+
+
+async def test_a_watch_goes_on_at_another_server_after_its_own_has_stopped(store: Any, make_api: Any) -> None:
+    one = await make_api(store)
+    version = (await one.ok("GET", CONFIG_MAPS))["metadata"]["resourceVersion"]
+    watch = await one.watch(f"{CONFIG_MAPS}?watch=1&resourceVersion={version}")
+    await one.ok("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
+    await one.server.stop()
+    with pytest.raises(StopAsyncIteration):
+        while True:
+            await watch.next()
+    other = await make_api(store)
+    resumed = await other.watch(f"{CONFIG_MAPS}?watch=1&resourceVersion={version}")
+    assert (await resumed.next())[1]["metadata"]["name"] == "a", "also what happened before it started"
+    await resumed.close()
+    await other.server.stop()
+
+
+async def test_the_kubernetes_service_leads_to_every_server_that_lives(store: Any, make_api: Any) -> None:
+    one, other = await make_api(store, port=0), await make_api(store, port=0)
+    selector = "labelSelector=kubernetes.io/service-name%3Dkubernetes"
+    path = f"/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?{selector}"
+    found = (await one.ok("GET", path))["items"]
+    ports = {row["ports"][0]["port"] for row in found}
+    assert ports == {one.server.port, other.server.port}
+    await one.server.stop()
+    await other.server._bootstrap._renew("127.0.0.1", other.server.port)
+    found = (await other.ok("GET", path))["items"]
+    assert [row["ports"][0]["port"] for row in found] == [other.server.port]
+    await other.server.stop()
+
+
+class Failing:
+    """A store that stops answering when told to."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def range(self, request: Range) -> Any:
+        self._check()
+        return await self._inner.range(request)
+
+    async def txn(self, request: Any) -> Any:
+        self._check()
+        return await self._inner.txn(request)
+
+    def _check(self) -> None:
+        if self.broken:
+            raise Unavailable("no leader")
+
+
+async def test_a_store_without_leader_gives_a_timeout_and_stale_reads_go_on(store: Any, make_api: Any) -> None:
+    failing = Failing(store)
+    api = await make_api(failing)
+    await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
+    failing.broken = True
+    await api.refused(504, "GET", CONFIG_MAPS)
+    await api.refused(504, "POST", CONFIG_MAPS, {"metadata": {"name": "b"}})
+    assert len((await api.ok("GET", f"{CONFIG_MAPS}?resourceVersion=0"))["items"]) == 1
+    failing.broken = False
+    await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": "b"}})
+    await api.server.stop()
+
+
+async def test_a_revision_from_the_future_is_waited_for_and_then_refused(
+    store: Any, make_api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await make_api(store)
+    version = int((await api.ok("GET", CONFIG_MAPS))["metadata"]["resourceVersion"])
+    waiting = asyncio.create_task(api.ok("GET", f"{CONFIG_MAPS}?resourceVersion={version + 1}"))
+    await asyncio.sleep(0)
+    await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
+    assert len((await waiting)["items"]) == 1
+    reach = api.server.cache.reach
+    monkeypatch.setattr(api.server.cache, "reach", lambda revision: reach(revision, 0.01))
+    refused = await api.refused(504, "GET", f"{CONFIG_MAPS}?resourceVersion=999999")
+    assert refused["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+    await api.server.stop()
+
+
+# ---- streams
+
+
+async def converse(api: Any, target: str) -> tuple[Any, asyncio.Task[None]]:
+    """Opens exec or attach as an in-process client does."""
+    response = await api.server(Request("POST", target, {}, b"", ADMIN, upgrade=True))
+    assert response.status == 101 and isinstance(response.body, Upgrade) and response.body.run is not None
+    mine, theirs = pair()
+    return mine, asyncio.ensure_future(response.body.run(theirs))
+
+
+async def test_exec_carries_input_output_and_the_outcome(api: Any) -> None:
+    await api.ok(
+        "POST",
+        PODS,
+        POD,
+    )
+    mine, task = await converse(api, f"{PODS}/p/exec?command=cat&command=-&stdin=true&stdout=true&tty=true&stderr=1")
+    await mine.send(Frame(0, b"hi"))
+    assert await mine.receive() == Frame(1, b"HI")
+    await mine.send(Frame(255, b"\x00"))
+    end = await mine.receive()
+    assert end.channel == 3 and orjson.loads(end.data)["status"] == "Success"
+    await task
+    request = api.nodes.agents["n1"].requests[-1]
+    assert (request.command, request.container, request.tty, request.stderr) == (("cat", "-"), "c", True, False)
+
+
+async def test_logs_flow_from_the_node(api: Any) -> None:
+    await api.ok(
+        "POST",
+        PODS,
+        POD,
+    )
+    response = await api.call("GET", f"{PODS}/p/log?tailLines=2&follow=true&sinceSeconds=5&timestamps=1")
+    assert [piece async for piece in response.body] == [b"line 0\n", b"line 1\n"]
+    request = api.nodes.agents["n1"].requests[-1]
+    assert (request.tail_lines, request.follow, request.since_s, request.timestamps) == (2, True, 5.0, True)
+    refused = await api.refused(404, "GET", f"{PODS}/p/log?previous=true")
+    assert "previous terminated container" in refused["message"]
+
+
+async def test_images_stats_and_proxies_go_through_to_the_node(api: Any) -> None:
+    async def archive() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 1000
+
+    request = Request("POST", "/api/v1/nodes/n1/proxy/images", {}, b"", ADMIN, upload=archive())
+    response = await api.server(request)
+    assert (
+        orjson.loads(response.body) == {"loaded": ["example.com/loaded:1"]} and api.nodes.agents["n1"].uploaded == 3000
+    )
+    assert (await api.ok("GET", "/api/v1/nodes/n1/proxy/images"))["images"][0]["id"] == "sha256:1"
+    assert (await api.ok("GET", "/api/v1/nodes/n1/proxy/stats/summary"))["node"]["nodeName"] == "n1"
+    await api.refused(503, "GET", "/api/v1/nodes/n2/proxy/stats/summary")
+    await api.ok(
+        "POST",
+        PODS,
+        POD,
+    )
+    answer = await api.call("GET", f"{PODS}/p:8080/proxy/some/where?q=1")
+    assert answer.headers["content-type"] == "text/plain"
+    assert b"".join([piece async for piece in answer.body]) == b"you sent GET /some/where?q=1 HTTP/1.1"
+    assert api.nodes.agents["n1"].requests[-1] == ("default", "p", 8080)
+    endpoints = {
+        "addresses": [{"ip": "10.1.0.1", "targetRef": {"kind": "Pod", "name": "p"}}],
+        "ports": [{"port": 9090}],
+    }
+    await api.ok("POST", "/api/v1/namespaces/default/endpoints", {"metadata": {"name": "s"}, "subsets": [endpoints]})
+    answer = await api.call("GET", "/api/v1/namespaces/default/services/s:9090/proxy/")
+    assert b"".join([piece async for piece in answer.body]) == b"you sent GET / HTTP/1.1"
+    await api.refused(503, "GET", "/api/v1/namespaces/default/services/none/proxy/")
+
+
+# ---- virtual time
+
+
+def run_virtually(make_store: Any, seed: int) -> list[Any]:
+    """An hour in which objects are written and watched; returns everything that was seen."""
+    loop = VirtualTimeLoop()
+    seen: list[Any] = []
+
+    async def hour() -> None:
+        store = make_store(loop.now, seed)
+        await store.start()
+
+        class Nobody:
+            async def connect(self, node: str) -> Any:
+                raise StoreError(node)
+
+        server = ApiServer(
+            store=store, nodes=Nobody(), config=ApiServerConfig(port=None), now=loop.now, rng=random.Random(seed)
+        )
+        await server.start()
+
+        async def call(method: str, target: str, body: Any = None) -> Any:
+            data = b"" if body is None else orjson.dumps(body)
+            headers = {"content-type": "application/json", "user-agent": "test"}
+            return await server(Request(method, target, headers, data, ADMIN))
+
+        watch = (await call("GET", f"{CONFIG_MAPS}?watch=1&allowWatchBookmarks=1&timeoutSeconds=3600")).body
+
+        async def follow() -> None:
+            async for piece in watch:
+                seen.append((round(loop.time(), 3), piece))
+
+        following = asyncio.ensure_future(follow())
+        for _ in range(60):
+            await call("POST", CONFIG_MAPS, {"metadata": {"generateName": "c-"}})
+            await asyncio.sleep(60)
+        await following
+        await server.stop()
+        await store.stop()
+
+    try:
+        loop.run_until_complete(hour())
+    finally:
+        loop.close()
+    return seen
+
+
+def test_an_hour_of_virtual_time_is_the_same_every_time(make_store: Any) -> None:
+    began = time.monotonic()
+    first, second, other = (run_virtually(make_store, seed) for seed in (1, 1, 2))
+    assert time.monotonic() - began < 20
+    assert sum(piece.count(b'"ADDED"') for _, piece in first) == 60
+    assert first == second and first != other
