@@ -193,7 +193,7 @@ def _settled(row: Obj, old: Mapping[str, Any] | None, generation: int | None, no
     """The condition with its times: a transition only when the status turns."""
     same = old is not None and old.get("status") == row["status"]
     moment = old.get("lastTransitionTime") if same and old is not None else None
-    full: Obj = {**row, "lastProbeTime": None, "lastTransitionTime": moment or format_time(now)}
+    full: Obj = {**row, "lastTransitionTime": moment or format_time(now)}
     if generation:
         full["observedGeneration"] = generation
     return full
@@ -281,7 +281,7 @@ def status_patch(pod: Mapping[str, Any], status: Mapping[str, Any]) -> Obj | Non
                 # what a merge would keep of the old row is taken out by name
                 {**dict.fromkeys(known.get(row["type"], {})), **row}
                 for row in value
-                if _bare(known.get(row["type"])) != _bare(row)
+                if known.get(row["type"]) != row and _bare(known.get(row["type"])) != _bare(row)
             ]
             if rows:
                 changed["conditions"] = rows
