@@ -210,7 +210,7 @@ def _check_ports(site: Site) -> None:
     wanted = {"api": ports.api, "grpc": ports.grpc, "store": ports.store}
     if not site.config.embedded:
         wanted |= {"node_agent": ports.node_agent, "ray": ports.ray}
-        wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_of(site)}
+    wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_of(site)}
     for name, port in wanted.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -367,9 +367,15 @@ async def _end_keeper(site: Site) -> None:
             os.kill(pid, number)
         end = asyncio.get_running_loop().time() + deadline_s
         while asyncio.get_running_loop().time() < end:
-            held = lock(site)
-            if held is not None:
-                held.close()
+            if not _is_alive(pid):
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
     raise BringUpFailed(f"the keeper (pid {pid}) does not end")
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but has not been waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,7 @@ class Keeper:
         Raises:
             BringUpFailed: the cluster did not become ready; the message says which component and why.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        self._stopping = _on_signals()
         await self._start_ray()
         await self._launch(())
         await self._wait_until_ready()
@@ -222,7 +221,8 @@ async def _up(config: ClusterConfig) -> int:
     except BringUpFailed as failure:
         bringup.note_state(site, "failed")
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
-        await bringup.end_processes(site)
+        if not site.config.embedded:
+            await bringup.end_processes(site)
         return 1
     finally:
         lock.close()
@@ -231,11 +231,51 @@ async def _up(config: ClusterConfig) -> int:
 
 async def _keeper_of(site: Site, progress: Progress) -> None:
     if site.config.embedded:
-        from steersman.actors.embedded import keep
-
-        await keep(site, progress)
+        await _keep_embedded(site, progress)
     else:
         await Keeper(site, progress).run()
+
+
+async def _keep_embedded(site: Site, progress: Progress) -> None:
+    """Runs the whole cluster in this process until SIGTERM.
+
+    Raises:
+        BringUpFailed: it did not become ready.
+    """
+    progress.tell("step", name="embedded", detail="starting every component in one process")
+    from steersman.actors.shell import Shell
+
+    (spec,) = bringup.actors_of(site)
+    shell, log = Shell(encode(spec, site)), site.logs / f"{spec.name}.log"
+    stopping = _on_signals()
+    starting = asyncio.create_task(shell.start())
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait((starting, told), timeout=_READY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,))
+        why = "told to stop" if stopping.is_set() else f"not ready after {_READY_S_MAX:.0f} s"
+        raise BringUpFailed(f"the cluster did not start: {why}", log)
+    if (error := starting.exception()) is not None:
+        traceback.print_exception(error)
+        await shell.close()
+        raise BringUpFailed(f"the cluster did not start: {error}", site.logs / "keeper.log")
+    reply = shell.status()
+    progress.tell("actor", name=spec.name, addresses=list(reply.addresses), done=1, of=1)
+    bringup.note_state(site, "ready")
+    progress.tell("ready", actors=1)
+    progress.finish()
+    await told
+    await shell.close()
+
+
+def _on_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
 
 
 def _redirect_output(log: Path) -> None:

@@ -9,6 +9,7 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
@@ -24,6 +25,14 @@ from steersman.cluster.topology import (
     store_peers,
 )
 from steersman.runtime.credentials import Credentials
+
+if TYPE_CHECKING:
+    from steersman.actors.apiserver.config import ApiServerConfig
+    from steersman.actors.nodeagent import NodeAgent
+    from steersman.cluster.control.spec import ControlSettings
+
+#: makes a client of the API that is known by a certificate, named by its file
+Connect = Callable[[str], Client]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +68,20 @@ class _InOrder:
             await component.stop()
 
 
-def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random) -> Part:
-    """Returns the component of a specification; nothing is opened yet."""
-    return _MAKERS[spec.role](spec, site, now, rng)
+def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random, connect: Connect | None = None) -> Part:
+    """Returns the component of a specification; nothing is opened yet.
+
+    Args:
+        connect: how it reaches the API; over TLS when not given.
+    """
+    return _MAKERS[spec.role](spec, site, connect or _over_tls(site), now, rng)
 
 
-def _client(site: Site, file: str) -> Client:
-    """A client of the cluster's API servers that is known by a certificate."""
-    return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=_tls(site.credentials(file))))
+def _over_tls(site: Site) -> Connect:
+    def connect(file: str) -> Client:
+        return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=_tls(site.credentials(file))))
+
+    return connect
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext:
@@ -75,7 +90,7 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
     return context
 
 
-def _store(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.store.service import StoreService
     from steersman.actors.tls import client_credentials, server_credentials
 
@@ -103,17 +118,12 @@ def _store(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
     return Part(service, report)
 
 
-def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def api_config(site: Site, index: int) -> ApiServerConfig:
+    """How API server number `index` of a site is set up."""
     from steersman.actors.apiserver.config import ApiServerConfig
-    from steersman.actors.apiserver.server import ApiServer
-    from steersman.actors.rpc.node import GrpcNodeDirectory
-    from steersman.actors.store.client import StoreClient
-    from steersman.actors.tls import client_credentials
 
-    config, index = site.config, spec.options["index"]
-    pem = site.credentials("apiserver")
-    calling = client_credentials(site.credentials("apiserver"))
-    settings = ApiServerConfig(
+    config, pem = site.config, site.credentials("apiserver")
+    return ApiServerConfig(
         host=site.here.address,
         port=api_port(config, index),
         tls_cert=pem.cert.read_bytes(),
@@ -126,12 +136,21 @@ def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Par
         node_port_range=node_port_range(config),
         grpc_port=grpc_port(config, index),
     )
+
+
+def _apiserver(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.apiserver.server import ApiServer
+    from steersman.actors.rpc.node import GrpcNodeDirectory
+    from steersman.actors.store.client import StoreClient
+    from steersman.actors.tls import client_credentials
+
+    settings = api_config(site, spec.options["index"])
     store = StoreClient(
-        list(store_peers(config, site.hosts).values()), client_credentials(site.credentials("component"))
+        list(store_peers(site.config, site.hosts).values()), client_credentials(site.credentials("component"))
     )
     server = ApiServer(
         store=store,
-        nodes=GrpcNodeDirectory(_client(site, "apiserver"), calling),
+        nodes=GrpcNodeDirectory(connect("apiserver"), client_credentials(site.credentials("apiserver"))),
         config=settings,
         now=now,
         rng=rng,
@@ -140,58 +159,66 @@ def _apiserver(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Par
     return Part(_InOrder(store, server), lambda: Report(addresses=addresses))
 
 
-def _scheduler(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def _scheduler(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.scheduler import Scheduler
 
-    client = _client(site, "scheduler")
+    client = connect("scheduler")
     return Part(Scheduler(client, now=now, rng=rng, identity=spec.name, leader_election=True), Report)
 
 
-def _controllers(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
-    from steersman.actors.controllers import ControllerHost
+def control_settings(site: Site) -> ControlSettings:
+    """What the controllers of a site are told."""
     from steersman.cluster.control.spec import ControlSettings
 
-    settings = ControlSettings(
+    return ControlSettings(
         cluster_cidr=site.config.networking.pod_cidr, root_ca=site.credentials("component").ca.read_text()
     )
+
+
+def _controllers(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.controllers import ControllerHost
+
     host = ControllerHost(
-        _client(site, "controllers"),
+        connect("controllers"),
         spec.options["names"],
         now=now,
         rng=rng,
         identity=spec.name,
         leader_election=True,
-        settings=settings,
+        settings=control_settings(site),
     )
     return Part(host, Report)
 
 
-def _node(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def _node(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.thisnode import NodeService
     from steersman.actors.tls import server_credentials
 
     file = f"node-{spec.host}"
     credentials = server_credentials(site.credentials(file))
-    service = NodeService(_client(site, file), site, credentials=credentials, now=now, rng=rng)
+    service = NodeService(connect(file), site, credentials=credentials, now=now, rng=rng)
 
-    def report() -> Report:
-        ready, info = service.agent.is_ready, service.agent.runtime_info
-        return Report(
-            healthy=ready and info is not None,
-            detail=f"{info.name} ({info.version})" if ready and info else "the node is not ready yet",
-            addresses=(f"grpcs://{site.here.address}:{site.config.ports.node_agent}",),
-            reduced=(*service.choice.reasons, *(info.reduced if info else ())),
-        )
-
-    return Part(service, report)
+    address = f"grpcs://{site.here.address}:{site.config.ports.node_agent}"
+    return Part(service, lambda: node_report(service.agent, service.choice.reasons, address))
 
 
-def _proxy(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def node_report(agent: NodeAgent, reasons: tuple[str, ...], *addresses: str) -> Report:
+    """How a node is, and why its machine offers no more than it does."""
+    ready, info = agent.is_ready, agent.runtime_info
+    return Report(
+        healthy=ready and info is not None,
+        detail=f"{info.name} ({info.version})" if ready and info else "the node is not ready yet",
+        addresses=addresses,
+        reduced=(*reasons, *(info.reduced if info else ())),
+    )
+
+
+def _proxy(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.proxy import Proxy
 
     config, networking = site.config, site.config.networking
     proxy = Proxy(
-        _client(site, "proxy"),
+        connect("proxy"),
         node_name=spec.host,
         now=now,
         rng=rng,
@@ -205,12 +232,12 @@ def _proxy(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
     return Part(proxy, lambda: Report(detail=proxy.mode, reduced=reduced))
 
 
-def _dns(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def _dns(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.dns import Dns
 
     address, port = site.here.address, site.config.ports.dns
     dns = Dns(
-        _client(site, "dns"),
+        connect("dns"),
         node_name=spec.host,
         bind_host=address,
         port=port,
@@ -221,12 +248,12 @@ def _dns(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
     return Part(dns, lambda: Report(addresses=(f"dns://{address}:{port}",)))
 
 
-def _simulated_nodes(spec: ActorSpec, site: Site, now: Now, rng: random.Random) -> Part:
+def _simulated_nodes(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.simulatednodes import SimulatedNodesService
 
     config = site.config
     service = SimulatedNodesService(
-        _client(site, "component"),
+        connect("component"),
         config.simulated_nodes,
         kubernetes_version=config.kubernetes_version,
         cluster_dns=cluster_dns(config),
@@ -236,7 +263,14 @@ def _simulated_nodes(spec: ActorSpec, site: Site, now: Now, rng: random.Random) 
     return Part(service, lambda: Report(detail=f"{config.simulated_nodes.count} nodes"))
 
 
-_MAKERS: dict[str, Callable[[ActorSpec, Site, Now, random.Random], Part]] = {
+def _embedded(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
+    from steersman.actors.oneprocess import OneProcess
+
+    whole = OneProcess(site, now=now, rng=rng)
+    return Part(whole, whole.report)
+
+
+_MAKERS: dict[str, Callable[[ActorSpec, Site, Connect, Now, random.Random], Part]] = {
     "store": _store,
     "apiserver": _apiserver,
     "scheduler": _scheduler,
@@ -245,4 +279,5 @@ _MAKERS: dict[str, Callable[[ActorSpec, Site, Now, random.Random], Part]] = {
     "proxy": _proxy,
     "dns": _dns,
     "simulated-nodes": _simulated_nodes,
+    "embedded": _embedded,
 }

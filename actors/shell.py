@@ -44,28 +44,39 @@ class Shell:
         self._part: Part | None = None
         self._detail = "starting"
         self._history = History(self.site.run / "actors" / f"{self.spec.name}.json")
+        #: kept here, since a gRPC server that nobody refers to any more stops
+        self._server: grpc.aio.Server | None = None
 
     async def run_forever(self) -> None:
         """Starts the component; on failure ends the process after the back-off."""
-        _log_to(self.site.logs / f"{self.spec.name}.log")
-        log = logging.getLogger("steersman")
-        self._history.begin(self._began)
-        server = None
         try:
-            server = await _serve(self, self.spec, self.site)
-            part = make(self.spec, self.site, now=time.time, rng=random.Random())
-            await part.component.start()
-            self._part = part
-            log.info("%s is running (pid %d)", self.spec.name, os.getpid())
-            # a gRPC server that nobody refers to any more stops
-            await server.wait_for_termination()
+            await self.start()
+            assert self._server is not None
+            await self._server.wait_for_termination()
         except Exception as error:
             self._detail = f"{type(error).__name__}: {error}"
-            log.exception("%s failed to start", self.spec.name)
+            logging.getLogger("steersman").exception("%s failed to start", self.spec.name)
             await asyncio.sleep(self._history.fail(self._detail))
-            if server is not None:
-                await server.stop(0)
+            if self._server is not None:
+                await self._server.stop(0)
             os._exit(1)
+
+    async def start(self) -> None:
+        """Starts the component; its status is answered from the first moment."""
+        _log_to(self.site.logs / f"{self.spec.name}.log")
+        self._history.begin(self._began)
+        self._server = await _serve(self, self.spec, self.site)
+        part = make(self.spec, self.site, now=time.time, rng=random.Random())
+        await part.component.start()
+        self._part = part
+        logging.getLogger("steersman").info("%s is running (pid %d)", self.spec.name, os.getpid())
+
+    async def close(self) -> None:
+        """Stops the component and the answers about it."""
+        if self._part is not None:
+            await self._part.component.stop()
+        if self._server is not None:
+            await self._server.stop(0.2)
 
     async def stop(self) -> None:
         """Stops the component and ends the process a moment later, when the answer is out."""
@@ -137,9 +148,7 @@ class _Servicer(actor_pb2_grpc.ActorServicer):
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
 
-    async def Status(
-        self, request: actor_pb2.StatusRequest, context: Context
-    ) -> actor_pb2.StatusReply:
+    async def Status(self, request: actor_pb2.StatusRequest, context: Context) -> actor_pb2.StatusReply:
         return self._shell.status()
 
     async def Stop(self, request: actor_pb2.StopRequest, context: Context) -> actor_pb2.StopReply:

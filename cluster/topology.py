@@ -35,7 +35,8 @@ class ActorSpec:
 
     Args:
         name: unique in the cluster, as `controller-deployment`.
-        role: `store`, `apiserver`, `scheduler`, `controllers`, `node`, `simulated-nodes`, `proxy` or `dns`.
+        role: `store`, `apiserver`, `scheduler`, `controllers`, `node`, `simulated-nodes`, `proxy`, `dns`, or
+            `embedded` for all of them in one process.
         host: name of the machine; status_port: where it answers `steersman.actor.Actor`.
     """
 
@@ -56,6 +57,8 @@ def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence
     """
     plane, status = config.control_plane, config.ports.status
     head = hosts[0].name
+    if config.embedded:
+        return (ActorSpec(name="embedded", role="embedded", host=head, status_port=status),)
     plain: list[tuple[str, str, str, dict[str, Any]]] = []
     for index in range(plane.replicas):
         plain.append((f"store-{index}", "store", hosts[index % len(hosts)].name, {"member": index}))
