@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from steersman.cli.options import COMMON, remember
 
@@ -85,12 +86,19 @@ class Steer(click.Group):
         if entry is None:
             return None
         commands: Sequence[click.Command] = import_module(f"steersman.cli.{entry.module}").COMMANDS
-        return next(command for command in commands if command.name == cmd_name)
+        return next((command for command in commands if command.name == cmd_name), None)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [
+            CompletionItem(name, help=entry.help) for name, entry in _ENTRIES.items() if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _ENTRIES:
+        unknown = args and not args[0].startswith("-") and args[0] not in _ENTRIES
+        if unknown and not ctx.resilient_parsing:
             close = difflib.get_close_matches(args[0], _ENTRIES, n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "See 'steer --help' for the commands there are."
             raise click.UsageError(f'unknown command "{args[0]}". {hint}', ctx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -49,6 +50,7 @@ def test_starting_is_light() -> None:
     heavy = ("ray", "grpc", "numpy", "pydantic", "rich", "cryptography", "kubernetes_validate", "asyncio", "yaml")
     program = f"""
 import sys
+from pathlib import Path
 from steersman.cli.main import cli
 try:
     cli(["--help"])
@@ -60,6 +62,7 @@ print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)
     assert done.stderr.strip() == "[]"
     program = f"""
 import sys
+from pathlib import Path
 import steersman.cli.get, steersman.cli.apply, steersman.actors.client
 print([m for m in {heavy[:6]!r} if m in sys.modules])
 """
@@ -107,6 +110,27 @@ def test_versions(steer: Steer) -> None:
 @pytest.mark.parametrize("shell,word", [("bash", "complete"), ("zsh", "#compdef steer"), ("fish", "complete")])
 def test_completion_scripts(steer: Steer, shell: str, word: str) -> None:
     assert word in steer("completion", shell)
+
+
+def complete(steer: Steer, words: str) -> list[str]:
+    """What bash is offered after the words."""
+    env = {"KUBECONFIG": str(steer.kubeconfig), "HOME": str(steer.directory), "_STEER_COMPLETE": "bash_complete"}
+    env |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    program = str(Path(sys.executable).parent / "steer")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=30, env=env)
+    assert not done.stderr
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_shells_are_offered_commands_kinds_and_names(steer: Steer) -> None:
+    steer("create", "cm", "settings")
+    assert complete(steer, "steer po") == ["port-forward"]
+    assert complete(steer, "steer get config") == ["configmaps"]
+    assert complete(steer, "steer get cm sett") == ["settings"]
+    assert complete(steer, "steer get cm/") == ["cm/settings"]
+    assert complete(steer, "steer get nokind x") == []
+    assert complete(steer, "steer nope x") == []
+    assert complete(steer, "steer rollout res") == ["restart", "resume"]
 
 
 def test_durations() -> None:
