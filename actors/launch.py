@@ -26,6 +26,8 @@ class RayActor:
     async def __init__(self, payload: str) -> None:  # type: ignore[misc]  # Ray awaits it
         from steersman.actors.shell import Shell
 
+        # Ray makes uvloop the loop of every thread; libraries that open netlink sockets in threads need asyncio's
+        asyncio.set_event_loop_policy(None)
         shell = Shell(payload)
         self._task = asyncio.get_running_loop().create_task(shell.run_forever())
 
