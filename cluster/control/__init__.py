@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from steersman.cluster.control.clusterroles import CLUSTER_ROLE_AGGREGATION
+from steersman.cluster.control.cronjob import CRON_JOB
+from steersman.cluster.control.daemonset import DAEMON_SET
 from steersman.cluster.control.deployment import DEPLOYMENT
+from steersman.cluster.control.disruption import DISRUPTION
 from steersman.cluster.control.endpoints import ENDPOINTS_CONTROLLER
 from steersman.cluster.control.endpointslice import ENDPOINT_SLICE
 from steersman.cluster.control.garbage import GARBAGE_COLLECTOR
@@ -35,5 +39,9 @@ CONTROLLERS: Mapping[str, ControllerSpec] = {
         NODE_IPAM,
         POD_GC,
         TTL_AFTER_FINISHED,
+        DAEMON_SET,
+        CRON_JOB,
+        DISRUPTION,
+        CLUSTER_ROLE_AGGREGATION,
     )
 }

@@ -66,6 +66,11 @@ def phase(obj: Obj) -> Iterable[str]:
     return ((obj.get("status") or {}).get("phase") or "",)
 
 
+def aggregating(obj: Obj) -> Iterable[str]:
+    """The empty text, for cluster roles that gather others."""
+    return ("",) if obj.get("aggregationRule") else ()
+
+
 def uid(obj: Obj) -> Iterable[str]:
     return (obj["metadata"].get("uid", ""),)
 
@@ -82,4 +87,5 @@ INDEXES: Mapping[str, Callable[[Obj], Iterable[str]]] = {
     "pod-cidr": pod_cidr,
     "phase": phase,
     "uid": uid,
+    "aggregating": aggregating,
 }

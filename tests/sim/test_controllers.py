@@ -11,17 +11,22 @@ import pytest
 
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.clocks import VirtualTimeLoop
+from steersman.actors.controllers import ControllerHost
 from steersman.actors.embedded import EmbeddedCluster, SimulatedNodes, fresh_key, simulated_node
 from steersman.actors.store.disk import MemoryDisk
 from steersman.cluster.control.spec import ControlSettings
 from steersman.cluster.meta.errors import NotFound
 from steersman.cluster.meta.objects import is_pod_active, is_pod_ready
 from steersman.cluster.meta.resources import (
+    CLUSTER_ROLES,
     CONFIG_MAPS,
+    CRON_JOBS,
+    DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     JOBS,
     NAMESPACES,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
@@ -200,3 +205,76 @@ def test_the_same_seed_gives_the_same_history() -> None:
 
     assert run(scenario, seed=5) == run(scenario, seed=5)
     assert run(scenario, seed=5) != run(scenario, seed=6)
+
+
+def test_daemons_cron_jobs_and_budgets_work_together() -> None:
+    async def scenario(cluster: EmbeddedCluster, loop: VirtualTimeLoop) -> None:
+        client = cluster.client
+        template = deployment(1)["spec"]["template"]
+        selector = deployment(1)["spec"]["selector"]
+        daemon = {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "agent", "namespace": "default"},
+            "spec": {"selector": selector, "template": template},
+        }
+        await client.create(DAEMON_SETS, daemon)
+        await asyncio.sleep(10)
+        found = await client.get(DAEMON_SETS, "agent", "default")
+        assert (found["status"]["desiredNumberScheduled"], found["status"]["numberAvailable"]) == (3, 3)
+        pods = (await client.list(PODS, "default")).items
+        assert sorted(pod["spec"]["nodeName"] for pod in pods) == ["n0", "n1", "n2"]
+        await client.delete(DAEMON_SETS, "agent", "default")
+        await asyncio.sleep(10)
+        assert (await client.list(PODS, "default")).items == []
+        budget = {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"maxUnavailable": 1, "selector": selector},
+        }
+        await client.create(POD_DISRUPTION_BUDGETS, budget)
+        await client.create(DEPLOYMENTS, deployment(4))
+        await rolled_out(cluster)
+        await asyncio.sleep(2)
+        status = (await client.get(POD_DISRUPTION_BUDGETS, "web", "default"))["status"]
+        assert (status["expectedPods"], status["desiredHealthy"], status["disruptionsAllowed"]) == (4, 3, 1)
+        cron = {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": "tick", "namespace": "default"},
+            "spec": {
+                "schedule": "* * * * *",
+                "jobTemplate": {
+                    "spec": {
+                        "template": {
+                            "metadata": {"annotations": {"simulated.steersman/exit-after-s": "3"}},
+                            "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]},
+                        }
+                    }
+                },
+            },
+        }
+        await client.create(CRON_JOBS, cron)
+        await asyncio.sleep(60 * 6)
+        jobs = (await client.list(JOBS, "default")).items
+        assert 3 <= len(jobs) <= 4
+        assert [job["status"].get("succeeded") for job in jobs][:3] == [1, 1, 1]
+        assert (await client.get(CRON_JOBS, "tick", "default"))["status"]["lastSuccessfulTime"]
+
+    run(scenario)
+
+
+def test_roles_are_gathered_by_an_identity_that_may_widen_them() -> None:
+    async def scenario(cluster: EmbeddedCluster, loop: VirtualTimeLoop) -> None:
+        host = ControllerHost(cluster.client, ["clusterrole-aggregation"], now=loop.now, rng=random.Random(1))
+        await host.start()
+        await host.ready()
+        await asyncio.sleep(5)
+        roles = [await cluster.client.get(CLUSTER_ROLES, name) for name in ("view", "edit", "admin")]
+        sizes = [len(role["rules"]) for role in roles]
+        assert 0 < sizes[0] < sizes[1] < sizes[2]
+        await host.stop()
+        assert host.bugs == []
+
+    run(scenario)
