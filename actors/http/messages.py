@@ -52,12 +52,17 @@ class Upgrade:
 
     Args:
         run: called once with a channel to the client; the connection closes when it returns.
+        channels: standard streams (0, 1, 2) that the client has asked for; on SPDY it opens each with a frame, and
+            the conversation begins when it has.
+        close: called at the end in any case, also when the conversation never began; may be called twice.
         port_forward: whether the wire multiplexes ports (pairs of channels) rather than standard streams.
         ports: the ports named in the query of a port-forward.
         open_port: for a port-forward: opens one conversation with a port of the pod.
     """
 
     run: Conversation | None = None
+    channels: tuple[int, ...] = ()
+    close: Callable[[], Awaitable[None]] | None = None
     port_forward: bool = False
     ports: tuple[int, ...] = ()
     open_port: Callable[[int], Awaitable[Channel]] | None = None

@@ -10,7 +10,6 @@ Source: RFC 9112 (HTTP/1.1), RFC 9110 section 10.1.1 (Expect).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import logging
 import math
@@ -178,6 +177,7 @@ class _Connection(asyncio.Protocol):
         self._awaiting_switch = False
         self._pipe: Pipe | None = None
         self._closing = False
+        self._tls = False
         self.task: asyncio.Task[None] | None = None
         self.streaming = False
         self.deadline = self._loop.time() + self._limits.idle_timeout_s
@@ -194,6 +194,7 @@ class _Connection(asyncio.Protocol):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
+        self._tls = transport.get_extra_info("sslcontext") is not None
         certificate = transport.get_extra_info("peercert")
         if certificate and server.identify is not None:
             self._user = server.identify(certificate)
@@ -224,7 +225,7 @@ class _Connection(asyncio.Protocol):
         if self._pipe is not None:
             self._pipe.feed_eof()
             # TLS cannot be closed in one direction only
-            return self._transport.get_extra_info("sslcontext") is None
+            return not self._tls
         return False
 
     def pause_writing(self) -> None:
@@ -464,8 +465,9 @@ class _Connection(asyncio.Protocol):
             else:
                 await serve_spdy(self._pipe, request.headers, upgrade)
         finally:
-            with contextlib.suppress(ConnectionError):
-                self._transport.close()
+            if upgrade.close is not None:
+                await upgrade.close()
+            self._transport.close()
 
     # ---- ending
 

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import orjson
 
-from steersman.actors.http.messages import Upgrade
+from steersman.actors.http.messages import Conversation, Upgrade
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import ApiError
 
@@ -31,6 +31,8 @@ FLAG_FIN = 1
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 #: streams a client may have open at once
 STREAMS_MAX = 512
+#: a client that has asked for streams opens them within this time
+OPEN_TIMEOUT_S = 30.0
 #: frames of one stream held for a slow container
 QUEUE_MAX = 64
 
@@ -233,18 +235,19 @@ class _ExecSession(_Session):
     def __init__(self, pipe: ByteStream, upgrade: Upgrade, *, json_errors: bool) -> None:
         super().__init__(pipe)
         self._run = upgrade.run
+        self._awaited = {3, *upgrade.channels}
         self._json_errors = json_errors
         self._channel_of: dict[int, int] = {}
         self._stream_of: dict[int, int] = {}
         self._inbound: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_MAX)
         self._outbound_closed = False
-        #: set when the client has opened its error stream: nothing may be sent before
+        #: set when the client has opened every stream it asked for
         self._opened = asyncio.Event()
 
     async def run(self) -> None:
         assert self._run is not None
         reader = asyncio.create_task(self._read())
-        talk = asyncio.ensure_future(self._run(self))
+        talk = asyncio.create_task(self._talk(self._run))
         try:
             await asyncio.wait({reader, talk}, return_when=asyncio.FIRST_COMPLETED)
             if not talk.done():
@@ -255,6 +258,11 @@ class _ExecSession(_Session):
             await asyncio.gather(reader, talk, return_exceptions=True)
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await self.close()
+
+    async def _talk(self, run: Conversation) -> None:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            await self._opened.wait()
+        await run(self)
 
     async def _read(self) -> None:
         try:
@@ -273,7 +281,8 @@ class _ExecSession(_Session):
             self._channel_of[frame.stream] = channel
             self._stream_of[channel] = frame.stream
             await self.pipe.write(self.codec.syn_reply(frame.stream))
-            if channel == 3:
+            self._awaited.discard(channel)
+            if not self._awaited:
                 self._opened.set()
         channel = self._channel_of.get(frame.stream)
         if channel is None:
@@ -284,14 +293,13 @@ class _ExecSession(_Session):
             await self._inbound.put(Frame(255, b"\x00"))
 
     async def send(self, frame: Frame) -> None:
-        await self._opened.wait()
         data = frame.data
         if frame.channel == 255:
             stream = self._stream_of.get(data[0] if data else -1)
             if stream is not None:
                 await self.pipe.write(self.codec.data(stream, b"", fin=True))
             return
-        stream = await self._stream(frame.channel)
+        stream = self._stream_of.get(frame.channel)
         if stream is None:
             return
         if frame.channel == 3:
@@ -300,14 +308,6 @@ class _ExecSession(_Session):
             await self.pipe.write(self.codec.data(stream, data, fin=True))
             return
         await self.pipe.write(self.codec.data(stream, data))
-
-    async def _stream(self, channel: int) -> int | None:
-        """The stream of a channel; the client opens its streams one after the other, so it may come a little later."""
-        for _ in range(50):
-            if channel in self._stream_of:
-                return self._stream_of[channel]
-            await asyncio.sleep(0.02)
-        return None
 
     async def receive(self) -> Frame | None:
         return await self._inbound.get()

@@ -261,33 +261,37 @@ class Remote:
     directory: Path
     nodes: FakeNodes
     kubectl_path: str
+    #: speaks SPDY where newer ones speak WebSocket
+    oldest_kubectl_path: str
 
     def kubeconfig(self, user: str) -> str:
         return str(self.directory / f"{user}.kubeconfig")
 
-    def kubectl(self, *words: str, user: str = "admin", stdin: str = "", fails: bool = False) -> str:
+    def kubectl(
+        self, *words: str, user: str = "admin", stdin: str = "", fails: bool = False, oldest: bool = False
+    ) -> str:
         """Runs kubectl; returns what it printed. `fails` expects a failure and returns stderr."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.directory)}
         done = subprocess.run(
-            [self.kubectl_path, "--kubeconfig", self.kubeconfig(user), *words],
+            [self.oldest_kubectl_path if oldest else self.kubectl_path, "--kubeconfig", self.kubeconfig(user), *words],
             input=stdin, capture_output=True, text=True, timeout=60, env=environment,
         )  # fmt: skip
         assert (done.returncode != 0) is fails, f"kubectl {' '.join(words)}: {done.stdout}\n{done.stderr}"
         return done.stderr if fails else done.stdout
 
 
-def newest_kubectl() -> str:
-    """The newest kubectl beside the one on the PATH; empty when there is none."""
+def kubectls() -> list[str]:
+    """Every kubectl beside the one on the PATH, the oldest first; empty when there is none."""
     found = shutil.which("kubectl")
     if not found:
-        return ""
+        return []
     places = {str(Path(found).resolve().parent), str(Path(found).parent), "/usr/lib/google-cloud-sdk/bin"}
     versions = {}
     for place in places:
         for path in glob.glob(f"{place}/kubectl.1.*"):
             if match := re.search(r"kubectl\.1\.(\d+)$", path):
                 versions[int(match[1])] = path
-    return versions[max(versions)] if versions else found
+    return [versions[minor] for minor in sorted(versions)] or [found]
 
 
 KUBECONFIG = """
@@ -302,8 +306,8 @@ users: [{{name: u, user: {{client-certificate: "{cert}", client-key: "{key}"}}}}
 
 @pytest.fixture(scope="session")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    kubectl = newest_kubectl()
-    if not kubectl:
+    found_kubectls = kubectls()
+    if not found_kubectls:
         pytest.skip("there is no kubectl on this machine")
     directory = tmp_path_factory.mktemp("remote")
     authority = Authority(directory)
@@ -335,7 +339,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     thread.start()
     assert ready.wait(20), "the server did not start"
     server, store = made
-    found = Remote(server.port, directory, nodes, kubectl)
+    found = Remote(server.port, directory, nodes, found_kubectls[-1], found_kubectls[0])
     for user, groups in (("admin", ("system:masters",)), ("jane", ("devs",))):
         pair = authority.issue(Identity(file=user, common_name=user, organizations=groups))
         text = KUBECONFIG.format(port=server.port, ca=pair.ca, cert=pair.cert, key=pair.key)

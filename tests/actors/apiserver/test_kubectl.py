@@ -58,20 +58,23 @@ def test_pods_are_applied_shown_described_labelled_and_deleted(remote: Any) -> N
     assert "deleted" in remote.kubectl("delete", "pod", "web", "--grace-period=0", "--force")
 
 
-def test_logs_exec_and_copied_input_go_through_to_the_node(remote: Any) -> None:
+@pytest.mark.parametrize("oldest", [False, True], ids=["newest", "oldest"])
+def test_logs_exec_and_copied_input_go_through_to_the_node(remote: Any, oldest: bool) -> None:
     run_pod(remote, "talker")
     assert remote.kubectl("logs", "talker", "--tail=2") == "line 0\nline 1\n"
-    assert remote.kubectl("exec", "talker", "--", "echo", "hello", "you") == "echo hello you\n"
-    assert remote.kubectl("exec", "-i", "talker", "--", "cat", stdin="some input") == "SOME INPUT"
-    assert "exit code 3" in remote.kubectl("exec", "talker", "--", "false", fails=True)
+    assert remote.kubectl("exec", "talker", "--", "echo", "hello", "you", oldest=oldest) == "echo hello you\n"
+    assert remote.kubectl("exec", "-i", "talker", "--", "cat", stdin="some input", oldest=oldest) == "SOME INPUT"
+    assert "exit code 3" in remote.kubectl("exec", "talker", "--", "false", fails=True, oldest=oldest)
     assert "not valid for pod" in remote.kubectl("logs", "talker", "-c", "nobody", fails=True)
     remote.kubectl("delete", "pod", "talker", "--grace-period=0", "--force")
 
 
-def test_a_port_is_forwarded(remote: Any) -> None:
+@pytest.mark.parametrize("oldest", [False, True], ids=["newest", "oldest"])
+def test_a_port_is_forwarded(remote: Any, oldest: bool) -> None:
     run_pod(remote, "server")
+    path = remote.oldest_kubectl_path if oldest else remote.kubectl_path
     process = subprocess.Popen(
-        [remote.kubectl_path, "--kubeconfig", remote.kubeconfig("admin"), "port-forward", "pod/server", ":80"],
+        [path, "--kubeconfig", remote.kubeconfig("admin"), "port-forward", "pod/server", ":80"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -86,7 +86,9 @@ async def test_bodies_come_by_length_and_in_chunks() -> None:
     async with serving() as server, connected(server) as (reader, writer):
         writer.write(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
         assert orjson.loads((await answer(reader))[2])[2] == 5
-        writer.write(b"POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
+        writer.write(
+            b"POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+        )
         assert orjson.loads((await answer(reader))[2])[2] == 7
 
 
@@ -222,9 +224,10 @@ async def test_an_upload_is_handed_over_in_pieces_while_it_comes() -> None:
             size += len(piece)
         return Response(200, {}, str(size).encode())
 
-    async with serving(
-        count, limits=HttpLimits(body_bytes_max=10), uploads=lambda method, target: target == "/up"
-    ) as server, connected(server) as (reader, writer):
+    async with (
+        serving(count, limits=HttpLimits(body_bytes_max=10), uploads=lambda method, target: target == "/up") as server,
+        connected(server) as (reader, writer),
+    ):
         for _ in range(2):
             writer.write(b"POST /up HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n")
             for _ in range(30):

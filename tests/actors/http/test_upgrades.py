@@ -65,7 +65,7 @@ async def open_port(port: int) -> Channel:
 
 
 def exec_upgrade(run: Callable[[Channel], Awaitable[None]] = shout) -> Callable[[], Upgrade]:
-    return lambda: Upgrade(run=run)
+    return lambda: Upgrade(run=run, channels=(1,))
 
 
 def ports_upgrade(*ports: int) -> Callable[[], Upgrade]:
