@@ -316,7 +316,10 @@ def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
         merged = {key: copied(value) for key, value in live.items() if key not in config}
         placed = {key: merged.get(key) for key in live}
         for key, value in config.items():
-            placed[key] = _merge(child_of(schema, key), live.get(key), value)
+            child = child_of(schema, key)
+            # an empty keyed list or set declares nothing, so that it comes and goes with its items
+            if value != [] or key in live or shape(child, value) == LEAF:
+                placed[key] = _merge(child, live.get(key), value)
         return {key: value for key, value in placed.items() if value is not None}
     assert schema is not None
     before, wanted = list_elements(schema, live, kind), list_elements(schema, config, kind)

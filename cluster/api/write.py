@@ -301,6 +301,8 @@ def _apply(
         meta.setdefault("namespace", old["metadata"]["namespace"] if old else namespace)
     if subresource == "scale":
         applied = _scale_configuration(kind, applied)
+    elif "status" in kind.subresources:
+        applied = _own_part(applied, subresource)
     merged = ssa.apply(
         registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
         now=ctx.now, subresource=subresource,
@@ -312,6 +314,15 @@ def _apply(
         return _with_warnings(_create(registry, kind, fresh, ctx, namespace, track=False), warnings)
     part = "" if subresource == "scale" else subresource
     return _with_warnings(_update(registry, kind, fresh, old, part, ctx, track=False), warnings)
+
+
+def _own_part(applied: Obj, subresource: str) -> Obj:
+    """The configuration without what this part of the object cannot write: nobody comes to own that."""
+    if subresource != "status":
+        return {key: value for key, value in applied.items() if key != "status"}
+    kept = {key: value for key, value in applied.items() if key in ("apiVersion", "kind", "status")}
+    identity = ("name", "namespace", "uid", "resourceVersion")
+    return {**kept, "metadata": {key: value for key, value in applied["metadata"].items() if key in identity}}
 
 
 def _scale_configuration(kind: Kind, scale: Obj) -> Obj:
