@@ -246,10 +246,15 @@ def _sync_new(turn: _Turn, *, create: bool) -> bool:
         sentence = f"Scaled up replica set {name(wanted)} from 0 to {size}"
         turn.draft.tell(deployment, "Normal", "ScalingReplicaSet", sentence)
     turn.note_progress("True", "NewReplicaSetCreated", f'Created new replica set "{name(wanted)}"')
-    status = {**(deployment.get("status") or {}), "conditions": turn.conditions}
-    status["observedGeneration"] = deployment["metadata"].get("generation", 0)
+    status = {**_observed(deployment), "conditions": turn.conditions}
     turn.draft.add(status_patch(DEPLOYMENTS, deployment, status))
     return False
+
+
+def _observed(deployment: Obj) -> Obj:
+    """The status of a Deployment whose new ReplicaSet does not exist yet: the replicas it counted are outdated now."""
+    status = {k: v for k, v in (deployment.get("status") or {}).items() if k != "updatedReplicas"}
+    return {**status, "observedGeneration": deployment["metadata"].get("generation", 0)}
 
 
 def _note_revision(turn: _Turn, number: int) -> None:
@@ -337,17 +342,17 @@ def refused(observed: Observed, refusal: Refusal, now: float) -> Plan:
     if not isinstance(refusal.action, Create):
         return NOTHING_TO_DO
     deployment = observed.deployment
-    status: Obj = dict(deployment.get("status") or {})
     draft = Draft()
     if refusal.reason == "AlreadyExists":
+        status: Obj = dict(deployment.get("status") or {})
         status["collisionCount"] = (status.get("collisionCount") or 0) + 1
         draft.add(status_patch(DEPLOYMENTS, deployment, status, exact=True))
         return draft.done()
+    status = _observed(deployment)
     sentence = f'Failed to create new replica set "{name(refusal.action.obj)}": {refusal.message}'
     if has_deadline(deployment):
         rows = list(status.get("conditions") or ())
         status["conditions"] = set_condition(rows, "Progressing", "False", "ReplicaSetCreateError", sentence, now)
-    status["observedGeneration"] = deployment["metadata"].get("generation", 0)
     draft.add(status_patch(DEPLOYMENTS, deployment, status))
     draft.tell(deployment, "Warning", "ReplicaSetCreateError", sentence)
     return draft.done()

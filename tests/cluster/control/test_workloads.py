@@ -168,6 +168,16 @@ def sizes(plan: Any) -> dict[str, int]:
     }
 
 
+def test_a_new_template_is_never_observed_together_with_the_old_count_of_updated_replicas() -> None:
+    changed = web(image="2")
+    changed["metadata"]["generation"] = 2
+    changed["status"] = {"observedGeneration": 1, "replicas": 10, "updatedReplicas": 10, "availableReplicas": 10}
+    plan = decide(changed, child("1", 10, 1, replicas=10, availableReplicas=10))
+    (status,) = [row.patch["status"] for row in plan.actions if isinstance(row, Patch) and "status" in row.patch]
+    assert status["observedGeneration"] == 2
+    assert status["updatedReplicas"] is None
+
+
 def test_a_new_deployment_creates_its_replica_set_with_revision_and_hash() -> None:
     plan = decide(web())
     (made,) = [action.obj for action in plan.actions if isinstance(action, Create)]
