@@ -8,6 +8,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-ve
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import random
@@ -268,6 +269,7 @@ class Reader:
 
     def _close(self, shelf: Shelf, watcher: Watcher) -> None:
         shelf.detach(watcher)
+        watcher.close()
         self._watchers.discard(watcher)
 
     async def _events(
@@ -280,8 +282,9 @@ class Reader:
         bookmarks: bool,
         timeout_s: float,
     ) -> AsyncIterator[bytes]:
-        end = self._now() + timeout_s
-        next_bookmark = self._now() + BOOKMARK_S
+        clock = asyncio.get_running_loop().time
+        end = clock() + timeout_s
+        next_bookmark = clock() + BOOKMARK_S
         told = self._cache.revision
         whole = not isinstance(form, Tabular)
         pieces: list[bytes] = []
@@ -301,7 +304,7 @@ class Reader:
                     yield _line(kind, form.one(event.shown(kind)))
                 yield b"".join([encoded(form, kind, event) for kind, event in taken])
                 continue
-            now = self._now()
+            now = clock()
             if now >= end:
                 break
             if now >= next_bookmark:
@@ -310,7 +313,7 @@ class Reader:
                     told = self._cache.revision
                     yield _line("BOOKMARK", form.bookmark(told, None))
                     continue
-            await watcher.wait(min(end, next_bookmark) - now if bookmarks else end - now)
+            await watcher.wait(min(end, next_bookmark) if bookmarks else end)
         if bookmarks and not watcher.ended and self._cache.revision > told:
             yield _line("BOOKMARK", form.bookmark(self._cache.revision, None))
 

@@ -32,6 +32,9 @@ class Watcher:
         self._selects = selects
         self._queue: list[tuple[str, Event]] = []
         self._wake: asyncio.Future[None] | None = None
+        #: one timer for many waits: deadlines change rarely
+        self._timer: asyncio.TimerHandle | None = None
+        self._until = 0.0
         #: no more comes: the cache began anew, the queue overflowed or the server stops
         self.ended = False
 
@@ -73,15 +76,27 @@ class Watcher:
         taken, self._queue = self._queue, []
         return taken
 
-    async def wait(self, timeout_s: float) -> None:
-        """Returns when something is queued, the watch has ended, or the time is over."""
-        if self._queue or self.ended or timeout_s <= 0:
+    async def wait(self, until: float) -> None:
+        """Returns when something is queued, the watch has ended, or the loop's clock shows `until`."""
+        if self._queue or self.ended:
             return
         loop = asyncio.get_running_loop()
-        self._wake = wake = loop.create_future()
-        timer = loop.call_later(timeout_s, self._notify)
+        if self._timer is None or self._until != until:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._until = loop.call_at(until, self._expire), until
+        self._wake = loop.create_future()
         try:
-            await wake
+            await self._wake
         finally:
-            timer.cancel()
             self._wake = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._notify()
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
