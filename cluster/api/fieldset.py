@@ -35,6 +35,14 @@ def shape(schema: SchemaNode | None, value: Any) -> int:
     return LEAF
 
 
+_NONE: Mapping[str, SchemaNode] = {}
+
+
+def children_of(schema: SchemaNode | None) -> tuple[Mapping[str, SchemaNode], SchemaNode | None]:
+    """The schemas of an object's declared fields, and that of the others."""
+    return (_NONE, None) if schema is None else (schema.properties, schema.additional)
+
+
 def child_of(schema: SchemaNode | None, key: str) -> SchemaNode | None:
     """The schema of a field or map value; None where the schema leaves it open."""
     if schema is None:
@@ -72,56 +80,89 @@ def _item_element(schema: SchemaNode, item: Any, kind: int) -> str | None:
     return "k:" + orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _elements_or_refusal(schema: SchemaNode, items: list[Any], kind: int, path: str) -> dict[str, Any]:
+class Ambiguous(BadRequest):
+    """An applied list whose items cannot be told apart; `path` grows on the way up to the object."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.path = ""
+
+    def below(self, part: str) -> Ambiguous:
+        self.path = part + self.path
+        self.message = f"failed to create typed patch object: {self.path}: {self.rule}"
+        return self
+
+
+def _elements_or_refusal(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, Any]:
     found = list_elements(schema, items, kind)
     if found is None:
         rule = f"keys {', '.join(schema.list_map_keys)}" if kind == KEYED else "a set of scalars"
-        raise BadRequest(f"failed to create typed patch object: {path}: items need distinct values of {rule}")
+        raise Ambiguous(f"items need distinct values of {rule}")
     return found
 
 
-def declared_set(schema: SchemaNode | None, value: Any, path: str = "") -> FieldTree:
+def declared_set(schema: SchemaNode | None, value: Any) -> FieldTree:
     """The fields that an applied configuration declares: what its manager owns after the apply.
 
     Raises:
-        BadRequest: a keyed list holds an item without key, or two of the same key.
+        Ambiguous: a keyed list holds an item without key, or two of the same key.
     """
     kind = shape(schema, value)
     tree: FieldTree = {}
-    if kind == MAP:
-        for key, item in value.items():
-            child = child_of(schema, key)
-            node = declared_set(child, item, f"{path}.{key}")
-            own = schema is None or key not in schema.properties
-            child_kind = shape(child, item)
-            if child_kind == LEAF or item == {}:
-                tree["f:" + key] = _LEAF
-            elif node:
-                tree["f:" + key] = {".": _LEAF, **node} if own else node
-            elif own:
-                tree["f:" + key] = _LEAF
-    elif kind != LEAF and schema is not None:
-        for element, item in _elements_or_refusal(schema, value, kind, path).items():
-            node = declared_set(schema.items, item, f"{path}[{element[2:]}]") if kind == KEYED else _LEAF
-            tree[element] = {".": _LEAF, **node} if node else _LEAF
+    part = ""
+    try:
+        if kind == MAP:
+            properties, additional = children_of(schema)
+            for key, item in value.items():
+                part = f".{key}"
+                child = properties.get(key)
+                own = child is None
+                node = _declared_field(child or additional, item, own)
+                if node is not None:
+                    tree["f:" + key] = node
+        elif kind != LEAF and schema is not None:
+            items = schema.items
+            for element, item in _elements_or_refusal(schema, value, kind).items():
+                part = f"[{element[2:]}]"
+                node = declared_set(items, item) if kind == KEYED else _LEAF
+                tree[element] = {".": _LEAF, **node} if node else _LEAF
+    except Ambiguous as error:
+        raise error.below(part) from None
     return tree
+
+
+def _declared_field(schema: SchemaNode | None, value: Any, own: bool) -> FieldTree | None:
+    """The node of one field; None when it declares nothing. `own`: it counts itself, being no field of a struct."""
+    if not isinstance(value, dict | list) or value == {} or shape(schema, value) == LEAF:
+        return _LEAF
+    node = declared_set(schema, value)
+    if node:
+        return {".": _LEAF, **node} if own else node
+    return _LEAF if own else None
 
 
 def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
     """Every field, list item and object on the way that a value consists of: what appears or vanishes with it."""
     kind = shape(schema, value)
     if kind == MAP:
-        tree = {"f:" + key: held_set(child_of(schema, key), v) for key, v in value.items() if v is not None}
+        properties, additional = children_of(schema)
+        tree = {"f:" + k: _held_field(properties.get(k) or additional, v) for k, v in value.items() if v is not None}
     elif kind == LEAF or schema is None:
         return _LEAF
     else:
         elements = list_elements(schema, value, kind)
         if elements is None:
             return _LEAF
-        tree = {key: held_set(schema.items, item) for key, item in elements.items()}
+        items = schema.items
+        tree = {key: _held_field(items, item) for key, item in elements.items()}
     if tree:
         tree["."] = _LEAF
     return tree
+
+
+def _held_field(schema: SchemaNode | None, value: Any) -> FieldTree:
+    return held_set(schema, value) if isinstance(value, dict | list) else _LEAF
 
 
 def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTree | None, FieldTree | None]:
@@ -232,13 +273,6 @@ def intersection(left: FieldTree, right: FieldTree | None) -> FieldTree:
 def is_member(node: FieldTree) -> bool:
     """Whether a node below the root is itself in the set, apart from its children."""
     return not node or "." in node
-
-
-def ordered(tree: FieldTree) -> FieldTree:
-    """The same set with its elements sorted, as Kubernetes writes them."""
-    if not tree:
-        return tree
-    return {element: ordered(tree[element]) for element in sorted(tree)}
 
 
 def is_field_tree(tree: Any) -> bool:

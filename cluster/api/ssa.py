@@ -18,6 +18,7 @@ from steersman.cluster.api.fieldset import (
     MAP,
     FieldTree,
     child_of,
+    children_of,
     declared_set,
     difference,
     differences,
@@ -26,7 +27,6 @@ from steersman.cluster.api.fieldset import (
     is_field_tree,
     is_member,
     list_elements,
-    ordered,
     paths,
     shape,
     union,
@@ -195,7 +195,7 @@ def track_update(
             entries[identity] = replace(entry, fields=left)
     fields = union(entries[mine].fields if original else {}, touched)
     if fields and (original is None or fields != original.fields):
-        entries[mine] = _Entry(manager, operation, api_version, subresource, format_time(now), ordered(fields))
+        entries[mine] = _Entry(manager, operation, api_version, subresource, format_time(now), fields)
     return _with_entries(new, entries)
 
 
@@ -219,7 +219,7 @@ def _folded(entries: list[_Entry]) -> list[_Entry]:
     for entry in surplus:
         bucket = joined.get(entry.api_version)
         fields = union(bucket.fields, entry.fields) if bucket else entry.fields
-        joined[entry.api_version] = replace(entry, manager=_FOLDED, fields=ordered(fields))
+        joined[entry.api_version] = replace(entry, manager=_FOLDED, fields=fields)
     return rest + list(joined.values())
 
 
@@ -253,14 +253,14 @@ def apply(
     entries = _decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
     if live is not None and not entries:
         everything, _ = _compare(schema, _EMPTY, live)
-        first = _Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), ordered(everything))
+        first = _Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), everything)
         entries[first.identity] = first
     mine = (manager, "Apply", "", subresource)
     last = entries.get(mine)
     config = _server_free(applied)
-    declared = ordered(declared_set(schema, config))
+    declared = declared_set(schema, config)
     merged: Obj = copied(applied) if live is None else _merge(schema, live, config)
-    if last is not None:
+    if last is not None and last.fields != declared:
         owned = declared
         for identity, entry in entries.items():
             owned = owned if identity == mine else union(owned, entry.fields)
@@ -310,13 +310,14 @@ def _refuse_conflicts(others: Sequence[_Entry], touched: FieldTree) -> None:
 def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
     """The configuration laid over the live value; atomic values and scalars are the configuration's."""
     kind = shape(schema, config)
-    if kind == LEAF or shape(schema, live) != kind:
+    if kind == LEAF or live == config or shape(schema, live) != kind:
         return copied(config)
     if kind == MAP:
         merged = {key: copied(value) for key, value in live.items() if key not in config}
         placed = {key: merged.get(key) for key in live}
+        properties, additional = children_of(schema)
         for key, value in config.items():
-            child = child_of(schema, key)
+            child = properties.get(key) or additional
             # an empty keyed list or set declares nothing, so that it comes and goes with its items
             if value != [] or key in live or shape(child, value) == LEAF:
                 placed[key] = _merge(child, live.get(key), value)
