@@ -26,7 +26,15 @@ import yaml
 from steersman.actors.site import Site
 from steersman.cluster.config import ClusterConfig, Networking, render
 from steersman.cluster.control import CONTROLLERS
-from steersman.cluster.topology import ActorSpec, Host, api_endpoints, grpc_port, store_peers, topology
+from steersman.cluster.topology import (
+    ROLE_AGGREGATION_USER,
+    ActorSpec,
+    Host,
+    api_endpoints,
+    grpc_port,
+    store_peers,
+    topology,
+)
 from steersman.runtime.detect import detect, why_not_oci
 from steersman.runtime.nftables import Nftables
 from steersman.runtime.pki import Authority, Identity
@@ -242,6 +250,7 @@ def issue_certificates(site: Site) -> None:
         Identity(file="store", common_name="steersman-store", hosts=names),
         Identity(file="scheduler", common_name="system:kube-scheduler"),
         Identity(file="controllers", common_name="system:kube-controller-manager"),
+        Identity(file="clusterroles", common_name=ROLE_AGGREGATION_USER),
         Identity(file="proxy", common_name="system:kube-proxy"),
         Identity(file="dns", common_name="system:kube-dns"),
         Identity(

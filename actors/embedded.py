@@ -35,6 +35,7 @@ from steersman.cluster.meta.objects import Obj, is_true
 from steersman.cluster.meta.resources import NODES
 from steersman.cluster.node.config import NodeConfig
 from steersman.cluster.node.eviction import Pressure
+from steersman.cluster.topology import ROLE_AGGREGATION, ROLE_AGGREGATION_USER, controller_groups
 from steersman.runtime.protocol import Runtime, Volumes
 from steersman.runtime.simulated import SimulatedRuntime
 from steersman.runtime.simulated_volumes import SimulatedVolumes
@@ -109,7 +110,17 @@ class EmbeddedCluster:
         directory = LocalNodes()
         self.api = ApiServer(store=self.store, nodes=directory, config=api, now=now, rng=chance())
         self.client = Client(self.api, user=ADMIN)
-        controllers = Client(self.api, user=component_user("system:kube-controller-manager"))
+        users = {ROLE_AGGREGATION: ROLE_AGGREGATION_USER}
+        hosts = [
+            ControllerHost(
+                Client(self.api, user=component_user(users.get(names[0], "system:kube-controller-manager"))),
+                names,
+                now=now,
+                rng=chance(),
+                settings=settings,
+            )
+            for names in controller_groups(sorted(CONTROLLERS), packed=True)
+        ]
         scheduler = Client(self.api, user=component_user("system:kube-scheduler"))
         self.agents: list[NodeAgent] = []
         for parts in nodes:
@@ -123,7 +134,7 @@ class EmbeddedCluster:
         self._components: list[Component] = [
             self.store,
             self.api,
-            ControllerHost(controllers, sorted(CONTROLLERS), now=now, rng=chance(), settings=settings),
+            *hosts,
             Scheduler(scheduler, now=now, rng=chance()),
             *self.agents,
             *(make(self) for make in extras),

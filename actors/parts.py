@@ -16,6 +16,7 @@ from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
 from steersman.actors.site import Site
 from steersman.cluster.topology import (
+    ROLE_AGGREGATION,
     ActorSpec,
     api_endpoints,
     api_port,
@@ -178,9 +179,10 @@ def control_settings(site: Site) -> ControlSettings:
 def _controllers(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.controllers import ControllerHost
 
+    names = spec.options["names"]
     host = ControllerHost(
-        connect("controllers"),
-        spec.options["names"],
+        connect("clusterroles" if names == [ROLE_AGGREGATION] else "controllers"),
+        names,
         now=now,
         rng=rng,
         identity=spec.name,

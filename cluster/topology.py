@@ -67,9 +67,8 @@ def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence
     plain.append(("scheduler", "scheduler", head, {}))
     if config.simulated_nodes.count:
         plain.append(("simulated-nodes", "simulated-nodes", head, {}))
-    groups = [list(controllers)] if plane.pack_controllers else [[name] for name in controllers]
-    for names in groups:
-        title = "controllers" if plane.pack_controllers else f"controller-{names[0]}"
+    for names in controller_groups(controllers, packed=plane.pack_controllers):
+        title = f"controller-{names[0]}" if len(names) == 1 else "controllers"
         plain.append((title, "controllers", head, {"names": names}))
     actors = [
         ActorSpec(name=name, role=role, host=host, status_port=status + index, options=options)
@@ -77,6 +76,18 @@ def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence
     ]
     first = next(index for index, actor in enumerate(actors) if actor.role == "scheduler")
     return (*actors[:first], *_host_actors(hosts, status + _HOST_PORTS), *actors[first:])
+
+
+#: the one controller that may hand out rights it has not: it is somebody of its own, and runs by itself
+ROLE_AGGREGATION = "clusterrole-aggregation"
+ROLE_AGGREGATION_USER = "system:controller:clusterrole-aggregation-controller"
+
+
+def controller_groups(names: Sequence[str], *, packed: bool) -> list[list[str]]:
+    """Returns the controllers that share an actor: each alone, or all in one but for the one with rights of its own."""
+    if not packed:
+        return [[name] for name in names]
+    return [[name for name in names if name != ROLE_AGGREGATION], [ROLE_AGGREGATION]]
 
 
 #: the status ports of what runs on every host begin this far above the first
