@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import logging.handlers
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from steersman.actors import collector
 from steersman.actors.parts import Part, make
 from steersman.actors.site import Site, decode
 from steersman.actors.tls import server_credentials
@@ -70,7 +70,7 @@ class Shell:
         _log_to(self.site.logs / f"{self.spec.name}.log")
         self._history.begin(self._began)
         self._server = await _serve(self, self.spec, self.site)
-        relax_collector()
+        collector.relax()
         part = make(self.spec, self.site, now=time.time, rng=random.Random())
         if self.spec.role not in ("store", "apiserver", "embedded"):
             self._detail = "waiting for an API server"
@@ -114,14 +114,6 @@ class Shell:
             reply.addresses.extend(report.addresses)
             reply.reduced.extend(report.reduced)
         return reply
-
-
-def relax_collector() -> None:
-    """Lets Python look for cycles rarely: decoded objects are trees, and looking at them all costs more than decoding.
-
-    Creating 1,000 pods took five times as long with Python's own thresholds.
-    """
-    gc.set_threshold(100_000, 50, 1000)
 
 
 async def _first_api_server(site: Site) -> None:
