@@ -23,6 +23,8 @@ steer drain n1 --force          # pods that nothing will replace, too
 """
 #: a refused eviction is asked for again after this time
 _AGAIN_S = 5.0
+#: pods whose end is watched at the same time; all are asked to go at once
+_EVICTIONS_MAX = 64
 _MIRROR = "kubernetes.io/config.mirror"
 
 
@@ -105,7 +107,8 @@ async def drain(
         if rows.left:
             click.echo(f"Warning: ignoring DaemonSet-managed Pods: {', '.join(rows.left)}", err=True)
         async with deadline(timeout, f"node {name} to be empty"):
-            await asyncio.gather(*(_evict(session, pod, grace_period, disable_eviction) for pod in rows.evict))
+            room = asyncio.Semaphore(_EVICTIONS_MAX)
+            await asyncio.gather(*(_evict(session, pod, grace_period, disable_eviction, room) for pod in rows.evict))
         click.echo(f"node/{name} drained")
 
 
@@ -133,7 +136,7 @@ def sort_pods(pods: list[Obj], *, ignore_daemonsets: bool, lose_data: bool, forc
     return rows
 
 
-async def _evict(session: Session, pod: Obj, grace_period: int, by_deletion: bool) -> None:
+async def _evict(session: Session, pod: Obj, grace_period: int, by_deletion: bool, room: asyncio.Semaphore) -> None:
     metadata = pod["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     grace_s = None if grace_period < 0 else grace_period
@@ -150,7 +153,8 @@ async def _evict(session: Session, pod: Obj, grace_period: int, by_deletion: boo
         except TooManyRequests as error:
             click.echo(f"error when evicting pods/{name!r} (will retry after 5s): {error.message}", err=True)
             await asyncio.sleep(_AGAIN_S)
-    await until_gone(session, PODS, namespace, name, metadata.get("uid", ""))
+    async with room:
+        await until_gone(session, PODS, namespace, name, metadata.get("uid", ""))
     click.echo(f"pod/{name} evicted")
 
 

@@ -164,6 +164,21 @@ class ApiCommand(click.Command):
         self.params += [option() for option in COMMON]
         self.examples = examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        plain = [word for text in args[:end] for word in self._plain_flag(text)]
+        return super().parse_args(ctx, plain + args[end:])
+
+    def _plain_flag(self, word: str) -> list[str]:
+        """Reads `--wait=false` as `--no-wait`, since flags take no values here but do in kubectl."""
+        name, _, value = word.partition("=")
+        if value.lower() not in ("true", "false"):
+            return [word]
+        for param in self.params:
+            if isinstance(param, click.Option) and param.is_bool_flag and name in param.opts:
+                return [name] if value.lower() == "true" else param.secondary_opts[:1]
+        return [word]
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:
             write_examples(self.examples, formatter)

@@ -24,6 +24,8 @@ steer wait pod/web-1 --for=jsonpath='{.status.phase}'=Running
 """
 
 _FOR = "condition=NAME[=VALUE], jsonpath=PATH=VALUE, create or delete"
+#: objects watched at the same time
+_WATCHES_MAX = 64
 #: whether an object is as wanted; None stands for one that is gone
 Test = Callable[[Obj | None], bool]
 
@@ -70,14 +72,17 @@ async def wait(
             return
         raise failed("no matching resources found")
     limit = timeout if timeout >= 0 else 7 * 86400.0
-    outcomes = await asyncio.gather(*(_one(session, where, condition, reached, limit) for where in found))
+    room = asyncio.Semaphore(_WATCHES_MAX)
+    outcomes = await asyncio.gather(*(_one(session, where, condition, reached, limit, room) for where in found))
     late = [where for where, done in zip(found, outcomes, strict=True) if not done]
     if late:
         lines = [f"timed out waiting for the condition on {w.resource.plural}/{w.name}" for w in late]
         raise failed("\nerror: ".join(lines))
 
 
-async def _one(session: Session, where: Located, condition: str, reached: Test, timeout_s: float) -> bool:
+async def _one(
+    session: Session, where: Located, condition: str, reached: Test, timeout_s: float, room: asyncio.Semaphore
+) -> bool:
     """Waits for one object; False when the time is up."""
     if condition not in ("delete", "create"):
         await session.client.get(where.resource, where.name, where.namespace)
@@ -88,7 +93,7 @@ async def _one(session: Session, where: Located, condition: str, reached: Test, 
         return reached(obj)
 
     try:
-        async with asyncio.timeout(max(timeout_s, 0.05)):
+        async with asyncio.timeout(max(timeout_s, 0.05)), room:
             await until(session, where.resource, where.namespace, where.name, test)
     except TimeoutError:
         return False

@@ -97,7 +97,7 @@ def test_delete_waits_until_the_object_is_gone(steer: Steer) -> None:
     steer("create", "-f", "-", stdin=json.dumps(text))
     late = steer.fails("delete", "cm", "held", "--timeout=300ms")
     assert "timed out" in late
-    assert steer("delete", "cm", "held", "--no-wait") == 'configmap "held" deleted\n'
+    assert steer("delete", "cm", "held", "--wait=false", "--force=false") == 'configmap "held" deleted\n'
     steer("patch", "cm", "held", "--type=json", "-p", '[{"op":"remove","path":"/metadata/finalizers"}]')
     assert "NotFound" in steer.fails("get", "cm", "held")
 
