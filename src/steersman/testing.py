@@ -121,8 +121,10 @@ def cluster(
         running.run(embedded.start())
         _write_kubeconfig(running.kubeconfig, authority, f"https://127.0.0.1:{embedded.api.port}")
         recording = asyncio.run_coroutine_threadsafe(running.record(time.time), loop)
-        yield running
-        recording.cancel()
+        try:
+            yield running
+        finally:
+            recording.cancel()
     finally:
         running.run(embedded.stop())
         loop.call_soon_threadsafe(loop.stop)
@@ -143,8 +145,10 @@ def simulation(
     try:
         running.run(embedded.start())
         recording = loop.create_task(running.record(loop.now))
-        yield running
-        recording.cancel()
+        try:
+            yield running
+        finally:
+            recording.cancel()
     finally:
         running.run(embedded.stop())
         loop.close()
