@@ -78,7 +78,7 @@ class Bootstrap:
             ApiError, StoreError: it cannot be done.
         """
         wanted = read_objects(self._config.service_cidr, self._config.port or 0)
-        for _ in range(_TRIES_MAX):
+        for left in reversed(range(_TRIES_MAX)):
             await self._cache.fresh()
             operations = [operation for obj in wanted if (operation := self._operation(obj)) is not None]
             try:
@@ -86,8 +86,10 @@ class Bootstrap:
                     await self._writer.run_all(operations)
                 return
             except (AlreadyExists, Conflict):
+                # another server was faster
+                if not left:
+                    raise
                 await asyncio.sleep(0.05)
-        raise Conflict("the bootstrap objects could not be created: other servers keep changing them")
 
     def _kind(self, resource: Resource) -> Kind:
         kind = self._registry.kind(resource.group, resource.version, resource.plural)

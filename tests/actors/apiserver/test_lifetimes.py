@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from steersman.actors.apiserver import ApiServer, ApiServerConfig
+from steersman.actors.apiserver.bootstrap import read_objects
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.http.channels import pair
 from steersman.actors.http.messages import Request, Upgrade
@@ -43,6 +44,14 @@ async def test_servers_that_start_together_agree_on_what_every_cluster_has(store
     assert addresses == {"kubernetes": "10.96.0.1", "kube-dns": "10.96.0.10"}
     for api in servers:
         await api.server.stop()
+
+
+def test_no_two_bootstrap_objects_are_the_same() -> None:
+    found = [
+        (row["kind"], row["metadata"].get("namespace"), row["metadata"]["name"])
+        for row in read_objects("10.0.0.0/8", 1)
+    ]
+    assert len(set(found)) == len(found) > 30
 
 
 async def test_what_one_server_writes_the_other_shows_at_once(store: Any, make_api: Any) -> None:
