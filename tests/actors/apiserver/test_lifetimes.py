@@ -46,12 +46,12 @@ async def test_servers_that_start_together_agree_on_what_every_cluster_has(store
         await api.server.stop()
 
 
-def test_no_two_bootstrap_objects_are_the_same() -> None:
-    found = [
-        (row["kind"], row["metadata"].get("namespace"), row["metadata"]["name"])
-        for row in read_objects("10.0.0.0/8", 1)
-    ]
+def test_bootstrap_objects_are_there_once_and_bindings_name_roles_among_them() -> None:
+    rows = read_objects("10.0.0.0/8", 1)
+    found = [(row["kind"], row["metadata"].get("namespace"), row["metadata"]["name"]) for row in rows]
     assert len(set(found)) == len(found) > 30
+    bound = {row["roleRef"]["name"] for row in rows if row["kind"] == "ClusterRoleBinding"}
+    assert bound <= {name for kind, _, name in found if kind == "ClusterRole"}
 
 
 async def test_what_one_server_writes_the_other_shows_at_once(store: Any, make_api: Any) -> None:
