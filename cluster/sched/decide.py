@@ -6,12 +6,12 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/kube-scheduler/
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from steersman.cluster.meta.chance import Chance
 from steersman.cluster.sched.plugins import Profile
 from steersman.cluster.sched.plugins.node_affinity import named_rows
 from steersman.cluster.sched.pods import PodInfo
@@ -106,7 +106,7 @@ def total_scores(pod: PodInfo, snapshot: Snapshot, profile: Profile, feasible: M
     return total
 
 
-def schedule(pod: PodInfo, snapshot: Snapshot, profile: Profile, rng: random.Random) -> Placement | Unschedulable:
+def schedule(pod: PodInfo, snapshot: Snapshot, profile: Profile, rng: Chance) -> Placement | Unschedulable:
     """Decides for one pod; changes nothing."""
     mask = feasible_rows(pod, snapshot, profile)
     count = int(np.count_nonzero(mask))
@@ -124,7 +124,7 @@ def schedule(pod: PodInfo, snapshot: Snapshot, profile: Profile, rng: random.Ran
 
 
 def schedule_batch(
-    pods: Sequence[PodInfo], snapshot: Snapshot, profile: Profile, rng: random.Random
+    pods: Sequence[PodInfo], snapshot: Snapshot, profile: Profile, rng: Chance
 ) -> Iterator[Placement | Unschedulable]:
     """Decides for equal pods in turn, assuming each placement in the snapshot before the next.
 

@@ -8,12 +8,12 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-pre
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from steersman.cluster.meta.chance import Chance
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import LabelSelector, from_dict
 from steersman.cluster.sched.decide import Unschedulable, available, feasible_rows
@@ -63,7 +63,7 @@ class Preemption:
 
 
 def preempt(
-    refused: Unschedulable, snapshot: Snapshot, profile: Profile, budgets: Sequence[Budget], rng: random.Random
+    refused: Unschedulable, snapshot: Snapshot, profile: Profile, budgets: Sequence[Budget], rng: Chance
 ) -> Preemption | str:
     """Returns what to evict for a refused pod, or the sentence that says why nothing helps."""
     pod = refused.pod
@@ -113,7 +113,7 @@ def _room_without_lower(pod: PodInfo, snapshot: Snapshot) -> Mask:
 
 
 def _candidates(
-    pod: PodInfo, snapshot: Snapshot, profile: Profile, budgets: Sequence[Budget], roomy: Mask, rng: random.Random
+    pod: PodInfo, snapshot: Snapshot, profile: Profile, budgets: Sequence[Budget], roomy: Mask, rng: Chance
 ) -> list[Preemption]:
     rows = [int(row) for row in np.flatnonzero(roomy)]
     if not rows:

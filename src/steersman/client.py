@@ -3,9 +3,27 @@
 from steersman.actors.client import Client, Discovered, ObjList, read_body
 from steersman.actors.kubeconfig import KubeconfigError
 from steersman.actors.ports import ExecRequest, Frame, LogRequest, User
-from steersman.cluster.meta.resources import Resource
+from steersman.cluster.meta.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
 
 __all__ = [
+    "CONFIG_MAPS",
+    "DEPLOYMENTS",
+    "JOBS",
+    "NAMESPACES",
+    "NODES",
+    "PODS",
+    "SECRETS",
+    "SERVICES",
     "Client",
     "Discovered",
     "ExecRequest",
