@@ -88,6 +88,7 @@ Examples:
   steer up --name lab --port base=7400      a second one beside it
   steer up --config cluster.yaml --replicas 3
   steer up --embedded --simulated-nodes 50  one process, no Ray, no containers
+  steer up --head                           other machines may `steer join` it
 """
 )
 @_config_option
@@ -102,6 +103,7 @@ Examples:
 @click.option("--kubernetes-version", help="Kubernetes minor version to serve, as 1.36.")
 @click.option("--pack-controllers", is_flag=True, help="All controllers in one actor.")
 @click.option("--embedded", is_flag=True, help="Everything in one process, without Ray.")
+@click.option("--head", is_flag=True, help="Let other machines join: listen on this machine's own address.")
 @click.option("--ray-address", help="Use this running Ray cluster (host:port).")
 def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
     """Start the cluster, and return when it is ready."""
@@ -110,11 +112,14 @@ def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
         "replicas": "control_plane.replicas", "api_servers": "control_plane.api_servers",
         "pack_controllers": "control_plane.pack_controllers", "runtime": "node.runtime",
         "simulated_nodes": "simulated_nodes.count", "kubernetes_version": "kubernetes_version",
-        "ray_address": "ray.address",
+        "ray_address": "ray.address", "head": "head",
     }  # fmt: skip
     if options["replicas"]:
         options["replicas"] = int(options["replicas"])
     given = {paths[key]: value for key, value in options.items()} | _ports(ports)
+    former = _data_dir(options["name"], options["data_dir"]) / "config.yaml"
+    if config_file is None and former.exists():
+        config_file = str(former)
     config = _load(config_file, _overrides(given))
     began = time.monotonic()
     for event in _keeper_events(["up"], config.model_dump_json()):
@@ -130,19 +135,27 @@ def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
             case "failed":
                 _fail(event["reason"], event["log"])
             case "ready":
-                _announce(config, time.monotonic() - began)
+                _announce(config, event["api"], event["join"], time.monotonic() - began)
                 return
     _fail("the keeper ended before the cluster was ready", str(_data_dir(config.name, config.data_dir) / "logs"))
 
 
-def _announce(config: ClusterConfig, took_s: float) -> None:
+def _announce(config: ClusterConfig, api: str, join: str, took_s: float) -> None:
     _clear_step()
     data_dir = _data_dir(config.name, config.data_dir)
-    ports = config.ports.resolved()
-    named = "" if config.name == "default" else f" --name {config.name}"
-    click.echo(f"Cluster {config.name} is ready after {took_s:.1f} s: https://{config.host}:{ports.api}")
+    named = _naming(config)
+    click.echo(f"Cluster {config.name} is ready after {took_s:.1f} s: {api}")
     click.echo(f"  kubectl: export KUBECONFIG={data_dir / 'kubeconfig'}")
     click.echo(f"  steer:   steer status{named};  steer get nodes;  steer apply -f deploy/examples/web.yaml")
+
+
+def _naming(config: ClusterConfig) -> str:
+    """What other commands need to be told to mean this cluster; nothing for the default one."""
+    if config.data_dir and _data_dir(None, config.data_dir) != _data_dir(config.name, None):
+        return f" --data-dir {_data_dir(None, config.data_dir)}"
+    return "" if config.name == "default" else f" --name {config.name}"
+    if join:
+        click.echo(f"  another machine joins with\n    {join}")
 
 
 _on_terminal = sys.stderr.isatty
@@ -190,7 +203,9 @@ Examples:
 @click.option("--delete-data", is_flag=True, help="Delete the cluster's state as well.")
 def down(name: str | None, data_dir: str | None, delete_data: bool) -> None:
     """Stop the cluster: actors, Ray, containers, mounts, namespaces and rules."""
-    words = ["down", str(_data_dir(name, data_dir)), *(["--delete-data"] if delete_data else [])]
+    where = _data_dir(name, data_dir)
+    shown = f"in {where}" if data_dir else name or "default"
+    words = ["down", str(where), *(["--delete-data"] if delete_data else [])]
     for event in _keeper_events(words):
         match event["event"]:
             case "step":
@@ -200,7 +215,7 @@ def down(name: str | None, data_dir: str | None, delete_data: bool) -> None:
                 _fail(event["reason"], event["log"])
             case "done":
                 _clear_step()
-                click.echo(f"Cluster {name or 'default'} is down" + (" and its data deleted." if delete_data else "."))
+                click.echo(f"Cluster {shown} is down" + (" and its data deleted." if delete_data else "."))
                 return
     _fail("the command ended before all was down")
 
@@ -288,6 +303,72 @@ def _print_status(name: str, rows: list[dict[str, Any]]) -> None:
             click.echo(f"  - {sentence}")
 
 
+@click.command(
+    epilog="""\b
+Examples:
+  steer join 10.0.0.1:6443 --token TOKEN                   `steer up --head` printed this line
+  steer join 10.0.0.1:6443 --token TOKEN --node-name blue
+"""
+)
+@click.argument("server", metavar="ADDRESS:PORT")
+@click.option("--token", required=True, help="Shown by `steer token` on the head.")
+@_name_option
+@_data_dir_option
+@click.option("--host", default="", help="Address that the others reach this machine at.")
+@click.option("--node-name", default="", help="Name of this machine's Node [default: its host name].")
+@click.option(
+    "--runtime", type=click.Choice(["auto", "oci", "process", "simulated", "none"]), default="auto",
+    help="What runs pods here.",
+)  # fmt: skip
+def join(server: str, token: str, name: str | None, data_dir: str | None, host: str, **options: str) -> None:
+    """Make this machine part of a cluster that `steer up --head` started on another.
+
+    The machines trust each other fully: this one is given the cluster's secrets, and the head may run code here.
+    """
+    directory = str(_data_dir(name, data_dir))
+    given = {"server": server, "token": token, "data_dir": directory, "address": host, **options}
+    for event in _keeper_events(["join"], json.dumps(given)):
+        match event["event"]:
+            case "actor":
+                _step(f"[{event['done']}/{event['of']}] {event['name']} is ready")
+            case "step":
+                _step(event["detail"])
+            case "running":
+                click.echo(f"A keeper runs on {directory} already (pid {event['pid']}, {event['state']}).")
+                return
+            case "failed":
+                _clear_step()
+                _fail(event["reason"], event["log"])
+            case "ready":
+                _clear_step()
+                click.echo(
+                    f"This machine is node {event['name']} at {event['address']}; `steer down` takes it out again."
+                )
+                return
+    _fail("the keeper ended before this machine was ready", f"{directory}/logs")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  steer token        the line to type on another machine
+"""
+)
+@_name_option
+@_data_dir_option
+def token(name: str | None, data_dir: str | None) -> None:
+    """Print the command with which another machine joins this cluster."""
+    from steersman.actors import bringup, invitation
+
+    try:
+        site = bringup.read_site(_data_dir(name, data_dir))
+    except bringup.BringUpFailed as error:
+        _fail(str(error))
+    if not site.config.head or site.here != site.hosts[0]:
+        _fail("this cluster takes no other machines: start it with `steer up --head` on its first one")
+    click.echo(invitation.command(site))
+
+
 @click.group()
 def config() -> None:
     """Show the cluster's configuration."""
@@ -331,4 +412,4 @@ def kubeconfig(name: str | None, data_dir: str | None, path: bool) -> None:
     click.echo(str(file) if path else file.read_text(), nl=path)
 
 
-COMMANDS: list[click.Command] = [up, down, status, config, kubeconfig]
+COMMANDS: list[click.Command] = [up, join, token, down, status, config, kubeconfig]

@@ -31,6 +31,7 @@ _TEXT = {
     "x-content-type-options": "nosniff",
 }
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+_PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _AGGREGATED = "apidiscovery.k8s.io"
 #: documents whose path carries their hash never change
 _IMMUTABLE = "public, immutable"
@@ -77,7 +78,7 @@ class Documents:
             case ["api" | "apis", *_]:
                 return self._discovery(call, parts)
             case ["openapi", "v2"]:
-                return self._document(call, path, self._openapi_documents.version_2)
+                return self._openapi_2(call, path)
             case ["openapi", "v3", *rest]:
                 return self._openapi(call, path, "/".join(rest))
             case ["openid", "v1", "jwks"] if self._issuer is not None:
@@ -169,6 +170,11 @@ class Documents:
         if "hash" in call.query:
             response.headers = {**response.headers, "cache-control": _IMMUTABLE}
         return response
+
+    def _openapi_2(self, call: Call, path: str) -> Response:
+        if "proto-openapi.spec.v2" not in call.header.get("accept", ""):
+            return self._document(call, path, self._openapi_documents.version_2)
+        return self._document(call, f"{path} protobuf", self._openapi_documents.version_2_protobuf, _PROTOBUF_V2)
 
     def _document(
         self, call: Call, key: str, make: Callable[[], Obj | bytes], media: str = "application/json"

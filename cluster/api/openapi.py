@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from steersman.cluster.api import openapi_v2
 from steersman.cluster.api.discovery import groups
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.openapi_paths import paths_of
@@ -74,6 +75,10 @@ class OpenApi:
         if found is None:
             found = self._documents["v2"] = orjson.dumps(_version_2(self._registry))
         return found
+
+    def version_2_protobuf(self) -> bytes:
+        """Returns the same as protobuf, which is all that kubectl takes of it."""
+        return openapi_v2.encode(orjson.loads(self.version_2()))
 
     def _places(self) -> dict[str, list[Kind]]:
         return {
@@ -208,16 +213,11 @@ def _list_schema(kind: Kind, name: str) -> Obj:
 
 
 def _version_2(registry: Registry) -> Obj:
-    definitions: dict[str, Any] = {}
-    _collect(registry.schemas.definitions, list(registry.schemas.definitions), definitions)
+    custom: dict[str, Any] = {}
     paths: dict[str, Any] = {}
     for versions in groups(registry).values():
         for kinds in versions.values():
             names = {kind.resource.plural: definition_name(registry, kind) for kind in kinds}
-            for kind in kinds:
-                if kind.is_custom:
-                    definitions[names[kind.resource.plural]] = _custom_schema(kind)
+            custom |= {names[kind.resource.plural]: _custom_schema(kind) for kind in kinds if kind.is_custom}
             paths |= paths_of(kinds, names, lambda api_version, kind: _body_name(registry, api_version, kind))
-    text = orjson.dumps({"definitions": definitions, "paths": paths}).replace(_SCHEMAS.encode(), b"#/definitions/")
-    found: Obj = orjson.loads(text)
-    return {"swagger": "2.0", "info": {"title": "Kubernetes", "version": f"v{registry.version}.0"}, **found}
+    return openapi_v2.document(registry.version, registry.schemas.definitions, custom, paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steersman.cluster.api.columns.column import Age, Column, Columns, Name, age, name, rows, sub
+from steersman.cluster.api.rules import autoscaling
 from steersman.cluster.meta.objects import Obj
 
 
@@ -43,6 +44,8 @@ def _same_metric(left: Obj, right: Obj) -> bool:
 
 
 def _autoscaler(obj: Obj, now: float) -> list[Any]:
+    if obj.get("apiVersion") == "autoscaling/v1":
+        obj = autoscaling.to_v2(obj)
     spec, status = sub(obj, "spec"), sub(obj, "status")
     reference = sub(spec, "scaleTargetRef")
     metrics = [_metric(row, rows(status, "currentMetrics")) for row in rows(spec, "metrics")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import Kind, ScalePaths
 from steersman.cluster.api.rows.core import SCALE, status
-from steersman.cluster.api.rules import batch, workloads
+from steersman.cluster.api.rules import autoscaling, batch, workloads
 from steersman.cluster.meta import resources as known
 from steersman.cluster.meta.resources import Resource
 
@@ -54,7 +54,14 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
-        subresources=status("HorizontalPodAutoscaler", "autoscaling", "v2"), defaults=workloads.default_autoscaler,
-        prepare_create=workloads.prepare_create,
+        subresources=status("HorizontalPodAutoscaler", "autoscaling", "v2"), defaults=autoscaling.default_v2,
+        validate=autoscaling.validate, prepare_create=workloads.prepare_create,
+    ),
+    Kind(
+        resource=Resource("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+        singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
+        subresources=status("HorizontalPodAutoscaler", "autoscaling", "v1"), defaults=autoscaling.default_v1,
+        validate=autoscaling.validate, prepare_create=workloads.prepare_create,
+        stored=autoscaling.to_v2, served=autoscaling.from_v2,
     ),
 )  # fmt: skip

@@ -115,18 +115,6 @@ def default_daemon_set(obj: Obj) -> None:
     spec.setdefault("revisionHistoryLimit", 10)
 
 
-def default_autoscaler(obj: Obj) -> None:
-    spec = obj.setdefault("spec", {})
-    spec.setdefault("minReplicas", 1)
-    if not spec.get("metrics"):
-        spec["metrics"] = [
-            {
-                "type": "Resource",
-                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
-            }
-        ]
-
-
 def validate_selected_template(spec: Obj, restart: tuple[str, ...] = ("Always",)) -> list[Cause]:
     """The rules of a selector and the template that it must match."""
     causes: list[Cause] = []

@@ -11,6 +11,8 @@ import pytest
 from steersman.actors.ports import User
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+AUTOSCALERS = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
+OLDER_AUTOSCALERS = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers"
 PODS = "/api/v1/namespaces/default/pods"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
@@ -382,6 +384,19 @@ async def test_openapi_documents_are_found_by_the_index(api: Any) -> None:
     assert "immutable" in response.headers["cache-control"]
     assert "io.k8s.api.apps.v1.Deployment" in orjson.loads(response.body)["components"]["schemas"]
     assert "definitions" in await api.ok("GET", "/openapi/v2")
+    older = {"accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
+    response = await api.call("GET", "/openapi/v2", **older)
+    assert response.headers["content-type"].endswith("+protobuf") and response.body.startswith(b"\n\x032.0")
+
+
+async def test_an_autoscaler_is_the_same_in_both_versions(api: Any) -> None:
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3}
+    await api.ok("POST", OLDER_AUTOSCALERS, {"metadata": {"name": "web"}, "spec": spec})
+    found = await api.ok("GET", f"{AUTOSCALERS}/web")
+    assert found["apiVersion"] == "autoscaling/v2"
+    assert found["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
+    older = await api.ok("GET", f"{OLDER_AUTOSCALERS}/web")
+    assert older["spec"] == {**spec, "minReplicas": 1, "targetCPUUtilizationPercentage": 80}
 
 
 async def test_too_many_requests_of_one_user_are_refused_and_the_cluster_goes_on(api: Any) -> None:
