@@ -23,8 +23,10 @@ from typing import IO, Any
 
 import yaml
 
+from steersman.actors import ranges
+from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site
-from steersman.cluster.config import ClusterConfig, Networking, render
+from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
 from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import (
     ROLE_AGGREGATION_USER,
@@ -36,7 +38,7 @@ from steersman.cluster.topology import (
     topology,
 )
 from steersman.runtime.detect import detect, why_not_oci
-from steersman.runtime.nftables import Nftables
+from steersman.runtime.mounts import unmount_below
 from steersman.runtime.pki import Authority, Identity
 from steersman.runtime.ray_processes import RayHost, ray_ip
 
@@ -65,6 +67,66 @@ def prepare(config: ClusterConfig) -> Site:
         BringUpFailed: the directory cannot be written, or is of a newer version.
     """
     data_dir = data_dir_of(config)
+    _make_data_dir(data_dir)
+    runtime = _runtime_of(config.node, data_dir)
+    address = config.host
+    if config.head and address == ClusterConfig().host:
+        address = address_towards("192.0.2.1")
+    config = config.model_copy(
+        update={
+            "data_dir": str(data_dir),
+            "host": address,
+            "ports": config.ports.resolved(),
+            "networking": _networking(config.networking, runtime, data_dir),
+        }
+    )
+    here = Host(name=config.node.name or node_name(), address=address, data_dir=str(data_dir), runtime=runtime)
+    return Site(config, (here,), here)
+
+
+def prepare_joining(config: ClusterConfig, head: Host, towards: str) -> Site:
+    """Prepares this machine for a cluster that lives elsewhere.
+
+    Args:
+        config: of the cluster, with this machine's own data directory, node and address; address 127.0.0.1 is none.
+        towards: an address in the network of the cluster.
+
+    Raises:
+        BringUpFailed: as for `prepare`; or this machine cannot be a node of that cluster.
+    """
+    data_dir = data_dir_of(config)
+    _make_data_dir(data_dir)
+    runtime = _runtime_of(config.node, data_dir)
+    if runtime in ("oci", "process") and (runtime == "process") != (config.networking.mode == "loopback"):
+        raise BringUpFailed(
+            f"the cluster's pods have {'loopback addresses' if runtime == 'oci' else 'network namespaces'}, which the"
+            f" runtime {runtime} of this machine cannot give them: choose another --runtime"
+        )
+    address = config.host if config.host != ClusterConfig().host else address_towards(towards)
+    name = config.node.name or node_name()
+    if name == head.name:
+        raise BringUpFailed(f"the head is called {name} too: choose another --node-name")
+    here = Host(name=name, address=address, data_dir=str(data_dir), runtime=runtime, control_plane=False)
+    return Site(config.model_copy(update={"data_dir": str(data_dir), "host": head.address}), (head, here), here)
+
+
+def address_towards(other: str) -> str:
+    """This machine's address in the network that leads to another; loopback where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))
+        except OSError:
+            return ClusterConfig().host
+        return str(probe.getsockname()[0])
+
+
+def _runtime_of(node: Node, data_dir: Path) -> str:
+    if node.runtime != "auto":
+        return node.runtime
+    return "process" if why_not_oci(data_dir / "node", node.engine or None) else "oci"
+
+
+def _make_data_dir(data_dir: Path) -> None:
     try:
         for directory in (data_dir, data_dir / "logs", data_dir / "run"):
             directory.mkdir(parents=True, exist_ok=True)
@@ -81,21 +143,9 @@ def prepare(config: ClusterConfig) -> Site:
             version.write_text(f"{LAYOUT_VERSION}\n")
     except (OSError, ValueError) as error:
         raise BringUpFailed(f"data directory {data_dir} cannot be used: {error}") from error
-    runtime = config.node.runtime
-    if runtime == "auto":
-        runtime = "process" if why_not_oci(data_dir / "node", config.node.engine or None) else "oci"
-    config = config.model_copy(
-        update={
-            "data_dir": str(data_dir),
-            "ports": config.ports.resolved(),
-            "networking": _networking(config.networking, runtime),
-        }
-    )
-    here = Host(name=config.node.name or node_name(), address=config.host, data_dir=str(data_dir), runtime=runtime)
-    return Site(config, (here,), here)
 
 
-def _networking(chosen: Networking, runtime: str) -> Networking:
+def _networking(chosen: Networking, runtime: str, data_dir: Path) -> Networking:
     """The network that the runtime allows: without network namespaces pods and Services live on loopback addresses."""
     mode = chosen.mode
     if mode == "auto":
@@ -103,13 +153,24 @@ def _networking(chosen: Networking, runtime: str) -> Networking:
     update: dict[str, Any] = {"mode": mode}
     if chosen.proxy == "auto":
         update["proxy"] = "userspace" if mode == "loopback" else "nftables"
-    if mode == "loopback":
-        fresh = Networking()
-        if chosen.pod_cidr == fresh.pod_cidr:
-            update["pod_cidr"] = "127.64.0.0/12"
-        if chosen.service_cidr == fresh.service_cidr:
-            update["service_cidr"] = "127.96.0.0/16"
+    fresh, former = Networking(), _former_ranges(data_dir)
+    wanted = ranges.Ranges(chosen.pod_cidr, chosen.service_cidr)
+    if wanted in (ranges.Ranges(fresh.pod_cidr, fresh.service_cidr), former):
+        try:
+            taken = ranges.take(mode, former)
+        except ranges.NoRange as error:
+            raise BringUpFailed(str(error)) from error
+        update |= {"pod_cidr": taken.pods, "service_cidr": taken.services}
     return chosen.model_copy(update=update)
+
+
+def _former_ranges(data_dir: Path) -> ranges.Ranges | None:
+    """The ranges that an earlier `up` chose for this data directory: its Nodes and Services have addresses of them."""
+    try:
+        before = parse((data_dir / "config.yaml").read_text()).networking
+    except (OSError, ConfigError):
+        return None
+    return ranges.Ranges(before.pod_cidr, before.service_cidr)
 
 
 def node_name() -> str:
@@ -190,8 +251,15 @@ async def claim(site: Site) -> None:
     issue_certificates(site)
     write_kubeconfig(site)
     (site.data_dir / "config.yaml").write_text(render(site.config))
+    write_site(site)
+
+
+def write_site(site: Site) -> None:
+    """Leaves the site's description for the commands that come later."""
     tree = {"config": site.config.model_dump(), "hosts": [asdict(host) for host in site.hosts], "here": site.here.name}
-    (site.run / "site.json").write_text(json.dumps(tree))
+    temporary = site.run / "site.json.new"
+    temporary.write_text(json.dumps(tree))
+    temporary.replace(site.run / "site.json")
 
 
 def read_site(data_dir: Path) -> Site:
@@ -213,12 +281,21 @@ def actors_of(site: Site) -> tuple[ActorSpec, ...]:
     return topology(site.config, site.hosts, sorted(CONTROLLERS))
 
 
+def actors_here(site: Site) -> tuple[ActorSpec, ...]:
+    """The actors of this machine."""
+    return tuple(spec for spec in actors_of(site) if spec.host == site.here.name)
+
+
 def _check_ports(site: Site) -> None:
     ports = site.config.ports
-    wanted = {"api": ports.api, "grpc": ports.grpc, "store": ports.store}
+    wanted = {}
+    if site.here == site.hosts[0]:
+        wanted = {"api": ports.api, "grpc": ports.grpc, "store": ports.store}
     if not site.config.embedded:
-        wanted |= {"node_agent": ports.node_agent, "ray": ports.ray}
-    wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_of(site)}
+        wanted["node_agent"] = ports.node_agent
+        if wanted.get("api") and not site.config.ray.address:
+            wanted["ray"] = ports.ray
+    wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_here(site)}
     for name, port in wanted.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -324,6 +401,7 @@ async def take_down(
     data_dir: Path,
     tell: Callable[..., None],
     stop_actors: Callable[[Site, Sequence[ActorSpec]], Awaitable[None]],
+    leave: Callable[[Site], Awaitable[None]],
     *,
     delete_data: bool,
 ) -> None:
@@ -335,9 +413,12 @@ async def take_down(
     site = read_site(data_dir)
     tell("step", name="keeper", detail="stopping the keeper")
     await _end_keeper(site)
+    if site.here != site.hosts[0]:
+        tell("step", name="leave", detail="leaving the cluster")
+        await leave(site)
     if not site.config.embedded:
         tell("step", name="actors", detail="stopping the actors")
-        await stop_actors(site, actors_of(site))
+        await stop_actors(site, actors_of(site) if site.here == site.hosts[0] else actors_here(site))
         tell("step", name="ray", detail="stopping Ray")
         await end_processes(site)
     tell("step", name="containers", detail="removing containers, networks and rules")
@@ -358,11 +439,12 @@ async def _purge_node(site: Site) -> None:
     await choice.runtime.stop()
     for uid in await choice.volumes.pods():
         await choice.volumes.teardown(uid)
-    if site.config.networking.proxy == "nftables":
-        rules = Nftables()
-        await rules.start()
-        await rules.remove_table(f"steersman-{site.config.name}")
-        await rules.stop()
+    unmount_below(site.node_dir)
+    if site.here.runtime in ("oci", "process"):
+        proxy = proxy_of(site, over_tls(site, "proxy"), now=time.time, rng=random.Random())
+        # who may not touch rules and routes has made none
+        with contextlib.suppress(PermissionError):
+            await proxy.purge()
 
 
 async def _end_keeper(site: Site) -> None:

@@ -12,18 +12,22 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steersman.actors import bringup
+from steersman.actors import bringup, invitation, joining
 from steersman.actors.bringup import BringUpFailed
+from steersman.actors.client import Client
+from steersman.actors.parts import over_tls
 from steersman.actors.site import Site, encode
 from steersman.actors.watchman import Watchman
 from steersman.cluster.config import ClusterConfig
-from steersman.cluster.control import CONTROLLERS
-from steersman.cluster.topology import ActorSpec, topology
+from steersman.cluster.meta.errors import ApiError
+from steersman.cluster.topology import ActorSpec
 from steersman.runtime.ray_processes import ray_ip
 
 _LAUNCH_S_MAX = 60.0
@@ -60,9 +64,11 @@ class Keeper:
         self._site = site
         self._progress = progress
         self._ray = bringup.ray_host(site)
-        self._actors = topology(site.config, site.hosts, sorted(CONTROLLERS))
+        self._actors = bringup.actors_of(site)
         self._watchman = Watchman(site)
+        self._client: Client | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._incarnation = ""
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,17 +81,56 @@ class Keeper:
         await self._start_ray()
         await self._launch(())
         await self._wait_until_ready()
+        if self._site.config.head:
+            self._client = over_tls(self._site, "component")
+            await self._invite()
         bringup.note_state(self._site, "ready")
-        self._progress.tell("ready", actors=len(self._actors))
+        join = invitation.command(self._site) if self._site.config.head else ""
+        self._progress.tell("ready", api=bringup.endpoints(self._site)["api"][0], join=join)
         self._progress.finish()
         await self._keep()
         await self._watchman.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _invite(self) -> None:
+        """Lets others join; they start their Ray anew when the incarnation changes.
+
+        Raises:
+            BringUpFailed: the API server refused it.
+        """
+        assert self._client is not None
+        try:
+            await invitation.publish(self._client, self._site, self._incarnation)
+        except ApiError as error:
+            raise BringUpFailed(f"other machines cannot join: {error}", self._site.logs / "apiserver-0.log") from error
+
+    async def _look_for_hosts(self) -> None:
+        """Launches actors on machines that have joined, and gives up those of machines that have left."""
+        if self._client is None:
+            return
+        try:
+            hosts = (self._site.here, *await invitation.joined(self._client))
+        except ApiError:
+            return
+        if set(hosts) == set(self._site.hosts):
+            return
+        before = {spec.name for spec in self._actors}
+        self._site = replace(self._site, hosts=hosts)
+        self._actors = bringup.actors_of(self._site)
+        bringup.write_site(self._site)
+        await self._watchman.close()
+        self._watchman = Watchman(self._site)
+        gone = before - {spec.name for spec in self._actors}
+        with contextlib.suppress(BringUpFailed):
+            await self._launch(sorted(gone))
 
     async def _start_ray(self) -> None:
         self._progress.tell("step", name="ray", detail="starting Ray")
         if self._site.config.ray.address:
             return
         self._process = await self._ray.start(self._site.logs / "ray.log")
+        self._incarnation = f"{time.time():.3f}"
 
     async def _launch(self, replace: Sequence[str]) -> None:
         """Has every missing actor made; Ray may still be starting, so a first failure is tried again."""
@@ -176,10 +221,15 @@ class Keeper:
                 with contextlib.suppress(BringUpFailed):
                     await self._start_ray()
                     await self._launch(())
+                    if self._client is not None:
+                        await self._wait_until_ready()
+                        await self._invite()
                 misses = dict.fromkeys(misses, 0)
+            await self._look_for_hosts()
             statuses = await self._watchman.statuses(self._actors)
             for spec in self._actors:
-                misses[spec.name] = 0 if statuses[spec.name] is not None else misses[spec.name] + 1
+                misses[spec.name] = 0 if statuses[spec.name] is not None else misses.get(spec.name, 0) + 1
+            misses = {spec.name: misses[spec.name] for spec in self._actors}
             lost = [name for name, count in misses.items() if count >= _MISSES_MAX]
             if lost and not self._stopping.is_set():
                 with contextlib.suppress(BringUpFailed):
@@ -263,10 +313,43 @@ async def _keep_embedded(site: Site, progress: Progress) -> None:
     reply = shell.status()
     progress.tell("actor", name=spec.name, addresses=list(reply.addresses), done=1, of=1)
     bringup.note_state(site, "ready")
-    progress.tell("ready", actors=1)
+    progress.tell("ready", api=bringup.endpoints(site)["api"][0], join="")
     progress.finish()
     await told
     await shell.close()
+
+
+async def _join(options: joining.JoinOptions) -> int:
+    progress = Progress(os.dup(1))
+    try:
+        progress.tell("step", name="prepare", detail=f"asking {options.server}")
+        site, invited = await joining.prepare(options)
+    except BringUpFailed as failure:
+        progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
+        return 1
+    lock = bringup.lock(site)
+    if lock is None:
+        progress.tell("running", pid=bringup.keeper_pid(site), state=bringup.state(site))
+        return 0
+    _redirect_output(site.logs / "keeper.log")
+    try:
+        bringup.note_state(site, "starting")
+        await bringup.claim(site)
+        keeper = joining.JoinedKeeper(site, invited, progress.tell, _on_signals())
+        await keeper.bring_up()
+        bringup.note_state(site, "ready")
+        progress.tell("ready", name=site.here.name, address=site.here.address, data_dir=str(site.data_dir))
+        progress.finish()
+        await keeper.keep()
+    except BringUpFailed as failure:
+        bringup.note_state(site, "failed")
+        progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
+        await joining.leave(site)
+        await bringup.end_processes(site)
+        return 1
+    finally:
+        lock.close()
+    return 0
 
 
 def _on_signals() -> asyncio.Event:
@@ -289,7 +372,7 @@ def _redirect_output(log: Path) -> None:
 async def _down(data_dir: Path, *, delete_data: bool) -> int:
     progress = Progress(os.dup(1))
     try:
-        await bringup.take_down(data_dir, progress.tell, stop_actors, delete_data=delete_data)
+        await bringup.take_down(data_dir, progress.tell, stop_actors, joining.leave, delete_data=delete_data)
     except BringUpFailed as failure:
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
         return 1
@@ -298,8 +381,10 @@ async def _down(data_dir: Path, *, delete_data: bool) -> int:
 
 
 def main() -> None:
-    """`up` reads the configuration as JSON on stdin; `down DATA_DIR [--delete-data]`."""
+    """`up` and `join` read what they need as JSON on stdin; `down DATA_DIR [--delete-data]`."""
     command, *rest = sys.argv[1:]
+    if command == "join":
+        sys.exit(asyncio.run(_join(joining.JoinOptions(**json.load(sys.stdin)))))
     if command == "up":
         config = ClusterConfig.model_validate_json(sys.stdin.read())
         sys.exit(asyncio.run(_up(config)))

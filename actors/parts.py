@@ -9,6 +9,7 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from steersman.actors.client import Client
@@ -30,6 +31,7 @@ from steersman.runtime.credentials import Credentials
 if TYPE_CHECKING:
     from steersman.actors.apiserver.config import ApiServerConfig
     from steersman.actors.nodeagent import NodeAgent
+    from steersman.actors.proxy import Proxy
     from steersman.cluster.control.spec import ControlSettings
 
 #: makes a client of the API that is known by a certificate, named by its file
@@ -69,20 +71,18 @@ class _InOrder:
             await component.stop()
 
 
+def over_tls(site: Site, file: str) -> Client:
+    """A client of the cluster's API servers that is known by a certificate."""
+    return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=_tls(site.credentials(file))))
+
+
 def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random, connect: Connect | None = None) -> Part:
     """Returns the component of a specification; nothing is opened yet.
 
     Args:
         connect: how it reaches the API; over TLS when not given.
     """
-    return _MAKERS[spec.role](spec, site, connect or _over_tls(site), now, rng)
-
-
-def _over_tls(site: Site) -> Connect:
-    def connect(file: str) -> Client:
-        return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=_tls(site.credentials(file))))
-
-    return connect
+    return _MAKERS[spec.role](spec, site, connect or partial(over_tls, site), now, rng)
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext:
@@ -164,7 +164,8 @@ def _scheduler(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: ran
     from steersman.actors.scheduler import Scheduler
 
     client = connect("scheduler")
-    return Part(Scheduler(client, now=now, rng=rng, identity=spec.name, leader_election=True), Report)
+    scheduler = Scheduler(client, now=now, rng=rng, identity=spec.name, leader_election=True)
+    return Part(scheduler, lambda: Report(healthy=not scheduler.failure, detail=scheduler.failure))
 
 
 def control_settings(site: Site) -> ControlSettings:
@@ -189,7 +190,7 @@ def _controllers(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: r
         leader_election=True,
         settings=control_settings(site),
     )
-    return Part(host, Report)
+    return Part(host, lambda: Report(detail="; ".join([*host.bugs, *host.troubles])))
 
 
 def _node(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
@@ -215,13 +216,14 @@ def node_report(agent: NodeAgent, reasons: tuple[str, ...], *addresses: str) -> 
     )
 
 
-def _proxy(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
+def proxy_of(site: Site, client: Client, *, now: Now, rng: random.Random) -> Proxy:
+    """The proxy of this machine."""
     from steersman.actors.proxy import Proxy
 
     config, networking = site.config, site.config.networking
-    proxy = Proxy(
-        connect("proxy"),
-        node_name=spec.host,
+    return Proxy(
+        client,
+        node_name=site.here.name,
         now=now,
         rng=rng,
         mode="userspace" if networking.proxy == "userspace" else "nftables",
@@ -230,8 +232,18 @@ def _proxy(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
         service_cidr=networking.service_cidr,
         listen_on=site.here.address,
     )
-    reduced = ("Services go through a userspace proxy",) if networking.proxy == "userspace" else ()
-    return Part(proxy, lambda: Report(detail=proxy.mode, reduced=reduced))
+
+
+def _proxy(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
+    proxy = proxy_of(site, connect("proxy"), now=now, rng=rng)
+    return Part(
+        proxy,
+        lambda: Report(
+            healthy=not proxy.failure,
+            detail=proxy.failure or "; ".join(proxy.problems) or proxy.mode,
+            reduced=tuple(proxy.reduced),
+        ),
+    )
 
 
 def _dns(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
@@ -247,7 +259,9 @@ def _dns(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Ra
         now=now,
         rng=rng,
     )
-    return Part(dns, lambda: Report(addresses=(f"dns://{address}:{port}",)))
+    return Part(
+        dns, lambda: Report(healthy=not dns.failure, detail=dns.failure, addresses=(f"dns://{address}:{port}",))
+    )
 
 
 def _simulated_nodes(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:

@@ -147,6 +147,8 @@ def _announce(config: ClusterConfig, api: str, join: str, took_s: float) -> None
     click.echo(f"Cluster {config.name} is ready after {took_s:.1f} s: {api}")
     click.echo(f"  kubectl: export KUBECONFIG={data_dir / 'kubeconfig'}")
     click.echo(f"  steer:   steer status{named};  steer get nodes;  steer apply -f deploy/examples/web.yaml")
+    if join:
+        click.echo(f"  another machine joins with\n    {join}")
 
 
 def _naming(config: ClusterConfig) -> str:
@@ -154,8 +156,6 @@ def _naming(config: ClusterConfig) -> str:
     if config.data_dir and _data_dir(None, config.data_dir) != _data_dir(config.name, None):
         return f" --data-dir {_data_dir(None, config.data_dir)}"
     return "" if config.name == "default" else f" --name {config.name}"
-    if join:
-        click.echo(f"  another machine joins with\n    {join}")
 
 
 _on_terminal = sys.stderr.isatty

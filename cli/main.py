@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Cluster": {
         "up": Entry("lifecycle", "Start a cluster on this machine, or bring it back."),
         "join": Entry("lifecycle", "Add this machine to a cluster."),
+        "token": Entry("lifecycle", "Print the command with which another machine joins."),
         "down": Entry("lifecycle", "Stop the cluster and leave nothing behind."),
         "status": Entry("lifecycle", "Show every component: where it runs and how it is."),
         "config": Entry("lifecycle", "Show the cluster's effective configuration."),

@@ -141,6 +141,7 @@ class ClusterConfig(_Section):
     kubernetes_version: str = Field(
         "1.36", pattern=r"^1\.\d+$", description="Kubernetes minor version whose API is served"
     )
+    head: bool = Field(False, description="let other machines join: listen on this machine's own address")
     embedded: bool = Field(False, description="run every component in one process, without Ray")
     control_plane: ControlPlane = Field(default_factory=ControlPlane, description="store and API servers")
     ports: Ports = Field(default_factory=Ports, description="ports listened on")

@@ -20,13 +20,16 @@ class Host:
 
     Args:
         name: of its Node; address: where others reach it; data_dir: absolute path of its state;
-        runtime: `oci`, `process`, `simulated` or `none`.
+        runtime: `oci`, `process`, `simulated` or `none`;
+        control_plane: whether store members and API servers may run there; not on machines that joined later, since
+        the places of those that exist must not change.
     """
 
     name: str
     address: str
     data_dir: str
     runtime: str = "none"
+    control_plane: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,9 @@ def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence
         return (ActorSpec(name="embedded", role="embedded", host=head, status_port=status),)
     plain: list[tuple[str, str, str, dict[str, Any]]] = []
     for index in range(plane.replicas):
-        plain.append((f"store-{index}", "store", hosts[index % len(hosts)].name, {"member": index}))
+        plain.append((f"store-{index}", "store", control_host(hosts, index).name, {"member": index}))
     for index in range(plane.api_servers):
-        plain.append((f"apiserver-{index}", "apiserver", hosts[index % len(hosts)].name, {"index": index}))
+        plain.append((f"apiserver-{index}", "apiserver", control_host(hosts, index).name, {"index": index}))
     plain.append(("scheduler", "scheduler", head, {}))
     if config.simulated_nodes.count:
         plain.append(("simulated-nodes", "simulated-nodes", head, {}))
@@ -95,10 +98,16 @@ _HOST_PORTS = 60
 _HOST_ROLES = ("node", "proxy", "dns")
 
 
+def control_host(hosts: Sequence[Host], index: int) -> Host:
+    """Returns where store member or API server number `index` runs."""
+    able = [host for host in hosts if host.control_plane]
+    return able[index % len(able)]
+
+
 def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
     return [
-        ActorSpec(name=f"{role}-{host.name}", role=role, host=host.name, status_port=first_port + 3 * row + column)
-        for row, host in enumerate(hosts)
+        ActorSpec(name=f"{role}-{host.name}", role=role, host=host.name, status_port=first_port + column)
+        for host in hosts
         for column, role in enumerate(_HOST_ROLES)
         if host.runtime in ("oci", "process") or (role == "node" and host.runtime == "simulated")
     ]
@@ -107,7 +116,7 @@ def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
 def store_peers(config: ClusterConfig, hosts: Sequence[Host]) -> dict[int, str]:
     """Returns member id (from 1) to the `address:port` at which that store member serves peers and clients."""
     return {
-        index + 1: f"{hosts[index % len(hosts)].address}:{config.ports.store + index}"
+        index + 1: f"{control_host(hosts, index).address}:{config.ports.store + index}"
         for index in range(config.control_plane.replicas)
     }
 
@@ -115,7 +124,7 @@ def store_peers(config: ClusterConfig, hosts: Sequence[Host]) -> dict[int, str]:
 def api_endpoints(config: ClusterConfig, hosts: Sequence[Host]) -> tuple[str, ...]:
     """Returns the URL of each API server, in order; the second one listens one port above the first, and so on."""
     return tuple(
-        f"https://{hosts[index % len(hosts)].address}:{api_port(config, index)}"
+        f"https://{control_host(hosts, index).address}:{api_port(config, index)}"
         for index in range(config.control_plane.api_servers)
     )
 

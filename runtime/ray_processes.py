@@ -126,14 +126,13 @@ class RayHost:
     def pids(self) -> list[int]:
         """The pids of this host's Ray processes and actors; container shims are not among them.
 
-        Actors overwrite their environment with their title, but their output goes to a file of Ray's directory.
+        Actors overwrite their environment with their title, but they are children of Ray's processes; and on the head,
+        whose directory it is, their output goes to a file of Ray's directory even when their parent is gone.
         """
         needle = f"{MARKER}={self.marker}".encode()
-        return [
-            pid
-            for pid in _all_pids()
-            if _is_ray(_command_line(pid)) and (needle in _environment(pid) or _writes_below(pid, self.temp_dir))
-        ]
+        all_of_ray = [pid for pid in _all_pids() if _is_ray(_command_line(pid))]
+        found = {pid for pid in all_of_ray if needle in _environment(pid) or _writes_below(pid, self.temp_dir)}
+        return [pid for pid in all_of_ray if pid in found or _parent(pid) in found]
 
     async def end_leftovers(self) -> None:
         """Kills every Ray process of this host: nothing in Ray is worth a graceful end, which takes up to 30 s."""
@@ -167,6 +166,13 @@ def _command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _is_ray(command_line: bytes) -> bool:

@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from steersman.actors import collector
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.client import Client
 from steersman.actors.clocks import VirtualTimeLoop
@@ -122,7 +123,8 @@ def cluster(
         _write_kubeconfig(running.kubeconfig, authority, f"https://127.0.0.1:{embedded.api.port}")
         recording = asyncio.run_coroutine_threadsafe(running.record(time.time), loop)
         try:
-            yield running
+            with collector.relaxed():
+                yield running
         finally:
             recording.cancel()
     finally:
@@ -146,7 +148,8 @@ def simulation(
         running.run(embedded.start())
         recording = loop.create_task(running.record(loop.now))
         try:
-            yield running
+            with collector.relaxed():
+                yield running
         finally:
             recording.cancel()
     finally:
