@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
+import time
 from typing import Any
 
 import ray
 import ray.exceptions
+
+_LISTEN_S_MAX = 30.0
 
 
 class RayActor:
@@ -37,6 +41,7 @@ class RayActor:
 
 def ensure(plan: dict[str, Any]) -> None:
     """Makes every actor of the plan that is missing or dead, and replaces those named in `replace`."""
+    _wait_for(plan["address"])
     ray.init(address=plan["address"], namespace=plan["namespace"], log_to_driver=False, configure_logging=False)
     wanted = plan["actors"]
     for name in plan["replace"]:
@@ -60,6 +65,18 @@ def ensure(plan: dict[str, Any]) -> None:
     # an actor whose creation has not reached the control store when its driver leaves is never made
     for name in wanted:
         ray.get_actor(name)
+
+
+def _wait_for(address: str) -> None:
+    """Returns when the global control store listens; this process was started beside it, to load Ray meanwhile."""
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + _LISTEN_S_MAX
+    while time.monotonic() < end:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
 
 
 def _kill(name: str, *, restart: bool) -> None:
