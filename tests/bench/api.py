@@ -1,39 +1,36 @@
-"""What the API server costs over real TLS: POST, GET and LIST of pods, and a watch fanned out; prints JSON rows.
+"""What the API server costs over real TLS: POST, GET and LIST of pods, and a watch fanned out.
 
-    python tests/bench/api.py [connections]
-
-The server runs on uvloop in a process of its own with its store in memory, so that `cpu_us` is its CPU time alone
-(store included); the load comes from this process.
+The server runs on uvloop in a process of its own with a store of one member on disk, so that `cpu` is its CPU
+time alone (store included); the load comes from this process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
-import os
 import random
 import ssl
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvloop
+from tests.bench.figures import Figure, median
 
+from steersman.actors import collector
 from steersman.actors.apiserver import ApiServer, ApiServerConfig
-from steersman.actors.store.disk import MemoryDisk
+from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
 from steersman.runtime.pki import Authority, Identity
 
 PODS = "/api/v1/namespaces/default/pods"
 LISTED, POSTED, GOT, LISTS = 500, 1500, 4000, 40
 WATCHERS, CHANGES = 200, 200
-ROUNDS = 3
+ROUNDS, CONNECTIONS = 3, 32
 
 
 class Nobody:
@@ -53,9 +50,11 @@ def serve(directory: str, pipe: Any) -> None:
     )
 
     async def main() -> None:
+        collector.relax()
         store = Replica(
-            name="s", member_id=1, peers={1: ""}, disk=MemoryDisk(), transport=None, now=time.time, rng=random.Random(1)
-        )
+            name="s", member_id=1, peers={}, disk=FileDisk(folder / "store"), transport=None, now=time.time,
+            rng=random.Random(1),
+        )  # fmt: skip
         await store.start()
         server = ApiServer(store=store, nodes=Nobody(), config=config, now=time.time, rng=random.Random(1))
         started = time.perf_counter()
@@ -118,9 +117,8 @@ def pod(name: str) -> bytes:
 
 
 class Bench:
-    def __init__(self, pipe: Any, port: int, context: ssl.SSLContext, connections: int) -> None:
+    def __init__(self, pipe: Any, port: int, context: ssl.SSLContext) -> None:
         self._pipe, self._port, self._context = pipe, port, context
-        self.connections = connections
 
     async def connect(self) -> Connection:
         return Connection(*await asyncio.open_connection("127.0.0.1", self._port, ssl=self._context, limit=1 << 26))
@@ -129,7 +127,7 @@ class Bench:
         self._pipe.send(True)
         return float(self._pipe.recv())
 
-    async def load(self, case: str, requests: list[tuple[str, str, bytes]], connections: int) -> dict[str, Any]:
+    async def load(self, requests: list[tuple[str, str, bytes]], connections: int) -> dict[str, float]:
         """Sends requests over so many connections, each one after the other."""
         pool = [await self.connect() for _ in range(connections)]
         todo, waits = iter(requests), []
@@ -145,12 +143,9 @@ class Bench:
         wall, cpu = time.perf_counter() - began, self.cpu_s() - cpu
         for connection in pool:
             connection.close()
-        return {
-            "case": case, "connections": connections, "rate_s": round(len(requests) / wall),
-            "cpu_us": round(1e6 * cpu / len(requests)), "p50_ms": round(1000 * statistics.median(waits), 2),
-        }  # fmt: skip
+        return {"rate": len(requests) / wall, "cpu": 1e6 * cpu / len(requests), "p50": 1000 * statistics.median(waits)}
 
-    async def fan_out(self) -> dict[str, Any]:
+    async def fan_out(self) -> dict[str, float]:
         """Changes one object while many watch it."""
         pool = [await self.connect() for _ in range(WATCHERS)]
         for connection in pool:
@@ -175,52 +170,51 @@ class Bench:
         for connection in (*pool, writer):
             connection.close()
         events = WATCHERS * CHANGES
-        return {
-            "case": "watch fan-out", "watchers": WATCHERS, "rate_s": round(events / wall),
-            "cpu_us": round(1e6 * cpu / events, 1),
-        }  # fmt: skip
+        return {"rate": events / wall, "cpu": 1e6 * cpu / events}
 
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Prints the median of several runs of one case."""
-    middle = sorted(rows, key=lambda row: row["rate_s"])[len(rows) // 2]
-    print(json.dumps({"bench": "api", **middle}), flush=True)
+UNITS = {"rate": "1/s", "cpu": "us", "p50": "ms"}
 
 
-async def several(measure: Callable[[int], Awaitable[dict[str, Any]]]) -> None:
-    show([await measure(number) for number in range(ROUNDS)])
+async def several(name: str, measure: Callable[[int], Awaitable[dict[str, float]]]) -> list[Figure]:
+    rows = [await measure(number) for number in range(ROUNDS)]
+    return [median(f"api.{name}.{what}", [row[what] for row in rows], UNITS[what]) for what in rows[0]]
 
 
-async def run(bench: Bench) -> None:
+async def figures(bench: Bench) -> AsyncIterator[Figure]:
     first = await bench.connect()
     account = b'{"metadata":{"name":"default"}}'
     await first.call("POST", "/api/v1/namespaces/default/serviceaccounts", account)
     for n in range(LISTED):
         await first.call("POST", PODS, pod(f"listed-{n}"))
-    size = len(await first.call("GET", f"{PODS}/listed-0"))
-    print(json.dumps({"bench": "api", "case": "object", "bytes": size}), flush=True)
+    yield Figure("api.pod", len(await first.call("GET", f"{PODS}/listed-0")), "bytes")
     first.close()
-    many = bench.connections
-    await several(lambda n: bench.load("GET", [("GET", f"{PODS}/listed-{i % LISTED}", b"") for i in range(GOT)], many))
-    await several(lambda n: bench.load("GET", [("GET", f"{PODS}/listed-0", b"")] * (GOT // 4), 1))
-    await several(lambda n: bench.load(f"LIST {LISTED}", [("GET", PODS, b"")] * LISTS, min(many, 8)))
-    table = PODS + "?labelSelector=app%3Dweb"
-    await several(lambda n: bench.load(f"LIST {LISTED} by label", [("GET", table, b"")] * LISTS, min(many, 8)))
-    await several(lambda n: bench.fan_out())
-    for connections in (many, 1):
-        await several(
-            lambda n, c=connections: bench.load(  # type: ignore[misc]
-                "POST", [("POST", PODS, pod(f"p-{c}-{n}-{i}")) for i in range(POSTED if c > 1 else POSTED // 4)], c
-            )
-        )
+    many, few = CONNECTIONS, min(CONNECTIONS, 8)
+    gets = [("GET", f"{PODS}/listed-{i % LISTED}", b"") for i in range(GOT)]
+    by_label = PODS + "?labelSelector=app%3Dweb"
+    cases: dict[str, Callable[[int], Awaitable[dict[str, float]]]] = {
+        f"get_{many}": lambda n: bench.load(gets, many),
+        "get_1": lambda n: bench.load(gets[: GOT // 4], 1),
+        f"list_{LISTED}": lambda n: bench.load([("GET", PODS, b"")] * LISTS, few),
+        f"list_{LISTED}_by_label": lambda n: bench.load([("GET", by_label, b"")] * LISTS, few),
+        f"watch_{WATCHERS}": lambda n: bench.fan_out(),
+        f"post_{many}": lambda n: bench.load([("POST", PODS, pod(f"m-{n}-{i}")) for i in range(POSTED)], many),
+        "post_1": lambda n: bench.load([("POST", PODS, pod(f"s-{n}-{i}")) for i in range(POSTED // 4)], 1),
+    }
+    for name, case in cases.items():
+        for figure in await several(name, case):
+            yield figure
 
 
-def main() -> None:
-    connections = int(sys.argv[1]) if len(sys.argv) > 1 else 32
-    with tempfile.TemporaryDirectory() as folder:
+async def _collect(bench: Bench) -> list[Figure]:
+    return [figure async for figure in figures(bench)]
+
+
+def run() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory(prefix="steersman-bench-") as folder:
         authority = Authority(Path(folder))
         authority.ensure()
         authority.issue(Identity(file="server", common_name="api", hosts=("127.0.0.1",)))
@@ -230,15 +224,11 @@ def main() -> None:
         mine, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(target=serve, args=(folder, theirs), daemon=True)
         process.start()
-        if not mine.poll(30):
+        if not mine.poll(60):
             process.terminate()
-            raise SystemExit("the server did not start")
+            raise RuntimeError("the server did not start")
         port, started_s = mine.recv()
-        print(json.dumps({"bench": "api", "case": "start", "ms": round(1000 * started_s), "cpus": os.cpu_count()}))
-        uvloop.run(run(Bench(mine, port, context, connections)))
+        yield Figure("api.start", 1000 * started_s, "ms")
+        yield from uvloop.run(_collect(Bench(mine, port, context)))
         mine.send(False)
         process.join(10)
-
-
-if __name__ == "__main__":
-    main()

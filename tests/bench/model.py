@@ -1,19 +1,16 @@
-"""What a pod costs in the object model: decoding, defaults, validation, and the whole create, in µs of one core.
-
-Run as `python tests/bench/model.py`; prints one JSON line a figure.
-"""
+"""What a pod costs in the object model: decoding, defaults, validation, and the whole create, in µs of one core."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import kubernetes_validate
 import orjson
+from tests.bench.figures import Figure, median
 
 from steersman.cluster.api import write
 from steersman.cluster.api.context import WriteContext
@@ -51,18 +48,21 @@ def _pod() -> dict[str, Any]:
     }
 
 
-def _cost_us(run: Callable[[], Any], rounds: int = 7, calls: int = 300) -> float:
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+ROUNDS, CALLS = 7, 300
+
+
+def _cost_us(name: str, run: Callable[[], Any]) -> Figure:
     found = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         start = time.process_time()
-        for _ in range(calls):
+        for _ in range(CALLS):
             run()
-        found.append((time.process_time() - start) / calls * 1e6)
-    return round(median(found), 1)
+        found.append((time.process_time() - start) / CALLS * 1e6)
+    return median(f"model.{name}", found, "us")
 
 
-def measure() -> dict[str, float]:
-    """Returns figure name to µs."""
+def run() -> Iterator[Figure]:
     folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / "v1.36.0-local"
     registry = Registry(json.loads((folder / "_definitions.json").read_text())["$defs"], "1.36")
     kind = registry.kind("", "v1", "pods")
@@ -93,18 +93,9 @@ def measure() -> dict[str, float]:
     def status() -> write.Written:
         return write.update(registry, kind, write.decode(registry, kind, stored_body)[0], stored, "status", context)
 
-    return {
-        "body_bytes": len(body),
-        "decode_us": _cost_us(read),
-        "decode_protobuf_us": _cost_us(
-            lambda: write.decode(registry, kind, protobuf, "application/vnd.kubernetes.protobuf")
-        ),
-        "decode_default_validate_us": _cost_us(model),
-        "create_us": _cost_us(create),
-        "status_update_us": _cost_us(status),
-    }
-
-
-if __name__ == "__main__":
-    for name, value in measure().items():
-        print(json.dumps({"figure": f"model_{name}", "value": value}))
+    yield Figure("model.body", len(body), "bytes")
+    yield _cost_us("decode", read)
+    yield _cost_us("decode_protobuf", lambda: write.decode(registry, kind, protobuf, PROTOBUF))
+    yield _cost_us("decode_default_validate", model)
+    yield _cost_us("create", create)
+    yield _cost_us("status_update", status)

@@ -1,16 +1,13 @@
-"""How many pods a second the scheduler decides on, by cluster size and by what the pods ask; prints JSON rows.
-
-python tests/bench/scheduler.py [pods]
-"""
+"""How many pods a second the scheduler decides on, by cluster size and by what the pods ask: decisions only."""
 
 from __future__ import annotations
 
-import json
 import random
-import statistics
-import sys
 import time
+from collections.abc import Iterator
 from typing import Any
+
+from tests.bench.figures import Figure, median
 
 from steersman.cluster.sched.decide import Placement, Unschedulable, schedule_batch
 from steersman.cluster.sched.plugins import DEFAULT_PROFILE
@@ -19,6 +16,7 @@ from steersman.cluster.sched.preempt import Preemption, preempt
 from steersman.cluster.sched.snapshot import Snapshot
 
 RUNS = 3
+PODS = 1000
 BATCH = 64
 
 
@@ -104,17 +102,10 @@ def measure_preemption(nodes: int, pods: int) -> float:
     return pods / (time.perf_counter() - start)
 
 
-def row(case: str, nodes: int, rate: float) -> None:
-    print(json.dumps({"bench": "schedule", "case": case, "nodes": nodes, "pods_per_s": round(rate)}), flush=True)
-
-
-def main() -> None:
-    pods = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+def run() -> Iterator[Figure]:
     for nodes in (1000, 5000):
         for name, (spec, owner) in CASES.items():
-            row(name, nodes, statistics.median(measure(nodes, min(pods, nodes), spec, owner) for _ in range(RUNS)))
-        row("preemption", nodes, statistics.median(measure_preemption(nodes, 50) for _ in range(RUNS)))
-
-
-if __name__ == "__main__":
-    main()
+            rates = [measure(nodes, PODS, spec, owner) for _ in range(RUNS)]
+            yield median(f"scheduler.{nodes}_nodes.{name.replace(' ', '_')}", rates, "pods/s")
+        rates = [measure_preemption(nodes, 50) for _ in range(RUNS)]
+        yield median(f"scheduler.{nodes}_nodes.preemption", rates, "pods/s")

@@ -1,13 +1,11 @@
-"""Figures of the store, a JSON object a line: `python tests/bench/store.py [seconds per figure]`.
-
-Puts with 1 and 64 writers, in-process and through StoreClient over gRPC (a process of its own per replica, on loopback,
-with real disks), at 1 and 3 replicas; a range of 500 values of 2 KB; the latency of a watch; the memory of a key.
+"""The store: puts with 1 and 64 writers, in-process and through StoreClient over gRPC (a process of its own per replica, on
+loopback, with real disks), at 1 and 3 replicas; a range of 500 values of 2 KB; the latency of a watch; the memory of a key.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import random
 import resource
 import shutil
@@ -16,9 +14,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.bench.figures import Figure, cpu_s, median
 
 from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
@@ -29,12 +29,8 @@ from steersman.cluster.store.mvcc import Mvcc
 from steersman.cluster.store.rules import prefix_end
 from steersman.cluster.store.values import Put, Range, Txn
 
-SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] != "replica" else 1.0
+SECONDS, RUNS = 0.6, 3
 VALUE = b"x" * 256
-
-
-def show(name: str, value: float, unit: str, **more: Any) -> None:
-    print(json.dumps({"name": f"store.{name}", "value": round(value, 3), "unit": unit, **more}), flush=True)
 
 
 async def puts(store: Any, writers: int) -> tuple[float, float]:
@@ -54,19 +50,26 @@ async def puts(store: Any, writers: int) -> tuple[float, float]:
     return len(latencies) / (time.perf_counter() - begun), statistics.median(latencies) * 1000
 
 
-async def figures(store: Any, name: str) -> None:
+async def figures(store: Any, name: str, pids: list[int]) -> AsyncIterator[Figure]:
+    """Args: pids: the replicas' processes, whose CPU a put costs."""
     await store.txn(Txn(success=(Put(key=b"/warm", value=VALUE),)))
     for writers in (1, 64):
-        cpu = time.process_time()
-        rate, latency_ms = await puts(store, writers)
-        cpu_us = (time.process_time() - cpu) / (rate * SECONDS) * 1e6
-        show(f"{name}.puts.{writers}", rate, "1/s", p50_ms=round(latency_ms, 3), own_cpu_us=round(cpu_us, 1))
+        rates, waits, costs = [], [], []
+        for _ in range(RUNS):
+            cpu = sum(map(cpu_s, pids))
+            rate, latency_ms = await puts(store, writers)
+            rates.append(rate)
+            waits.append(latency_ms)
+            costs.append((sum(map(cpu_s, pids)) - cpu) / (rate * SECONDS) * 1e6)
+        yield median(f"store.{name}.puts_{writers}.rate", rates, "1/s")
+        yield median(f"store.{name}.puts_{writers}.p50", waits, "ms")
+        yield median(f"store.{name}.puts_{writers}.cpu", costs, "us")
     for number in range(500):
         await store.txn(Txn(success=(Put(key=b"/list/%03d" % number, value=b"y" * 2048),)))
     request = Range(key=b"/list/", range_end=prefix_end(b"/list/"))
-    show(f"{name}.range_500x2k", await repeated(lambda: store.range(request), 30), "ms")
-    show(f"{name}.get", await repeated(lambda: store.range(Range(key=b"/list/007")), 200), "ms")
-    show(f"{name}.watch_latency", await watch_latency(store), "ms")
+    yield Figure(f"store.{name}.range_500x2k", await repeated(lambda: store.range(request), 30), "ms", 30)
+    yield Figure(f"store.{name}.get", await repeated(lambda: store.range(Range(key=b"/list/007")), 200), "ms", 200)
+    yield Figure(f"store.{name}.watch_latency", await watch_latency(store), "ms", 100)
 
 
 async def repeated(work: Callable[[], Awaitable[Any]], times: int) -> float:
@@ -95,13 +98,14 @@ async def watch_latency(store: Any) -> float:
     return statistics.median(spent) * 1000
 
 
-async def in_process(directory: Path) -> None:
+async def in_process(directory: Path) -> AsyncIterator[Figure]:
     replica = Replica(
         name="s1", member_id=1, peers={}, disk=FileDisk(directory / "own"), transport=None, now=time.time,
         rng=random.Random(),
     )  # fmt: skip
     await replica.start()
-    await figures(replica, "in_process")
+    async for figure in figures(replica, "in_process", [os.getpid()]):
+        yield figure
     await replica.stop()
 
 
@@ -119,14 +123,14 @@ async def replica_process(member: int, directory: str, *addresses: str) -> None:
     await replica.stop()
 
 
-async def over_grpc(size: int, directory: Path) -> None:
+async def over_grpc(size: int, directory: Path) -> AsyncIterator[Figure]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(size)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
         each.close()
     children = [
         await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "replica", str(member), str(directory / f"{size}-{member}"), *addresses,
+            sys.executable, "-m", "tests.bench.store", str(member), str(directory / f"{size}-{member}"), *addresses,
             stdin=asyncio.subprocess.PIPE,
         )
         for member in range(1, size + 1)
@@ -134,7 +138,8 @@ async def over_grpc(size: int, directory: Path) -> None:
     client = StoreClient(addresses, timeout_s=30)
     await client.start()
     try:
-        await figures(client, f"grpc_{size}_replicas")
+        async for figure in figures(client, f"grpc_{size}_replicas", [child.pid for child in children]):
+            yield figure
     finally:
         await client.stop()
         for child in children:
@@ -143,7 +148,7 @@ async def over_grpc(size: int, directory: Path) -> None:
             await child.wait()
 
 
-def memory() -> None:
+def memory() -> Figure:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     state = Mvcc()
     count = 100_000
@@ -151,22 +156,22 @@ def memory() -> None:
         key = b"/registry/core/pods/default/web-%08d" % number
         state.apply(Txn(success=(Put(key=key, value=b""),)))
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    show("memory_per_key", grown_kib * 1024 / count, "bytes", key_bytes=len(key), keys=state.keys)
+    return Figure("store.memory_per_key", grown_kib * 1024 / count, "bytes")
 
 
-async def main() -> None:
-    directory = Path(tempfile.mkdtemp(prefix="store-bench-"))
+async def _collect(figures: AsyncIterator[Figure]) -> list[Figure]:
+    return [figure async for figure in figures]
+
+
+def run() -> Iterator[Figure]:
+    directory = Path(tempfile.mkdtemp(prefix="steersman-bench-"))
     try:
-        memory()
-        await in_process(directory)
-        await over_grpc(1, directory)
-        await over_grpc(3, directory)
+        yield memory()
+        for work in (in_process(directory), over_grpc(1, directory), over_grpc(3, directory)):
+            yield from asyncio.run(_collect(work))
     finally:
         shutil.rmtree(directory)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 and sys.argv[1] == "replica":
-        asyncio.run(replica_process(int(sys.argv[2]), *sys.argv[3:]))
-    else:
-        asyncio.run(main())
+    asyncio.run(replica_process(int(sys.argv[1]), *sys.argv[2:]))
