@@ -20,6 +20,8 @@ _CHUNK_BYTES = 32 * 1024
 #: pieces of output that wait for their reader; the process then waits too
 _PENDING_MAX = 64
 _PID_FILE_DEADLINE_S = 5.0
+#: how long a terminal stays silent before its output is taken to be over, once its process is gone
+_LAST_WORDS_S = 0.1
 #: output of a command that is run to its end is cut here
 _SYNC_BYTES_MAX = 16 * 1024
 
@@ -35,10 +37,9 @@ class ExecProcess:
         self._pid_file = pid_file
         self._on_end = on_end
         self._child: asyncio.subprocess.Process | None = None
-        self._master = -1
+        self._terminal: Terminal | None = None
         self._output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(_PENDING_MAX)
         self._pumps: list[asyncio.Task[None]] = []
-        self._transports: list[asyncio.BaseTransport] = []
         self._writer: asyncio.StreamWriter | None = None
         self._exit: asyncio.Task[int] | None = None
         #: whether the command itself was started, known once it has ended
@@ -70,51 +71,36 @@ class ExecProcess:
         self._exit = asyncio.create_task(self._wait_for_exit())
 
     async def _start_on_terminal(self, argv: Sequence[str], env: dict[str, str] | None, cwd: str | None) -> None:
-        self._master, slave = os.openpty()
+        master, slave = os.openpty()
+        self._terminal = Terminal(master)
         try:
             self._child = await asyncio.create_subprocess_exec(
                 "setsid", "--ctty", *argv, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=cwd
             )
+        except BaseException:
+            self._terminal.close()
+            raise
         finally:
             os.close(slave)
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        reading, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(self._master), "rb", 0))
-        writing, writer_protocol = await loop.connect_write_pipe(
-            asyncio.streams.FlowControlMixin, os.fdopen(os.dup(self._master), "wb", 0)
-        )
-        self._transports = [reading, writing]
-        self._writer = asyncio.StreamWriter(writing, writer_protocol, None, loop)
-        self._pumps = [asyncio.create_task(self._pump(1, reader))]
+        self._pumps = [asyncio.create_task(self._pump(1, self._terminal))]
 
-    async def _pump(self, stream: int, reader: asyncio.StreamReader) -> None:
-        # a terminal whose other side is gone reports an error where a pipe reports its end
-        with contextlib.suppress(OSError):
-            while data := await reader.read(_CHUNK_BYTES):
-                await self._output.put((stream, data))
+    async def _pump(self, stream: int, reader: asyncio.StreamReader | Terminal) -> None:
+        while data := await reader.read(_CHUNK_BYTES):
+            await self._output.put((stream, data))
 
     async def _wait_for_exit(self) -> int:
         assert self._child is not None
         code = await self._child.wait()
-        if self._master >= 0:
-            # the terminal's last words are in its buffer; background children may keep it open for ever
-            await asyncio.wait(self._pumps, timeout=0.2)
-            for pump in self._pumps:
-                pump.cancel()
+        if self._terminal is not None:
+            self._terminal.end()
         await asyncio.wait(self._pumps)
-        for transport in self._transports:
-            transport.close()
-        if self._master >= 0:
-            os.close(self._master)
-            self._master = -1
+        if self._terminal is not None:
+            self._terminal.close()
         if self._pid_file is not None:
             self.ran = read_pid(self._pid_file) > 0
             self._pid_file.unlink(missing_ok=True)
-        if self._output.full():
-            self._output.get_nowait()
-        self._output.put_nowait(None)
         self._on_end()
+        await self._output.put(None)
         return code if code >= 0 else 128 - code
 
     async def read(self) -> tuple[int, bytes] | None:
@@ -123,21 +109,20 @@ class ExecProcess:
         return await self._output.get()
 
     async def write(self, data: bytes) -> None:
-        if self._writer is None:
-            return
-        with contextlib.suppress(ConnectionError, OSError):
-            if data:
-                self._writer.write(data)
-                await self._writer.drain()
-            elif self._master >= 0:
-                # the end-of-file character, as a person at a terminal would type it
-                self._writer.write(b"\x04")
-            else:
-                self._writer.close()
+        if self._terminal is not None:
+            # empty: the end-of-file character, as a person at a terminal would type it
+            await self._terminal.write(data or b"\x04")
+        elif self._writer is not None:
+            with contextlib.suppress(ConnectionError, OSError):
+                if data:
+                    self._writer.write(data)
+                    await self._writer.drain()
+                else:
+                    self._writer.close()
 
     async def resize(self, width: int, height: int) -> None:
-        if self._master >= 0:
-            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        if self._terminal is not None:
+            self._terminal.resize(width, height)
 
     async def wait(self) -> int:
         assert self._exit is not None
@@ -166,6 +151,82 @@ class ExecProcess:
             await asyncio.wait([asyncio.ensure_future(self._child.wait())], timeout=1.0)
         if self._child.returncode is None:
             kill_tree(self._child.pid)
+
+
+class Terminal:
+    """The near side of a pseudo-terminal, read and written by hand.
+
+    Not through a loop's pipe transports: one for writing may read as well, to notice the end, and swallow the output.
+    """
+
+    def __init__(self, master: int) -> None:
+        self._fd = master
+        self._ended = asyncio.Event()
+        os.set_blocking(master, False)
+
+    async def read(self, size_bytes_max: int) -> bytes:
+        """Returns the next output; empty when the other side is gone, or after `end` when all is read."""
+        while self._fd >= 0:
+            try:
+                return os.read(self._fd, size_bytes_max)
+            except BlockingIOError:
+                if not await self._wait_readable():
+                    return b""
+            except OSError:
+                return b""  # a terminal whose other side is gone reports an error where a pipe reports its end
+        return b""
+
+    async def _wait_readable(self) -> bool:
+        """Whether there may be more: what was written before the end takes a moment through the kernel."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._fd, readable.set)
+        waits = [asyncio.ensure_future(readable.wait()), asyncio.ensure_future(self._ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not readable.is_set():
+                await asyncio.wait(waits[:1], timeout=_LAST_WORDS_S)
+            return readable.is_set()
+        finally:
+            if self._fd >= 0:
+                loop.remove_reader(self._fd)
+            for task in waits:
+                task.cancel()
+
+    async def write(self, data: bytes) -> None:
+        """Writes all of it; what nobody will read any more is dropped."""
+        loop = asyncio.get_running_loop()
+        while data and self._fd >= 0 and not self._ended.is_set():
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                writable = asyncio.Event()
+                loop.add_writer(self._fd, writable.set)
+                waits = [asyncio.ensure_future(writable.wait()), asyncio.ensure_future(self._ended.wait())]
+                try:
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if self._fd >= 0:
+                        loop.remove_writer(self._fd)
+                    for task in waits:
+                        task.cancel()
+            except OSError:
+                return
+
+    def resize(self, width: int, height: int) -> None:
+        if self._fd >= 0:
+            fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def end(self) -> None:
+        """The process is gone; background children may keep the terminal open for ever."""
+        self._ended.set()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            asyncio.get_running_loop().remove_reader(fd)
+            asyncio.get_running_loop().remove_writer(fd)
+            os.close(fd)
 
 
 def read_pid(path: Path) -> int:
