@@ -83,11 +83,17 @@ def _selectable(rows: Any) -> Callable[[Obj], dict[str, str]]:
             value: Any = obj
             for part in path.split("."):
                 value = value.get(part) if isinstance(value, dict) else None
-            if value is not None:
-                found[path] = ("true" if value else "false") if isinstance(value, bool) else str(value)
+            found[path] = _field_text(value)
         return found
 
     return fields
+
+
+def _field_text(value: Any) -> str:
+    """A field as selectors compare it; empty for one that is not there."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
 
 
 def validate_custom(schema: Mapping[str, Any], obj: Obj) -> list[Cause]:

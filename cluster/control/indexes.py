@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from steersman.cluster.meta.objects import Obj, labels_of, namespace, owner_references
 
 SERVICE_NAME = "kubernetes.io/service-name"
+JOB_NAME = "batch.kubernetes.io/job-name"
+JOB_TRACKING = "batch.kubernetes.io/job-tracking"
 
 
 def controller(obj: Obj) -> Iterable[str]:
@@ -22,6 +24,15 @@ def owner(obj: Obj) -> Iterable[str]:
 def orphan(obj: Obj) -> Iterable[str]:
     """The namespace, for objects that nobody controls."""
     return () if any(reference.get("controller") for reference in owner_references(obj)) else (namespace(obj),)
+
+
+def tracked(obj: Obj) -> Iterable[str]:
+    """`namespace/job` of a pod that its Job still has to count before it may go."""
+    if JOB_TRACKING not in (obj["metadata"].get("finalizers") or ()):
+        return ()
+    jobs = [row["name"] for row in owner_references(obj) if row.get("controller") and row["kind"] == "Job"]
+    names = jobs or [labels_of(obj).get(JOB_NAME, "")]
+    return (f"{namespace(obj)}/{names[0]}",)
 
 
 def in_namespace(obj: Obj) -> Iterable[str]:
@@ -79,6 +90,7 @@ INDEXES: Mapping[str, Callable[[Obj], Iterable[str]]] = {
     "controller": controller,
     "owner": owner,
     "orphan": orphan,
+    "tracked": tracked,
     "namespace": in_namespace,
     "label": label,
     "selector": selector,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from steersman.cluster.control.indexes import tracked
 from steersman.cluster.control.jobcount import Tally, counting_status, is_indexed, replaces_only_ended, tally
 from steersman.cluster.control.jobpods import (
     FINALIZER,
@@ -67,6 +68,13 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandoned:
+    """Pods held for a Job that is gone and will not count them."""
+
+    pods: tuple[Obj, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a job is to end. Args: kind: `Complete` or `Failed`."""
 
@@ -80,8 +88,11 @@ class Ending:
         return "SuccessCriteriaMet" if self.kind == "Complete" else "FailureTarget"
 
 
-def observe(view: View, key: str) -> Observed | None:
+def observe(view: View, key: str) -> Observed | Abandoned | None:
     job = view.get(JOBS, key)
+    held = [pod for pod in view.by_index(PODS, "tracked", key) if job is None or _has_other_owner(pod, job)]
+    if held:
+        return Abandoned(tuple(held))
     if job is None or job["spec"].get("managedBy", MANAGER) != MANAGER:
         return None
     return Observed(
@@ -92,10 +103,19 @@ def observe(view: View, key: str) -> Observed | None:
 
 
 def keys_of_pod(pod: Obj, view: View) -> Iterable[str]:
-    """The pod's Job; for an orphan every Job that selects it."""
+    """The pod's Job; for an orphan every Job that selects it, and the one that it is still held for."""
     reference = controller_of(pod)
     if reference is not None:
         return (f"{namespace(pod)}/{reference['name']}",) if reference["kind"] == "Job" else ()
+    return [*tracked(pod), *_selecting(pod, view)]
+
+
+def _has_other_owner(pod: Obj, job: Obj) -> bool:
+    reference = controller_of(pod)
+    return reference is not None and reference["uid"] != uid(job)
+
+
+def _selecting(pod: Obj, view: View) -> list[str]:
     found = view.by_index(JOBS, "namespace", namespace(pod)) if labels_of(pod) else ()
     return [key(job) for job in found if _selects(job, pod)]
 
@@ -111,7 +131,9 @@ def is_finished(job: Obj) -> bool:
     return is_true(job, "Complete") or is_true(job, "Failed")
 
 
-def reconcile(observed: Observed, now: float) -> Plan:
+def reconcile(observed: Observed | Abandoned, now: float) -> Plan:
+    if isinstance(observed, Abandoned):
+        return Plan(steps=(Batch(tuple(_freed(pod) for pod in observed.pods)),))
     job = observed.job
     selector = from_dict(job["spec"].get("selector"))
     claimed = claim(job, JOBS, PODS, selector, observed.pods, observed.orphans)
@@ -408,7 +430,7 @@ JOB = ControllerSpec(
     name="job",
     watches=(
         Watch(resource=JOBS, keys=own_key, indexes=("namespace",)),
-        Watch(resource=PODS, keys=keys_of_pod, indexes=("controller", "orphan")),
+        Watch(resource=PODS, keys=keys_of_pod, indexes=("controller", "orphan", "tracked")),
     ),
     observe=observe,
     reconcile=reconcile,

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from steersman.cluster.control.indexes import JOB_TRACKING
 from steersman.cluster.meta.objects import Obj, annotations_of, is_deleting, key
 from steersman.cluster.meta.times import parse_time
 
-FINALIZER = "batch.kubernetes.io/job-tracking"
+FINALIZER = JOB_TRACKING
 INDEX = "batch.kubernetes.io/job-completion-index"
 INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 

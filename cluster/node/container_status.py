@@ -228,7 +228,7 @@ def _unseen(
         if "terminated" in old_state:
             row |= {"state": old_state, "lastState": old.get("lastState") or {}, "ready": bool(old.get("ready"))}
             return row, None
-        lost = {
+        lost: Obj = {
             "exitCode": 137,
             "reason": "ContainerStatusUnknown",
             "message": "The container could not be located when the pod was terminated"
@@ -237,6 +237,9 @@ def _unseen(
             "startedAt": None,
             "finishedAt": None,
         }
+        if not ending and not restarts(history.pod, container, lost["exitCode"]):
+            row["state"] = {"terminated": lost}
+            return row, None
         if ending:
             if "waiting" in old_state:
                 row |= {"state": old_state, "lastState": old.get("lastState") or {}}

@@ -162,6 +162,19 @@ def test_a_suspended_job_runs_nothing_and_goes_on_when_resumed(virtually: Any) -
     virtually(scenario)
 
 
+def test_the_pods_of_a_job_that_is_deleted_go_with_it(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        host = host_of(world, "job", "garbagecollector")
+        await host.start()
+        world.api.create(JOBS, job())
+        await world.until(lambda: len(world.api.of(PODS)) == 3)
+        world.api.delete(JOBS, "default", "work", {"propagationPolicy": "Background"})
+        await world.until(lambda: not world.api.of(JOBS) and not world.api.of(PODS), within_s=60)
+        await host.stop()
+
+    virtually(scenario)
+
+
 def pod(name: str, ip: str, ready: bool = True, **meta: Any) -> dict[str, Any]:
     return {
         "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}, **meta},

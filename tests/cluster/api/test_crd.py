@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from steersman.cluster.api import write
+from steersman.cluster.api.crd import rows_of
 from steersman.cluster.api.openapi import OpenApi
 from steersman.cluster.meta.errors import BadRequest, Invalid, UnsupportedMediaType
 from steersman.cluster.meta.objects import is_true
@@ -171,3 +172,12 @@ def test_custom_kinds_come_and_go_in_documents(gadgets: Any) -> None:
     gadgets.registry.remove_crd("gadgets.example.com")
     assert "apis/example.com/v1" not in documents.index()["paths"]
     assert gadgets.registry.kind("example.com", "v1", "gadgets") is None
+
+
+def test_a_field_that_can_be_selected_is_known_where_it_is_missing(api: Any) -> None:
+    fields = [{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.size"}]
+    (row,) = rows_of(definition(selectableFields=fields))
+    assert row.selectable_fields({"metadata": {"name": "a"}}) == {
+        "metadata.name": "a", "spec.color": "", "spec.size": "",
+    }  # fmt: skip
+    assert row.selectable_fields({"metadata": {"name": "a"}, "spec": {"size": 3}})["spec.size"] == "3"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman.cluster.control.job import Observed, reconcile
+from steersman.cluster.control.indexes import tracked
+from steersman.cluster.control.job import Abandoned, Observed, reconcile
 from steersman.cluster.control.jobcount import counting_status, tally
 from steersman.cluster.control.jobpods import FINALIZER, INDEX, format_indexes, judge, parse_indexes
 from steersman.cluster.control.plan import Batch, Create, Delete, Patch
@@ -232,3 +233,16 @@ def _count(found: dict[str, Any], pods: dict[str, Any], data: st.DataObject | No
         freed["metadata"].pop("finalizers", None)
         if data is not None and data.draw(st.booleans()):
             pods.pop(freed["metadata"]["name"])
+
+
+def test_pods_held_for_a_job_that_is_gone_are_let_go() -> None:
+    plan = reconcile(Abandoned((pod("a", "Failed"), pod("b", deletionTimestamp=format_time(NOW)))), NOW)
+    freed = [action for action in plan.actions if isinstance(action, Patch)]
+    assert [row.patch["metadata"]["finalizers"] for row in freed] == [None, None]
+
+
+def test_held_pods_are_found_by_their_job_with_and_without_its_reference() -> None:
+    assert list(tracked(pod("a"))) == ["d/j"]
+    assert list(tracked(pod("a", held=False))) == []
+    labels = {"batch.kubernetes.io/job-name": "j"}
+    assert list(tracked(pod("a", ownerReferences=[], labels=labels))) == ["d/j"]

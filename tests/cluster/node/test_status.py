@@ -52,6 +52,19 @@ def test_a_running_pod(node: Any, pod_of: Any, ran: Any) -> None:
     assert (row["containerID"], row["imageID"], row["ready"]) == ("simulated://main.0", "sha256:1", True)
 
 
+@pytest.mark.parametrize(
+    ("policy", "state", "phase"),
+    [("Never", "terminated", "Failed"), ("OnFailure", "waiting", "Running"), ("Always", "waiting", "Running")],
+)
+def test_a_container_that_the_runtime_has_lost_ends_where_it_may_not_run_again(
+    node: Any, pod_of: Any, ran: Any, policy: str, state: str, phase: str
+) -> None:
+    pod = pod_of(restartPolicy=policy)
+    pod["status"] = node.decide(pod, containers=(ran(),)).status
+    status = node.decide(pod, containers=()).status
+    assert (list(status["containerStatuses"][0]["state"]), status["phase"]) == ([state], phase)
+
+
 PHASES = [
     ("Always", [("a", "running", 0), ("b", "running", 0)], "Running"),
     ("Always", [("a", "running", 0)], "Pending"),
