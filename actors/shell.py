@@ -27,6 +27,7 @@ from steersman.actors.site import Site, decode
 from steersman.actors.tls import server_credentials
 from steersman.cluster.topology import ActorSpec, api_endpoints
 from steersman.pb import actor_pb2, actor_pb2_grpc
+from steersman.runtime import syscalls
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,6 +70,8 @@ class Shell:
         """Starts the component; its status is answered from the first moment."""
         _log_to(self.site.logs / f"{self.spec.name}.log")
         self._history.begin(self._began)
+        # Ray's own pipes and logs; no container is to hold them
+        syscalls.keep_descriptors()
         self._server = await _serve(self, self.spec, self.site)
         collector.relax()
         part = make(self.spec, self.site, now=time.time, rng=random.Random())

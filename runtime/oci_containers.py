@@ -25,7 +25,7 @@ from steersman.runtime.images import ImageStore
 from steersman.runtime.oci_host import OciHost, host_devices
 from steersman.runtime.oci_spec import ImageConfig, Surroundings
 from steersman.runtime.records import ContainerRecord, SandboxRecord
-from steersman.runtime.streams import AttachProcess, ExecProcess, collect
+from steersman.runtime.streams import AttachProcess, Console, ExecProcess, collect
 
 #: how long a killed process may take to be gone
 _KILL_DEADLINE_S = 10.0
@@ -220,8 +220,14 @@ class Containers:
         pid_file, process_file = directory / f"exec-{name}.pid", directory / f"exec-{name}.json"
         process_file.write_bytes(msgspec.json.encode(exec_process(directory, command, tty=tty)))
         process = ExecProcess(pid_file, on_end=lambda: process_file.unlink(missing_ok=True))
-        options = ("--pid-file", str(pid_file), "--process", str(process_file), *(("--tty",) if tty else ()))
-        await process.start(self._host.engine.argv("exec", *options, container_id), stdin=stdin, tty=tty)
+        options = ["--pid-file", str(pid_file), "--process", str(process_file)]
+        console = None
+        if tty:
+            # the container's own terminal: not every engine hands on a new size of a terminal that it is given
+            console = Console(directory / f"exec-{name}.sock")
+            options += ["--tty", "--console-socket", console.address]
+        argv = self._host.engine.argv("exec", *options, container_id)
+        await process.start(argv, stdin=stdin, tty=tty, console=console)
         return process
 
     async def exec_sync(self, container_id: str, command: tuple[str, ...], deadline_s: float) -> ExecResult:

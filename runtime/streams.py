@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -14,12 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from steersman.cluster.node.values import ExecResult, RuntimeFailure
-from steersman.runtime import records
+from steersman.runtime import netns, records
 
 _CHUNK_BYTES = 32 * 1024
 #: pieces of output that wait for their reader; the process then waits too
 _PENDING_MAX = 64
 _PID_FILE_DEADLINE_S = 5.0
+_CONNECT_DEADLINE_S = 10.0
 #: how long a terminal stays silent before its output is taken to be over, once its process is gone
 _LAST_WORDS_S = 0.1
 #: output of a command that is run to its end is cut here
@@ -53,9 +55,19 @@ class ExecProcess:
         tty: bool,
         env: dict[str, str] | None = None,
         cwd: str | None = None,
+        console: Console | None = None,
     ) -> None:
-        """Raises OSError when the program cannot be started."""
-        if tty:
+        """Starts the program.
+
+        Args:
+            console: where the program sends the terminal that it makes, instead of being given one.
+
+        Raises:
+            OSError: the program cannot be started.
+        """
+        if tty and console is not None:
+            await self._start_with_console(argv, console)
+        elif tty:
             await self._start_on_terminal(argv, env, cwd)
         else:
             pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
@@ -83,6 +95,19 @@ class ExecProcess:
         finally:
             os.close(slave)
         self._pumps = [asyncio.create_task(self._pump(1, self._terminal))]
+
+    async def _start_with_console(self, argv: Sequence[str], console: Console) -> None:
+        """The program tells its troubles on stderr; the terminal is what it sends, or nothing when it fails first."""
+        none, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+        with console:
+            self._child = child = await asyncio.create_subprocess_exec(
+                *argv, stdin=none, stdout=none, stderr=pipe, start_new_session=True
+            )
+            assert child.stderr is not None
+            self._pumps = [asyncio.create_task(self._pump(2, child.stderr))]
+            self._terminal = await console.terminal(child)
+        if self._terminal is not None:
+            self._pumps.append(asyncio.create_task(self._pump(1, self._terminal)))
 
     async def _pump(self, stream: int, reader: asyncio.StreamReader | Terminal) -> None:
         while data := await reader.read(_CHUNK_BYTES):
@@ -151,6 +176,57 @@ class ExecProcess:
             await asyncio.wait([asyncio.ensure_future(self._child.wait())], timeout=1.0)
         if self._child.returncode is None:
             kill_tree(self._child.pid)
+
+
+class Console:
+    """A socket to which an engine sends the terminal of a container's process; leaving it removes the socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        #: leads through a descriptor of ours, since the address of a socket has room for 107 bytes only
+        self.address = f"/proc/{os.getpid()}/fd/{self._directory}/{path.name}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.bind(self.address)
+            self._socket.listen(1)
+        except OSError:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        os.close(self._directory)
+        self._path.unlink(missing_ok=True)
+
+    async def terminal(self, child: asyncio.subprocess.Process) -> Terminal | None:
+        """Returns the terminal that a program sends; None when the program ends without."""
+        receiving, ended = asyncio.ensure_future(self._receive()), asyncio.ensure_future(child.wait())
+        try:
+            await asyncio.wait([receiving, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                # it may have been sent right before the end
+                await asyncio.wait([receiving], timeout=_LAST_WORDS_S)
+            return receiving.result() if receiving.done() else None
+        finally:
+            receiving.cancel()
+            ended.cancel()
+
+    async def _receive(self) -> Terminal | None:
+        loop = asyncio.get_running_loop()
+        near, _ = await loop.sock_accept(self._socket)
+        with near:
+            readable = asyncio.Event()
+            loop.add_reader(near, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(near)
+            _, descriptors, _, _ = socket.recv_fds(near, 1024, 1, socket.MSG_CMSG_CLOEXEC)
+            return Terminal(descriptors[0]) if descriptors else None
 
 
 class Terminal:
@@ -368,6 +444,30 @@ class SocketStream:
         self._writer.close()
         with contextlib.suppress(ConnectionError, OSError):
             await self._writer.wait_closed()
+
+
+async def connect_in(pin: Path | None, addresses: Sequence[str], port: int, whose: str) -> SocketStream:
+    """Connects to a TCP port from inside a network namespace, or from our own for None.
+
+    Raises:
+        RuntimeFailure: `ConnectionRefused` or `ConnectionFailed`.
+    """
+    try:
+        return await SocketStream.connect(lambda: _socket_in(pin), addresses, port, _CONNECT_DEADLINE_S)
+    except OSError as error:
+        reason = "ConnectionRefused" if error.errno == errno.ECONNREFUSED else "ConnectionFailed"
+        raise RuntimeFailure(reason, f"port {port} of {whose}: {error}") from error
+
+
+async def _socket_in(pin: Path | None) -> socket.socket:
+    """Opens a TCP socket in a network namespace that a file stands for, or in our own."""
+
+    def work() -> socket.socket:
+        if pin is not None:
+            netns.enter_network(pin)
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+    return await netns.in_thread(work) if pin is not None else work()
 
 
 async def collect(process: ExecProcess, command: Sequence[str], deadline_s: float) -> ExecResult:

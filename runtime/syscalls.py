@@ -5,6 +5,7 @@ Each raises OSError as Python's own would. Source: mount(2), umount2(2), unshare
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -106,3 +107,15 @@ def capabilities() -> int:
 
 def has_capability(number: int) -> bool:
     return bool(capabilities() >> number & 1)
+
+
+def keep_descriptors() -> None:
+    """Closes every descriptor of now, but the three standard ones, in programs started later.
+
+    The event loop hands its programs whatever is open; a container's monitor would hold it for the container's life.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            # the one that this listing used is gone already
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(name), False)

@@ -122,6 +122,23 @@ async def test_a_terminal_has_the_size_it_is_given(subject: Any) -> None:
     assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 4
 
 
+async def test_a_terminals_size_follows_while_a_command_runs(subject: Any) -> None:
+    container = await subject.run(await subject.sandbox())
+    process = await subject.runtime.exec(container, ("sh",), stdin=True, tty=True)
+    for height in (31, 32):
+        await process.resize(101, height)
+        await process.write(b"stty size\n")
+        await read_until(process, f"{height} 101".encode())
+    await process.close()
+
+
+async def test_a_command_that_is_missing_says_so_on_a_terminal_too(subject: Any) -> None:
+    container = await subject.run(await subject.sandbox())
+    process = await subject.runtime.exec(container, ("no-such",), stdin=True, tty=True)
+    assert b"no-such" in await read_until(process, b"not found")
+    assert await asyncio.wait_for(process.wait(), DEADLINE_S) != 0
+
+
 async def test_an_attachment_sees_output_and_gives_input(subject: Any) -> None:
     container = await subject.run(await subject.sandbox(), "while read line; do echo got $line; done", stdin=True)
     process = await subject.runtime.attach(container, stdin=True, tty=False)
@@ -286,7 +303,7 @@ def big_image(count: int) -> bytes:
 
     busybox = builtin.find_busybox()
     assert busybox is not None
-    plain = [builtin._archive(busybox)]
+    plain = [builtin.root_archive(busybox)]
     for number in range(count):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:

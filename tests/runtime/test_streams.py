@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import uvloop
 
+from steersman.runtime import syscalls
 from steersman.runtime.streams import ExecProcess
 
 RUNNERS = [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")]
@@ -55,3 +57,25 @@ def test_nothing_typed_ends_the_input(run: Runner) -> None:
         return await process.wait()
 
     assert run(main()) == 3
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+def test_no_program_holds_what_its_parent_has_open(run: Runner) -> None:
+    async def main() -> bytes:
+        process = ExecProcess(None)
+        await process.start(
+            ["sh", "-c", f"test -e /proc/self/fd/{copy} && echo open; echo end"], stdin=False, tty=False
+        )
+        output = b""
+        while (piece := await process.read()) is not None:
+            output += piece[1]
+        return output
+
+    reading, writing = os.pipe()
+    copy = os.dup2(writing, 91)
+    try:
+        syscalls.keep_descriptors()
+        assert run(main()) == b"end\n"
+    finally:
+        for fd in (reading, writing, copy):
+            os.close(fd)
