@@ -413,14 +413,14 @@ async def take_down(
     site = read_site(data_dir)
     tell("step", name="keeper", detail="stopping the keeper")
     await _end_keeper(site)
-    if site.here != site.hosts[0]:
-        tell("step", name="leave", detail="leaving the cluster")
-        await leave(site)
     if not site.config.embedded:
         tell("step", name="actors", detail="stopping the actors")
         await stop_actors(site, actors_of(site) if site.here == site.hosts[0] else actors_here(site))
         tell("step", name="ray", detail="stopping Ray")
         await end_processes(site)
+    if site.here != site.hosts[0]:
+        tell("step", name="leave", detail="leaving the cluster")
+        await leave(site)
     tell("step", name="containers", detail="removing containers, networks and rules")
     await _purge_node(site)
     shutil.rmtree(site.run, ignore_errors=True)

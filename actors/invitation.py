@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import re
 import secrets
@@ -29,7 +30,7 @@ from steersman.actors.http.client import Endpoint, HttpTransport
 from steersman.actors.site import Site
 from steersman.cluster.config import ClusterConfig
 from steersman.cluster.meta.errors import ApiError, NotFound
-from steersman.cluster.meta.resources import CONFIG_MAPS, ROLE_BINDINGS, ROLES, SECRETS
+from steersman.cluster.meta.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SECRETS
 from steersman.cluster.topology import Host, api_endpoints
 
 NAMESPACE = "kube-system"
@@ -214,11 +215,13 @@ async def announce(client: Client, host: Host) -> None:
 
 
 async def withdraw(client: Client, host: Host) -> None:
-    """Has the head forget a host; raises ApiError."""
-    try:
-        await client.delete(CONFIG_MAPS, f"steersman-host-{host.name}", NAMESPACE)
-    except NotFound:
-        return
+    """Has the cluster forget a host and its Node; raises ApiError."""
+    for resource, name, namespace in (
+        (CONFIG_MAPS, f"steersman-host-{host.name}", NAMESPACE),
+        (NODES, host.name, None),
+    ):
+        with contextlib.suppress(NotFound):
+            await client.delete(resource, name, namespace)
 
 
 async def joined(client: Client) -> tuple[Host, ...]:

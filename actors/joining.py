@@ -100,13 +100,15 @@ class JoinedKeeper:
         """Sees that Ray runs here until told to stop; anew when it ended, or when the head's Ray began anew."""
         while not self._stopping.is_set():
             with contextlib.suppress(ApiError):
-                incarnation = (await invitation.read(self._client)).incarnation
+                invited = await invitation.read(self._client)
                 ended = self._process is None or self._process.returncode is not None
-                if incarnation != self._incarnation or ended:
+                if invited.incarnation != self._incarnation or ended:
                     bringup.note_state(self._site, "recovering")
+                    invitation.save(invited, self._site)
+                    self._ray = bringup.ray_host(self._site)
                     self._process = await self._ray.start(self._site.logs / "ray.log")
-                    self._incarnation = incarnation
-                await invitation.announce(self._client, self._site.here)
+                    self._incarnation = invited.incarnation
+                    await invitation.announce(self._client, self._site.here)
             replies = await self._watchman.statuses(self._actors)
             bringup.note_state(self._site, "ready" if all(replies.values()) else "recovering")
             with contextlib.suppress(TimeoutError):
@@ -117,7 +119,7 @@ class JoinedKeeper:
 
 
 async def leave(site: Site) -> None:
-    """Has the head forget this machine; a head that does not answer will find it out by itself."""
+    """Has the cluster forget this machine, whose agent runs no more; without an answer it has to find out by itself."""
     client = over_tls(site, "component")
     try:
         async with asyncio.timeout(_WITHDRAW_S_MAX):

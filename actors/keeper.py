@@ -344,8 +344,8 @@ async def _join(options: joining.JoinOptions) -> int:
     except BringUpFailed as failure:
         bringup.note_state(site, "failed")
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
-        await joining.leave(site)
         await bringup.end_processes(site)
+        await joining.leave(site)
         return 1
     finally:
         lock.close()
