@@ -23,7 +23,9 @@ def hosts(spec: SandboxSpec, ips: tuple[str, ...], host_file: str) -> str:
     if spec.host_network:
         text = f"# Kubernetes-managed hosts file (host network).\n{host_file}"
     else:
-        text = _STANDARD + "".join(f"{ip}\t{spec.hostname}\n" for ip in ips)
+        short = spec.fqdn.partition(".")[0]
+        names = f"{spec.fqdn}\t{short}" if short else spec.hostname
+        text = _STANDARD + "".join(f"{ip}\t{names}\n" for ip in ips)
     if spec.host_aliases:
         text += "\n# Entries added by HostAliases.\n"
         text += "".join(f"{ip}\t" + "\t".join(names) + "\n" for ip, names in spec.host_aliases)

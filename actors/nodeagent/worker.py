@@ -419,9 +419,14 @@ class PodWorker:
         host, name = self._host, container["name"]
         limit_s = {"max_s": CONFIG_RETRY_S_MAX} if failure.reason in _CONFIG_REASONS else {}
         self._failures[name] = failed(old, failure.reason, failure.message, host.now(), **limit_s)
-        if failure.reason.startswith("ErrImage") or failure.reason == "InvalidImageName":
+        if failure.reason == "ErrImagePull":
             host.event(self.pod, "Warning", "Failed", f"Error: {failure.reason}", name)
             host.event(self.pod, "Normal", "BackOff", f'Back-off pulling image "{container["image"]}"', name)
+        elif failure.reason in ("ErrImageNeverPull", "InvalidImageName"):
+            # nothing was tried, so that nothing is backed off from
+            reason = "InspectFailed" if failure.reason == "InvalidImageName" else failure.reason
+            host.event(self.pod, "Warning", reason, failure.message, name)
+            host.event(self.pod, "Warning", "Failed", f"Error: {failure.reason}", name)
         else:
             host.event(self.pod, "Warning", "Failed", f"Error: {failure.message}", name)
 

@@ -26,9 +26,22 @@ def hostname(pod: Mapping[str, Any], config: NodeConfig) -> str:
         return str(override)
     if spec.get("hostNetwork"):
         return config.hostname or config.name
-    name = str(spec.get("hostname") or pod["metadata"]["name"])
-    if spec.get("setHostnameAsFQDN") and spec.get("subdomain"):
-        return f"{name}.{spec['subdomain']}.{pod['metadata'].get('namespace', '')}.svc.{config.cluster_domain}"
+    if spec.get("setHostnameAsFQDN") and (full := fqdn(pod, config)):
+        return full
+    return _short_name(pod)
+
+
+def fqdn(pod: Mapping[str, Any], config: NodeConfig) -> str:
+    """Returns the pod's full name below its subdomain; empty without one or on the host's network."""
+    spec = pod["spec"]
+    if not spec.get("subdomain") or spec.get("hostNetwork") or spec.get("hostnameOverride"):
+        return ""
+    domain = f"{spec['subdomain']}.{pod['metadata'].get('namespace', '')}.svc.{config.cluster_domain}"
+    return f"{_short_name(pod)}.{domain}"
+
+
+def _short_name(pod: Mapping[str, Any]) -> str:
+    name = str(pod["spec"].get("hostname") or pod["metadata"]["name"])
     return name[:HOSTNAME_MAX].rstrip("-.")
 
 
@@ -86,6 +99,7 @@ def sandbox_spec(pod: Mapping[str, Any], config: NodeConfig, attempt: int) -> Sa
         namespace=meta.get("namespace", ""),
         attempt=attempt,
         hostname=hostname(pod, config),
+        fqdn=fqdn(pod, config),
         host_network=bool(spec.get("hostNetwork")),
         host_pid=bool(spec.get("hostPID")),
         host_ipc=bool(spec.get("hostIPC")),

@@ -89,6 +89,7 @@ class SandboxSpec:
     Args:
         attempt: counts sandboxes of this pod uid, from 0.
         qos_class: `Guaranteed`, `Burstable` or `BestEffort`: decides the parent cgroup.
+        fqdn: the full name that cluster DNS answers for, empty when it has none.
         host_aliases: (ip, hostnames) lines for /etc/hosts.
     """
 
@@ -97,6 +98,7 @@ class SandboxSpec:
     namespace: str
     attempt: int = 0
     hostname: str
+    fqdn: str = ""
     host_network: bool = False
     host_pid: bool = False
     host_ipc: bool = False

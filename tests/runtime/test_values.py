@@ -318,6 +318,8 @@ def test_a_pods_files_say_what_the_pod_wants() -> None:
     assert podfiles.hosts(spec, ("10.0.0.9",), "host").endswith(
         "10.0.0.9\tp\n\n# Entries added by HostAliases.\n9.9.9.9\tx\n"
     )
+    named = replace(POD, hostname="db-0.db.shop.svc.zone", fqdn="db-0.db.shop.svc.zone")
+    assert "\n10.0.0.9\tdb-0.db.shop.svc.zone\tdb-0\n" in podfiles.hosts(named, ("10.0.0.9",), "host")
     assert "127.1.1.1 me" in podfiles.hosts(replace(POD, host_network=True), (), "127.1.1.1 me\n")
 
 

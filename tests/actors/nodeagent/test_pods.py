@@ -331,6 +331,11 @@ def test_a_never_pulled_image_is_not_pulled(virtually: Any) -> None:
     async def scenario(world: Any) -> None:
         world.create_pod(containers=[{"name": "main", "image": "absent:1", "imagePullPolicy": "Never"}])
         await world.until(lambda: world.state() == "ErrImageNeverPull")
+        await world.until(lambda: world.event_count("Error: ErrImageNeverPull") >= 2)
+        assert 'Container image "absent:1" is not present with pull policy of Never' in world.api.events(
+            "ErrImageNeverPull"
+        )
+        assert world.api.events("BackOff") == []
 
     virtually(scenario)
 

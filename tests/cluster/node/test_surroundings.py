@@ -192,6 +192,14 @@ def test_a_sandbox_has_ports_aliases_and_sysctls(pod_of: Any, node: Any) -> None
     assert on_host.port_mappings == ()
 
 
+def test_a_pod_with_a_subdomain_has_a_full_name(pod_of: Any, node: Any) -> None:
+    row = pod_of(hostname="h", subdomain="sub")
+    assert sandbox_spec(row, node.config, 0).fqdn == "h.sub.default.svc.cluster.local"
+    on_host = {**row, "spec": {**row["spec"], "hostNetwork": True}}
+    assert sandbox_spec(on_host, node.config, 0).fqdn == ""
+    assert sandbox_spec(pod_of(hostname="h"), node.config, 0).fqdn == ""
+
+
 # --- probes and back-off
 
 
