@@ -149,7 +149,11 @@ class _Connection:
 
     @property
     def reusable(self) -> bool:
-        return self._parsed.complete and self._parser.should_keep_alive() and self.alive
+        """Whether another request may follow; read from the headers, as the parser forgets at the message's end."""
+        stays = (
+            self._parser.get_http_version() == "1.1" and self._parsed.headers.get("connection", "").lower() != "close"
+        )
+        return self._parsed.complete and stays and self.alive
 
 
 class _Body:

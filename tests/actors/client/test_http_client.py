@@ -89,6 +89,34 @@ async def test_a_watch_streams_events_and_connections_are_kept(tiny_api: Any) ->
     await server.stop()
 
 
+async def test_one_connection_carries_requests_after_each_other(tiny_api: Any) -> None:
+    callers = set()
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.add(writer.get_extra_info("peername"))
+        upstream, onward = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                target.write(data)
+            target.close()
+
+        await asyncio.gather(copy(reader, onward), copy(upstream, writer))
+
+    server = await serving(tiny_api(time.time))
+    front = await asyncio.start_server(counted, "127.0.0.1", 0)
+    transport = HttpTransport([f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}"])
+    async with Client(transport) as client:
+        for number in range(5):
+            await client.create(CONFIG_MAPS, config_map(f"c{number}"))
+            await client.get(CONFIG_MAPS, f"c{number}", "default")
+            with pytest.raises(NotFound):
+                await client.get(CONFIG_MAPS, "nowhere", "default")
+    front.close()
+    await server.stop()
+    assert len(callers) == 1
+
+
 async def test_a_container_is_talked_to_and_the_verdict_comes_last() -> None:
     async def echo(channel: Channel) -> None:
         while (frame := await channel.receive()) is not None and frame.channel != 255:
