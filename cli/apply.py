@@ -1,6 +1,13 @@
-"""`steer apply`: server-side apply of manifests under the field manager `steer`."""
+"""`steer apply`: server-side apply of manifests under the field manager `steer`.
+
+What somebody set by hand, with steer or kubectl, a manifest overrides, and the command says so; fields of controllers
+and of other appliers are left to them unless the user insists.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
 
 import click
 
@@ -10,7 +17,7 @@ from steersman.cli.manifests import Manifest
 from steersman.cli.objects import Located, for_each, report
 from steersman.cli.output import parse_format
 from steersman.cli.session import FIELD_MANAGER, Session, api_command
-from steersman.cluster.meta.errors import NotFound
+from steersman.cluster.meta.errors import Cause, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
 
 EXAMPLES = """
@@ -20,6 +27,8 @@ cat web.yaml | steer apply -f -
 steer apply -f web.yaml --dry-run=server -o yaml
 steer apply -f web.yaml --force-conflicts   # take over fields that others own
 """
+#: one who is in the way: who wrote the fields with an update, and not with an apply of their own
+_UPDATER = re.compile(r'conflict with "(?P<manager>[^"]+)"(?: with subresource "[^"]+")? using ')
 
 
 @api_command("apply", examples=EXAMPLES)
@@ -50,21 +59,59 @@ async def apply(
                 "use `steer create` for generated names"
             )
         before = await _version(session, where)
-        after = await session.client.patch(
+        after, overridden = await server_side(
+            session, where, manifest, manager=field_manager, force=force_conflicts, dry_run=dry_run == "server"
+        )
+        if overridden:
+            paths = ", ".join(cause.field for cause in overridden)
+            click.echo(f"Warning: {where.reference}: the manifest overrides what was set by hand: {paths}", err=True)
+        verb = "created" if before is None else "unchanged" if _same(before, after) else "configured"
+        report(where, after, verb, output, dry_run=dry_run)
+
+    await for_each(session, manifests.read(files, recursive=recursive), one)
+
+
+async def server_side(
+    session: Session, where: Located, manifest: Manifest, *, manager: str, force: bool, dry_run: bool
+) -> tuple[Obj, Sequence[Cause]]:
+    """Applies one manifest.
+
+    Returns:
+        The object as it is now, and the fields set by hand that the manifest overrode.
+
+    Raises:
+        ApiError: the server refused; a Conflict names fields of controllers or of other appliers.
+    """
+
+    async def send(insist: bool) -> Obj:
+        return await session.client.patch(
             where.resource,
             where.name,
             applied(manifest, where),
             where.namespace,
             kind="apply",
-            field_manager=field_manager,
-            force=force_conflicts,
-            dry_run=dry_run == "server",
+            field_manager=manager,
+            force=insist,
+            dry_run=dry_run,
             field_validation="Strict",
         )
-        verb = "created" if before is None else "unchanged" if _same(before, after) else "configured"
-        report(where, after, verb, output, dry_run=dry_run)
 
-    await for_each(session, manifests.read(files, recursive=recursive), one)
+    try:
+        return await send(force), ()
+    except Conflict as conflict:
+        if not set_by_hand(conflict.causes):
+            raise
+        return await send(True), conflict.causes
+
+
+def set_by_hand(causes: Sequence[Cause]) -> bool:
+    """Whether nobody is in the way but people: updates made with steer or kubectl."""
+    updaters = [_UPDATER.match(cause.message) for cause in causes]
+    return bool(updaters) and all(
+        found is not None
+        and (found["manager"] in (FIELD_MANAGER, "kubectl") or found["manager"].startswith("kubectl-"))
+        for found in updaters
+    )
 
 
 def applied(manifest: Manifest, where: Located) -> Obj:

@@ -7,7 +7,7 @@ import difflib
 import click
 
 from steersman.cli import manifests, yamlio
-from steersman.cli.apply import applied
+from steersman.cli.apply import server_side
 from steersman.cli.errors import Failed
 from steersman.cli.manifests import Manifest
 from steersman.cli.objects import Located, for_each
@@ -39,16 +39,8 @@ async def diff(
             live: Obj = await session.client.get(where.resource, where.name, where.namespace)
         except NotFound:
             live = {}
-        after = await session.client.patch(
-            where.resource,
-            where.name,
-            applied(manifest, where),
-            where.namespace,
-            kind="apply",
-            field_manager=FIELD_MANAGER,
-            force=force_conflicts,
-            dry_run=True,
-            field_validation="Strict",
+        after, _ = await server_side(
+            session, where, manifest, manager=FIELD_MANAGER, force=force_conflicts, dry_run=True
         )
         lines = _difference(where, live, after, show_managed_fields)
         differs = differs or bool(lines)

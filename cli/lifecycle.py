@@ -369,7 +369,13 @@ def token(name: str | None, data_dir: str | None) -> None:
     click.echo(invitation.command(site))
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  steer config show                     what the running cluster uses, or the defaults
+  steer config show -f cluster.yaml     what this file makes of them
+"""
+)
 def config() -> None:
     """Show the cluster's configuration."""
 

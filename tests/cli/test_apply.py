@@ -93,8 +93,7 @@ def test_a_dry_run_changes_nothing(steer: Steer) -> None:
 
 
 def test_a_conflict_names_the_other_manager_and_the_way_out(steer: Steer) -> None:
-    steer("apply", "-f", "-", stdin=WEB)
-    steer("scale", "deployment/web", "--replicas=7")
+    steer("apply", "-f", "-", "--field-manager=mesh", stdin=WEB.replace("replicas: 2", "replicas: 7"))
     error = steer.fails("apply", "-f", "-", stdin=WEB)
     assert "Apply failed with 1 conflict" in error and ".spec.replicas" in error and "--force-conflicts" in error
     assert "deployment.apps/web configured" in steer("apply", "-f", "-", "--force-conflicts", stdin=WEB)

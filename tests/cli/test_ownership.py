@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from steersman.cli.apply import set_by_hand
+from steersman.cluster.meta.errors import Cause
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Steer
 
@@ -59,3 +64,40 @@ def test_two_managers_share_a_list_of_containers(steer: Steer) -> None:
 def test_defaults_belong_to_nobody_after_an_apply(steer: Steer) -> None:
     steer("apply", "-f", "-", stdin=DEPLOYMENT)
     assert set(owners(steer)["steer", "Apply", ""]["f:spec"]) == {"f:replicas", "f:selector", "f:template"}
+
+
+def test_a_manifest_overrides_what_was_set_by_hand_and_says_so(steer: Steer) -> None:
+    steer("create", "-f", "-", stdin=DEPLOYMENT)
+    steer("scale", "deploy/web", "--replicas=5")
+    steer("set", "image", "deploy/web", "web=web:9")
+    changed = DEPLOYMENT.replace("web:1", "web:2")
+    difference = steer.result("diff", "-f", "-", stdin=changed).stdout
+    assert "image: web:9" in difference and "replicas: 5" in difference
+    done = steer.result("apply", "-f", "-", stdin=changed)
+    assert done.exit_code == 0 and "configured" in done.stdout
+    assert "set by hand" in done.stderr and ".spec.replicas" in done.stderr and "image" in done.stderr
+    shown = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image}"
+    assert steer("get", "deploy", "web", "-o", shown) == "2 web:2"
+    assert steer.result("apply", "-f", "-", stdin=changed).stderr == ""
+
+
+def test_fields_of_other_appliers_are_left_to_them(steer: Steer) -> None:
+    steer("apply", "-f", "-", "--field-manager=mesh", stdin=DEPLOYMENT)
+    refused = steer.fails("apply", "-f", "-", stdin=DEPLOYMENT.replace("web:1", "web:2"))
+    assert 'conflict with "mesh"' in refused and "--force-conflicts" in refused
+
+
+@pytest.mark.parametrize(
+    ("managers", "wanted"),
+    [
+        (['"kubectl-client-side-apply" using apps/v1 at T'], True),
+        (['"kubectl" with subresource "scale" using apps/v1 at T', '"steer" using apps/v1'], True),
+        (['"steer" using apps/v1', '"steersman" with subresource "scale" using apps/v1'], False),
+        (['"kubectl"'], False),
+        ([], False),
+    ],
+    ids=["kubectl apply", "two people", "a controller", "another server-side apply", "no conflict of fields"],
+)
+def test_only_people_are_overridden(managers: list[str], wanted: bool) -> None:
+    causes = [Cause(".spec", f"conflict with {name}", "FieldManagerConflict") for name in managers]
+    assert set_by_hand(causes) is wanted
