@@ -135,12 +135,20 @@ class RayHost:
         return [pid for pid in all_of_ray if pid in found or _parent(pid) in found]
 
     async def end_leftovers(self) -> None:
-        """Kills every Ray process of this host: nothing in Ray is worth a graceful end, which takes up to 30 s."""
+        """Kills every Ray process of this host: nothing in Ray is worth a graceful end, which takes up to 30 s.
+
+        A killed process loses its name before it gives back its ports, so that each is waited for by its pid.
+        """
         end = asyncio.get_running_loop().time() + 5.0
-        while (pids := self.pids()) and asyncio.get_running_loop().time() < end:
+        killed: set[int] = set()
+        while asyncio.get_running_loop().time() < end:
+            pids = self.pids()
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            killed.update(pids)
+            if not pids and not any(_is_running(pid) for pid in killed):
+                return
             await asyncio.sleep(0.02)
 
     async def remove(self) -> None:
@@ -152,6 +160,14 @@ class RayHost:
 def _all_pids() -> Iterable[int]:
     own = os.getpid()
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process still holds what it had; one that only waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def _environment(pid: int) -> bytes:
