@@ -57,6 +57,23 @@ async def load(store: ImageStore, archive: AsyncIterator[bytes]) -> list[str]:
         path.unlink(missing_ok=True)
 
 
+def names_in(path: Path) -> list[str]:
+    """Returns the references that an archive carries. Blocks.
+
+    Raises:
+        RuntimeFailure: `InvalidImageArchive`: it is no archive of images, or names none.
+    """
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            members = {member.name.removeprefix("./"): member for member in archive.getmembers()}
+            found = [name for entry in _Archive(archive, members).entries() for name in entry.names]
+    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RuntimeFailure("InvalidImageArchive", f"this is no archive of images: {error}") from error
+    if not found:
+        raise RuntimeFailure("InvalidImageArchive", "the images of this archive carry no names")
+    return found
+
+
 def _load_file(store: ImageStore, path: Path) -> list[str]:
     loaded: list[str] = []
     with tarfile.open(path, "r:*") as archive:

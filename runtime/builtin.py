@@ -73,7 +73,7 @@ def make(store: ImageStore) -> str:
     busybox = find_busybox()
     if busybox is None:
         return "no statically linked busybox on this machine, so there is no built-in image (install busybox-static)"
-    archive = _archive(busybox)
+    archive = root_archive(busybox)
     diff_id = f"sha256:{hashlib.sha256(archive).hexdigest()}"
     if not store.has_layer(diff_id):
         store.add_layer(io.BytesIO(archive), diff_id)
@@ -83,8 +83,14 @@ def make(store: ImageStore) -> str:
 
 
 def _add(store: ImageStore, name: str, layers: tuple[str, ...], size_bytes: int) -> None:
+    config = image_config(name, layers)
+    store.add(config, f"sha256:{hashlib.sha256(config).hexdigest()}", layers, size_bytes, (name,))
+
+
+def image_config(name: str, layers: tuple[str, ...]) -> bytes:
+    """Returns the configuration of a built-in image."""
     version = name.rpartition(":")[2]
-    config = orjson.dumps(
+    return orjson.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
@@ -96,10 +102,9 @@ def _add(store: ImageStore, name: str, layers: tuple[str, ...], size_bytes: int)
             "rootfs": {"type": "layers", "diff_ids": list(layers)},
         }
     )
-    store.add(config, f"sha256:{hashlib.sha256(config).hexdigest()}", layers, size_bytes, (name,))
 
 
-def _archive(busybox: str) -> bytes:
+def root_archive(busybox: str) -> bytes:
     """Returns the root file system as a tar archive, the same bytes on every run over the same busybox."""
     buffer = io.BytesIO()
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()

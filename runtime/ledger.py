@@ -7,22 +7,20 @@ whether or not an agent lives). Memory is a copy of it. An exit file's appearanc
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from steersman.cluster.node.values import ContainerState, ContainerStats, ContainerStatus, RuntimeFailure, SandboxStatus
+from steersman.cluster.node.values import ContainerState, ContainerStats, ContainerStatus, SandboxStatus
 from steersman.runtime import records, syscalls
 from steersman.runtime.cgroups import Usage
 from steersman.runtime.changes import Changes
+from steersman.runtime.ownership import Ownership
 from steersman.runtime.records import ContainerRecord, SandboxRecord
 
 #: how often a wait looks by itself, should the kernel's word be lost
 _LOOK_PERIOD_S = 1.0
-#: how long a dying predecessor may hold the root
-_OWN_DEADLINE_S = 5.0
 
 
 class Ledger:
@@ -42,8 +40,7 @@ class Ledger:
         self._exited: dict[str, asyncio.Event] = {}
         self._changes = Changes()
         self._inotify = -1
-        #: held while this process runs the containers below the root: two agents would undo each other's work
-        self._lock = -1
+        self._ownership = Ownership(root)
 
     def sandbox_dir(self, sandbox_id: str) -> Path:
         return self.root / "sandboxes" / sandbox_id
@@ -56,27 +53,8 @@ class Ledger:
         return self.root / "exits"
 
     async def own(self) -> None:
-        """Takes the root for this process alone; an agent that was killed lets go of it by dying.
-
-        Raises:
-            RuntimeFailure: `RuntimeNotReady`: another agent lives there.
-        """
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o711)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _OWN_DEADLINE_S
-        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if loop.time() > end:
-                    os.close(fd)
-                    message = f"another process runs containers in {self.root}"
-                    raise RuntimeFailure("RuntimeNotReady", message) from None
-                await asyncio.sleep(0.05)
-                continue
-            self._lock = fd
-            return
+        """Takes the root for this process alone. Raises as `Ownership.take` does."""
+        await self._ownership.take()
 
     def open(self) -> None:
         """Makes the directories, reads every record and listens for exits."""
@@ -99,9 +77,7 @@ class Ledger:
             asyncio.get_running_loop().remove_reader(self._inotify)
             os.close(self._inotify)
             self._inotify = -1
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._ownership.release()
         self._changes.close()
 
     def rubbish(self) -> tuple[list[str], list[str]]:

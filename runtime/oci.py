@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
@@ -23,15 +21,14 @@ from steersman.cluster.node.values import (
     SandboxSpec,
     SandboxStatus,
 )
-from steersman.runtime import crilog, mounts, netns, records
+from steersman.runtime import crilog, mounts, records
 from steersman.runtime.image_service import ImageService
 from steersman.runtime.machine_runtime import MachineRuntime
 from steersman.runtime.oci_containers import Containers
 from steersman.runtime.oci_host import OciHost
 from steersman.runtime.oci_sandboxes import Sandboxes
-from steersman.runtime.streams import AttachProcess, ExecProcess, SocketStream
+from steersman.runtime.streams import AttachProcess, ExecProcess, SocketStream, connect_in
 
-_CONNECT_DEADLINE_S = 10.0
 _ROTATE_PERIOD_S = 10.0
 
 
@@ -170,27 +167,10 @@ class OciRuntime(MachineRuntime):
         if record is None or record.stopped:
             raise RuntimeFailure("NotFound", f"sandbox {sandbox_id} does not run")
         pin = None if record.spec.host_network else self._host.ledger.sandbox_dir(sandbox_id) / "ns" / "net"
-        try:
-            return await SocketStream.connect(
-                lambda: _socket_in(pin), ("127.0.0.1", *record.ips), port, _CONNECT_DEADLINE_S
-            )
-        except OSError as error:
-            reason = "ConnectionRefused" if error.errno == errno.ECONNREFUSED else "ConnectionFailed"
-            raise RuntimeFailure(reason, f"port {port} of sandbox {sandbox_id}: {error}") from error
+        return await connect_in(pin, ("127.0.0.1", *record.ips), port, f"sandbox {sandbox_id}")
 
     def log_lines(self, container_id: str, *, follow: bool) -> AsyncIterator[crilog.Line]:
         return self._containers.log_lines(container_id, follow=follow)
 
     async def stats(self) -> list[ContainerStats]:
         return await asyncio.to_thread(self._containers.stats)
-
-
-async def _socket_in(pin: Path | None) -> socket.socket:
-    """Opens a TCP socket in a pinned network namespace, or in our own."""
-
-    def work() -> socket.socket:
-        if pin is not None:
-            netns.enter_network(pin)
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-
-    return await netns.in_thread(work) if pin is not None else work()

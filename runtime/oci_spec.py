@@ -33,12 +33,14 @@ DEFAULT_CAPABILITIES = (
     "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP",
 )  # fmt: skip
 
-_MASKED = (
+#: hidden from containers
+MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )  # fmt: skip
-_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+#: shown to containers, not to be written
+READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared", "": "rprivate"}
@@ -185,7 +187,7 @@ def _linux(container: ContainerSpec, held: list[str], around: Surroundings) -> d
     if privileged:
         found["devices"] = [dict(row) for row in around.devices]
     else:
-        found |= {"maskedPaths": list(_MASKED), "readonlyPaths": list(_READ_ONLY)}
+        found |= {"maskedPaths": list(MASKED_PATHS), "readonlyPaths": list(READ_ONLY_PATHS)}
         if around.with_seccomp:
             found["seccomp"] = seccomp.profile(held)
     return found

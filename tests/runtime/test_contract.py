@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from steersman.cluster.node.values import ContainerState, RuntimeFailure
-from steersman.runtime import ledger
+from steersman.runtime import ownership
 from steersman.runtime.addresses import loopback_cidr
 
 DEADLINE_S = 20.0
@@ -270,7 +270,7 @@ async def test_containers_outlive_the_agent_and_are_seen_again(subject: Any) -> 
 async def test_a_second_agent_over_the_same_directory_is_refused(subject: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if subject.name == "simulated":
         pytest.skip("simulated containers live in one process")
-    monkeypatch.setattr(ledger, "_OWN_DEADLINE_S", 0.1)
+    monkeypatch.setattr(ownership, "_DEADLINE_S", 0.1)
     container = await subject.run(await subject.sandbox())
     second = subject.another(subject.root)
     with pytest.raises(RuntimeFailure, match="another process") as caught:

@@ -14,10 +14,10 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 
 from steersman.actors.http.messages import Request, Response, Upgrade
 from steersman.actors.http.server import HttpServer
-from steersman.actors.http.spdy import FLAG_FIN, PING, RST_STREAM, SYN_REPLY, SpdyCodec, SpdyError, SpdyFrame
 from steersman.actors.http.websocket import SPDY_TUNNEL, accept_key
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import NotFound
+from steersman.runtime.spdy import FLAG_FIN, PING, RST_STREAM, SYN_REPLY, SpdyCodec, SpdyError, SpdyFrame
 
 SUCCESS = b'{"status":"Success"}'
 FAILURE = b'{"status":"Failure","message":"command terminated with exit code 3"}'
