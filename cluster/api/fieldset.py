@@ -23,6 +23,7 @@ from steersman.cluster.meta.errors import BadRequest
 FieldTree = dict[str, Any]
 
 _LEAF: FieldTree = {}
+_CONTAINERS = (dict, list)
 LEAF, MAP, KEYED, SET = range(4)
 
 
@@ -53,8 +54,13 @@ def child_of(schema: SchemaNode | None, key: str) -> SchemaNode | None:
 def list_elements(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, Any] | None:
     """Returns path element to item of a keyed list or set; None when an item lacks a key or two share one."""
     found: dict[str, Any] = {}
+    names = schema.list_map_keys
+    key, front = (names[0], f'k:{{"{names[0]}":') if kind == KEYED and len(names) == 1 else ("", "")
     for item in items:
-        element = _item_element(schema, item, kind)
+        if key and isinstance(item, dict) and isinstance(only := item.get(key), str):
+            element: str | None = front + orjson.dumps(only).decode() + "}"
+        else:
+            element = _item_element(schema, item, kind)
         if element is None or element in found:
             return None
         found[element] = item
@@ -67,10 +73,7 @@ def _item_element(schema: SchemaNode, item: Any, kind: int) -> str | None:
     if not isinstance(item, dict):
         return None
     keys: dict[str, Any] = {}
-    names = schema.list_map_keys
-    if len(names) == 1 and isinstance(only := item.get(names[0]), str):
-        return f'k:{{"{names[0]}":{orjson.dumps(only).decode()}}}'
-    for name in names:
+    for name in schema.list_map_keys:
         value = item.get(name)
         if value is None and schema.items is not None and name in schema.items.properties:
             value = schema.items.properties[name].default
@@ -144,15 +147,23 @@ def _declared_field(schema: SchemaNode | None, value: Any, own: bool) -> FieldTr
 
 def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
     """Every field, list item and object on the way that a value consists of: what appears or vanishes with it."""
-    kind = shape(schema, value)
-    if kind == MAP:
-        properties, additional = children_of(schema)
-        tree = {"f:" + k: _held_field(properties.get(k) or additional, v) for k, v in value.items() if v is not None}
-    elif kind == LEAF or schema is None:
-        return _LEAF
+    tree: FieldTree
+    if isinstance(value, dict):
+        if schema is None:
+            tree = {"f:" + k: _held_field(None, v) for k, v in value.items() if v is not None}
+        elif schema.map_type == "atomic":
+            return _LEAF
+        else:
+            known, rest = schema.properties.get, schema.additional
+            tree = {
+                "f:" + k: held_set(known(k) or rest, v) if isinstance(v, _CONTAINERS) else _LEAF
+                for k, v in value.items()
+                if v is not None
+            }
     else:
-        elements = list_elements(schema, value, kind)
-        if elements is None:
+        kind = shape(schema, value)
+        elements = None if kind == LEAF or schema is None else list_elements(schema, value, kind)
+        if elements is None or schema is None:
             return _LEAF
         items = schema.items
         tree = {key: _held_field(items, item) for key, item in elements.items()}
@@ -162,7 +173,7 @@ def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
 
 
 def _held_field(schema: SchemaNode | None, value: Any) -> FieldTree:
-    return held_set(schema, value) if isinstance(value, dict | list) else _LEAF
+    return held_set(schema, value) if isinstance(value, _CONTAINERS) else _LEAF
 
 
 def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTree | None, FieldTree | None]:

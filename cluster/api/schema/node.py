@@ -10,7 +10,7 @@ extensions of https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resource
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 #: definitions whose JSON form the OpenAPI document does not tell apart from strings and objects
 _SPECIAL = {
@@ -23,6 +23,8 @@ _KEY_DEFAULTS = {
     ("io.k8s.api.core.v1.ServicePort", "protocol"): "TCP",
     ("io.k8s.api.core.v1.EndpointPort", "protocol"): "TCP",
 }
+#: attribute of a node to where its schema stands
+_CHILDREN = {"properties": "properties", "items": "items", "additional": "additionalProperties"}
 _REF_PREFIXES = ("#/$defs/", "#/definitions/", "#/components/schemas/")
 
 
@@ -43,9 +45,9 @@ class SchemaNode:
     """
 
     __slots__ = (
-        "_additional", "_items", "_properties", "_set", "default", "definition", "embedded_resource", "format",
-        "list_map_keys", "list_type", "map_type", "merge_key", "nullable", "patch_strategies", "preserve_unknown",
-        "raw", "required", "type",
+        "_set", "additional", "default", "definition", "embedded_resource", "format", "items", "list_map_keys",
+        "list_type", "map_type", "merge_key", "nullable", "patch_strategies", "preserve_unknown", "properties", "raw",
+        "required", "type",
     )  # fmt: skip
 
     def __init__(self, schemas: SchemaSet, raw: Mapping[str, Any], definition: str = "") -> None:
@@ -68,30 +70,28 @@ class SchemaNode:
         self.preserve_unknown = bool(raw.get("x-kubernetes-preserve-unknown-fields")) or (
             self.type == "any" or additional is True or (open_object and not schemas.structural)
         )
-        self._properties: dict[str, SchemaNode] | None = None
-        self._items: SchemaNode | None = None
-        self._additional: SchemaNode | None = None
 
-    @property
-    def properties(self) -> Mapping[str, SchemaNode]:
-        found = self._properties
-        if found is None:
-            found = self._properties = self._set.children(self)
-        return found
+    #: the children resolve when first read, and from then on are plain attributes: writes read them many times
+    properties: Mapping[str, SchemaNode]
+    #: the node of a list's elements; None when this is no list or anything may be in it
+    items: SchemaNode | None
+    #: the node of a map's values; None when this is no map
+    additional: SchemaNode | None
 
-    @property
-    def items(self) -> SchemaNode | None:
-        """The node of a list's elements; None when this is no list or anything may be in it."""
-        if self._items is None and isinstance(self.raw.get("items"), Mapping):
-            self._items = self._set.resolve(self.raw["items"])
-        return self._items
+    if not TYPE_CHECKING:
 
-    @property
-    def additional(self) -> SchemaNode | None:
-        """The node of a map's values; None when this is no map."""
-        if self._additional is None and isinstance(self.raw.get("additionalProperties"), Mapping):
-            self._additional = self._set.resolve(self.raw["additionalProperties"])
-        return self._additional
+        def __getattr__(self, name: str) -> Any:
+            if name not in _CHILDREN:
+                raise AttributeError(name)
+            found = self._child(name)
+            setattr(self, name, found)
+            return found
+
+    def _child(self, name: str) -> Any:
+        if name == "properties":
+            return self._set.children(self)
+        raw = self.raw.get(_CHILDREN[name])
+        return self._set.resolve(raw) if isinstance(raw, Mapping) else None
 
     @property
     def description(self) -> str:
@@ -193,14 +193,5 @@ class _Alias(SchemaNode):
         super().__init__(schemas, raw, target.definition)
         self._target = target
 
-    @property
-    def properties(self) -> Mapping[str, SchemaNode]:
-        return self._target.properties
-
-    @property
-    def items(self) -> SchemaNode | None:
-        return self._target.items
-
-    @property
-    def additional(self) -> SchemaNode | None:
-        return self._target.additional
+    def _child(self, name: str) -> Any:
+        return getattr(self._target, name)
