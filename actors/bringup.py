@@ -44,6 +44,8 @@ from steersman.runtime.ray_processes import RayHost, ray_ip
 
 #: the layout of the data directory; a directory with a higher number was written by a newer version
 LAYOUT_VERSION = 1
+#: how long the ports of killed processes may stay taken
+_PORTS_FREED_S = 5.0
 
 
 class BringUpFailed(Exception):
@@ -155,7 +157,10 @@ def _networking(chosen: Networking, runtime: str, data_dir: Path) -> Networking:
         update["proxy"] = "userspace" if mode == "loopback" else "nftables"
     fresh, former = Networking(), _former_ranges(data_dir)
     wanted = ranges.Ranges(chosen.pod_cidr, chosen.service_cidr)
-    if wanted in (ranges.Ranges(fresh.pod_cidr, fresh.service_cidr), former):
+    if former is not None and has_keeper(data_dir):
+        # it runs, and holds its ranges itself
+        update |= {"pod_cidr": former.pods, "service_cidr": former.services}
+    elif wanted in (ranges.Ranges(fresh.pod_cidr, fresh.service_cidr), former):
         try:
             taken = ranges.take(mode, former)
         except ranges.NoRange as error:
@@ -179,13 +184,28 @@ def node_name() -> str:
     return name or "localhost"
 
 
-def lock(site: Site) -> IO[str] | None:
-    """Takes the data directory for this process; None when another keeper has it."""
-    file = (site.run / "keeper.lock").open("a+")
+def has_keeper(data_dir: Path) -> bool:
+    """Whether a keeper runs the cluster of a data directory."""
+    file = _locked(data_dir / "run")
+    if file is not None:
+        file.close()
+    return file is None
+
+
+def _locked(run: Path) -> IO[str] | None:
+    file = (run / "keeper.lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
+        return None
+    return file
+
+
+def lock(site: Site) -> IO[str] | None:
+    """Takes the data directory for this process; None when another keeper has it."""
+    file = _locked(site.run)
+    if file is None:
         return None
     (site.run / "keeper.pid").write_text(f"{os.getpid()}\n")
     return file
@@ -245,8 +265,9 @@ async def claim(site: Site) -> None:
     Raises:
         BringUpFailed: a port is taken by somebody else.
     """
-    await ray_host(site).end_leftovers()
-    _check_ports(site)
+    # the kernel may close what a killed process had open some time after its end
+    patience_s = _PORTS_FREED_S if await ray_host(site).end_leftovers() else 0.0
+    await _wait_for_ports(site, patience_s)
     shutil.rmtree(site.run / "actors", ignore_errors=True)
     issue_certificates(site)
     write_kubeconfig(site)
@@ -284,6 +305,18 @@ def actors_of(site: Site) -> tuple[ActorSpec, ...]:
 def actors_here(site: Site) -> tuple[ActorSpec, ...]:
     """The actors of this machine."""
     return tuple(spec for spec in actors_of(site) if spec.host == site.here.name)
+
+
+async def _wait_for_ports(site: Site, patience_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience_s
+    while True:
+        try:
+            return _check_ports(site)
+        except BringUpFailed:
+            if loop.time() >= end:
+                raise
+            await asyncio.sleep(0.05)
 
 
 def _check_ports(site: Site) -> None:

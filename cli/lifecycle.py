@@ -143,19 +143,20 @@ def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
 def _announce(config: ClusterConfig, api: str, join: str, took_s: float) -> None:
     _clear_step()
     data_dir = _data_dir(config.name, config.data_dir)
-    named = _naming(config)
+    first, suffix = _naming(config)
+    words = [f"steer {command}{suffix}" for command in ("status", "get nodes", "apply -f deploy/examples/web.yaml")]
     click.echo(f"Cluster {config.name} is ready after {took_s:.1f} s: {api}")
     click.echo(f"  kubectl: export KUBECONFIG={data_dir / 'kubeconfig'}")
-    click.echo(f"  steer:   steer status{named};  steer get nodes;  steer apply -f deploy/examples/web.yaml")
+    click.echo(f"  steer:   {';  '.join([*first, *words])}")
     if join:
         click.echo(f"  another machine joins with\n    {join}")
 
 
-def _naming(config: ClusterConfig) -> str:
-    """What other commands need to be told to mean this cluster; nothing for the default one."""
+def _naming(config: ClusterConfig) -> tuple[list[str], str]:
+    """How other commands are told to mean this cluster: what is to be done first, and what is added to each."""
     if config.data_dir and _data_dir(None, config.data_dir) != _data_dir(config.name, None):
-        return f" --data-dir {_data_dir(None, config.data_dir)}"
-    return "" if config.name == "default" else f" --name {config.name}"
+        return [f"export STEERSMAN_DATA_DIR={_data_dir(None, config.data_dir)}"], ""
+    return [], "" if config.name == "default" else f" --name {config.name}"
 
 
 _on_terminal = sys.stderr.isatty

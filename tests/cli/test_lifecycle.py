@@ -13,15 +13,18 @@ from steersman.cluster.config import parse
 @pytest.mark.parametrize(
     ("overrides", "wanted"),
     [
-        ({}, ""),
-        ({"name": "lab"}, " --name lab"),
-        ({"name": "lab", "data_dir": "/srv/lab"}, " --data-dir /srv/lab"),
-        ({"name": "lab", "data_dir": str(Path("~/.steersman/lab").expanduser())}, " --name lab"),
+        ({}, "steer status;  steer get nodes;"),
+        ({"name": "lab"}, "steer status --name lab;  steer get nodes --name lab;"),
+        (
+            {"name": "lab", "data_dir": "/srv/lab"},
+            "export STEERSMAN_DATA_DIR=/srv/lab;  steer status;  steer get nodes;",
+        ),
+        ({"name": "lab", "data_dir": str(Path("~/.steersman/lab").expanduser())}, "steer status --name lab;"),
     ],
     ids=["default", "named", "elsewhere", "where a name would put it"],
 )
 def test_the_commands_it_suggests_mean_the_cluster_just_started(
     overrides: dict[str, str], wanted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lifecycle._announce(parse("", overrides), 1.0)
-    assert f"steer status{wanted};" in capsys.readouterr().out
+    lifecycle._announce(parse("", overrides), "https://127.0.0.1:17403", "", 1.0)
+    assert f"steer:   {wanted}" in capsys.readouterr().out
