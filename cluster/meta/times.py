@@ -6,11 +6,18 @@ Inside the house a moment is a float: seconds since the Unix epoch, UTC.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def format_time(now: float) -> str:
     """Returns `2026-01-02T03:04:05Z`."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second(int(now))
+
+
+@lru_cache(maxsize=64)
+def _second(moment: int) -> str:
+    # most of what is written is written about the present second
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_micro_time(now: float) -> str:
