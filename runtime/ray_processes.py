@@ -134,10 +134,13 @@ class RayHost:
         found = {pid for pid in all_of_ray if needle in _environment(pid) or _writes_below(pid, self.temp_dir)}
         return [pid for pid in all_of_ray if pid in found or _parent(pid) in found]
 
-    async def end_leftovers(self) -> None:
+    async def end_leftovers(self) -> bool:
         """Kills every Ray process of this host: nothing in Ray is worth a graceful end, which takes up to 30 s.
 
         A killed process loses its name before it gives back its ports, so that each is waited for by its pid.
+
+        Returns:
+            Whether there was any.
         """
         end = asyncio.get_running_loop().time() + 5.0
         killed: set[int] = set()
@@ -148,8 +151,9 @@ class RayHost:
                     os.kill(pid, signal.SIGKILL)
             killed.update(pids)
             if not pids and not any(_is_running(pid) for pid in killed):
-                return
+                break
             await asyncio.sleep(0.02)
+        return bool(killed)
 
     async def remove(self) -> None:
         """Ends Ray on this machine and removes its files."""
