@@ -1,7 +1,8 @@
 """Strategic merge patch: a merge patch that knows from the schema which lists merge by key.
 
 Decides what an object looks like after a strategic patch with its directives (`$patch`, `$setElementOrder/NAME`,
-`$deleteFromPrimitiveList/NAME`, `$retainKeys`). The result shares nothing with its inputs.
+`$deleteFromPrimitiveList/NAME`, `$retainKeys`). The result shares what the patch leaves alone with the object; neither
+is changed in place.
 
 Source: https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md
 """
@@ -60,7 +61,6 @@ def _merge_map(schema: SchemaNode | None, target: Obj, patch: Obj, *, retain: bo
                 raise BadRequest(f"unknown patch directive {directive!r}: it must be replace, merge or delete")
     target = _retained(target, patch, retain)
     result = {key: value for key, value in target.items() if key not in patch}
-    result = {key: copied(value) for key, value in result.items()}
     for key, value in patch.items():
         if key.startswith("$"):
             if not key.startswith((_ORDER, _DELETE)) and key != _RETAIN:
@@ -136,7 +136,7 @@ def _merge_keyed(schema: SchemaNode, old: list[Any], new: list[Any], order: list
     if any(item.get(_PATCH) == "replace" for item in new):
         return [_cleaned(item) for item in new if _PATCH not in item]
     deleted = {_mark(_key_of(item, merge_key)) for item in new if item.get(_PATCH) == "delete"}
-    merged = [copied(item) for item in old if not (isinstance(item, dict) and _mark(item.get(merge_key)) in deleted)]
+    merged = [item for item in old if not (isinstance(item, dict) and _mark(item.get(merge_key)) in deleted)]
     places = {_mark(row.get(merge_key)): i for i, row in enumerate(merged) if isinstance(row, dict)}
     changed = [item for item in new if item.get(_PATCH) != "delete"]
     for item in changed:

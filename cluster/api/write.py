@@ -265,7 +265,8 @@ def patch(
         raise errors.UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         )
-    bounded(after)
+    if media == JSON_PATCH:  # the others nest no deeper than the object and the patch do
+        bounded(after)
     fresh = orjson.loads(orjson.dumps(after))
     tree, warnings = check(registry, body_kind, fresh, b"", ctx.field_validation)
     written = _update(registry, kind, tree, old, subresource, ctx, track=True)
@@ -276,6 +277,7 @@ def _document(body: bytes, wanted: type) -> Any:
     found = read_json(body)
     if not isinstance(found, wanted):
         raise BadRequest(f"cannot unmarshal the patch: expected a JSON {'array' if wanted is list else 'object'}")
+    bounded(found, body)
     return found
 
 
