@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-from steersman.cluster.control.clusterroles import CLUSTER_ROLE_AGGREGATION
-from steersman.cluster.control.cronjob import CRON_JOB
-from steersman.cluster.control.daemonset import DAEMON_SET
-from steersman.cluster.control.deployment import DEPLOYMENT
-from steersman.cluster.control.disruption import DISRUPTION
-from steersman.cluster.control.endpoints import ENDPOINTS_CONTROLLER
-from steersman.cluster.control.endpointslice import ENDPOINT_SLICE
-from steersman.cluster.control.garbage import GARBAGE_COLLECTOR
-from steersman.cluster.control.job import JOB
-from steersman.cluster.control.namespace import NAMESPACE
-from steersman.cluster.control.nodeipam import NODE_IPAM
-from steersman.cluster.control.nodelifecycle import NODE_LIFECYCLE
-from steersman.cluster.control.podgc import POD_GC
-from steersman.cluster.control.replicaset import REPLICA_SET
-from steersman.cluster.control.serviceaccount import ROOT_CA_PUBLISHER, SERVICE_ACCOUNT
 from steersman.cluster.control.spec import ControllerSpec
-from steersman.cluster.control.ttl import TTL_AFTER_FINISHED
+
+#: controller name -> its module here, and what it is called there
+_PLACES = {
+    "clusterrole-aggregation": ("clusterroles", "CLUSTER_ROLE_AGGREGATION"),
+    "cronjob": ("cronjob", "CRON_JOB"),
+    "daemonset": ("daemonset", "DAEMON_SET"),
+    "deployment": ("deployment", "DEPLOYMENT"),
+    "disruption": ("disruption", "DISRUPTION"),
+    "endpoints": ("endpoints", "ENDPOINTS_CONTROLLER"),
+    "endpointslice": ("endpointslice", "ENDPOINT_SLICE"),
+    "garbagecollector": ("garbage", "GARBAGE_COLLECTOR"),
+    "job": ("job", "JOB"),
+    "namespace": ("namespace", "NAMESPACE"),
+    "nodeipam": ("nodeipam", "NODE_IPAM"),
+    "nodelifecycle": ("nodelifecycle", "NODE_LIFECYCLE"),
+    "podgc": ("podgc", "POD_GC"),
+    "replicaset": ("replicaset", "REPLICA_SET"),
+    "root-ca": ("serviceaccount", "ROOT_CA_PUBLISHER"),
+    "serviceaccount": ("serviceaccount", "SERVICE_ACCOUNT"),
+    "ttl-after-finished": ("ttl", "TTL_AFTER_FINISHED"),
+}
+
+
+class _Controllers(Mapping[str, ControllerSpec]):
+    """Loads a controller's module when it is asked for: an actor runs only one of them."""
+
+    def __getitem__(self, name: str) -> ControllerSpec:
+        module, attribute = _PLACES[name]
+        spec: ControllerSpec = getattr(import_module(f"steersman.cluster.control.{module}"), attribute)
+        return spec
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
 
 #: every controller by name
-CONTROLLERS: Mapping[str, ControllerSpec] = {
-    spec.name: spec
-    for spec in (
-        DEPLOYMENT,
-        REPLICA_SET,
-        JOB,
-        ENDPOINT_SLICE,
-        ENDPOINTS_CONTROLLER,
-        NAMESPACE,
-        SERVICE_ACCOUNT,
-        ROOT_CA_PUBLISHER,
-        GARBAGE_COLLECTOR,
-        NODE_LIFECYCLE,
-        NODE_IPAM,
-        POD_GC,
-        TTL_AFTER_FINISHED,
-        DAEMON_SET,
-        CRON_JOB,
-        DISRUPTION,
-        CLUSTER_ROLE_AGGREGATION,
-    )
-}
+CONTROLLERS: Mapping[str, ControllerSpec] = _Controllers()
