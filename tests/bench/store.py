@@ -1,5 +1,7 @@
-"""The store: puts with 1 and 64 writers, in-process and through StoreClient over gRPC (a process of its own per replica, on
-loopback, with real disks), at 1 and 3 replicas; a range of 500 values of 2 KB; the latency of a watch; the memory of a key.
+"""The store: puts with 1 and 64 writers, ranges, gets and the latency of a watch; the memory of a key.
+
+In-process, and through StoreClient over gRPC with 1 and 3 replicas: a process of its own each, on loopback, with real
+disks.
 """
 
 from __future__ import annotations
