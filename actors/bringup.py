@@ -26,6 +26,7 @@ import yaml
 from steersman.actors import ranges
 from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site
+from steersman.actors.thisnode import choose_runtime
 from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
 from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import (
@@ -37,7 +38,7 @@ from steersman.cluster.topology import (
     store_peers,
     topology,
 )
-from steersman.runtime.detect import detect, why_not_oci
+from steersman.runtime.detect import why_not_oci
 from steersman.runtime.mounts import unmount_below
 from steersman.runtime.pki import Authority, Identity
 from steersman.runtime.ray_processes import RayHost, ray_ip
@@ -466,14 +467,14 @@ async def _purge_node(site: Site) -> None:
     """Removes every container, mount, namespace and rule that the node's runtime and proxy made on this machine."""
     if not site.node_dir.exists():
         return
-    choice = detect(site.config.node.engine or site.here.runtime, site.node_dir, now=time.time, rng=random.Random())
+    choice = choose_runtime(site, now=time.time, rng=random.Random())
     await choice.runtime.start()
     await choice.runtime.purge()
     await choice.runtime.stop()
     for uid in await choice.volumes.pods():
         await choice.volumes.teardown(uid)
     unmount_below(site.node_dir)
-    if site.here.runtime in ("oci", "process"):
+    if site.here.runtime in ("oci", "cri", "process"):
         proxy = proxy_of(site, over_tls(site, "proxy"), now=time.time, rng=random.Random())
         # who may not touch rules and routes has made none
         with contextlib.suppress(PermissionError):

@@ -25,11 +25,12 @@ def choose_runtime(site: Site, *, now: Now, rng: random.Random) -> Choice:
     """The runtime and volumes of this machine; nothing is started."""
     node = site.config.node
     return detect(
-        node.engine or site.here.runtime,
+        node.engine if node.engine and site.here.runtime == "oci" else site.here.runtime,
         site.node_dir,
         now=now,
         rng=rng,
         insecure_registries=node.insecure_registries,
+        cri_endpoint=node.cri_endpoint,
     )
 
 

@@ -98,7 +98,9 @@ Examples:
 @click.option("--replicas", type=click.Choice(["1", "3", "5"]), help="Members of the store.")
 @click.option("--api-servers", type=int, help="Number of API servers.")
 @click.option("--port", "ports", multiple=True, metavar="NAME=NUMBER", help="Choose a port; see `steer config show`.")
-@click.option("--runtime", type=click.Choice(["auto", "oci", "process", "simulated", "none"]), help="What runs pods.")
+@click.option(
+    "--runtime", type=click.Choice(["auto", "oci", "cri", "process", "simulated", "none"]), help="What runs pods."
+)
 @click.option("--simulated-nodes", type=int, help="Add nodes without containers.")
 @click.option("--kubernetes-version", help="Kubernetes minor version to serve, as 1.36.")
 @click.option("--pack-controllers", is_flag=True, help="All controllers in one actor.")

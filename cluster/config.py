@@ -96,10 +96,15 @@ class Networking(_Section):
 
 class Node(_Section):
     name: str = Field("", description="name of this machine's Node; empty: its host name")
-    runtime: Literal["auto", "oci", "process", "simulated", "none"] = Field(
-        "auto", description="oci: containers by crun or runc; process: plain processes; none: no pods here"
+    runtime: Literal["auto", "oci", "cri", "process", "simulated", "none"] = Field(
+        "auto",
+        description="oci: containers by crun or runc; cri: by containerd or CRI-O; process: plain processes; none: no"
+        " pods here",
     )
     engine: str = Field("", description="path of crun or runc; empty: the first one found")
+    cri_endpoint: str = Field(
+        "unix:///run/containerd/containerd.sock", description="socket of containerd or CRI-O, for the runtime cri"
+    )
     labels: dict[str, str] = Field(default_factory=dict, description="labels of the Node")
     taints: list[str] = Field(default_factory=list, description="taints of the Node, as key=value:NoSchedule")
     max_pods: int = Field(110, ge=1, le=1000, description="pods that the node takes at most")

@@ -20,7 +20,7 @@ class Host:
 
     Args:
         name: of its Node; address: where others reach it; data_dir: absolute path of its state;
-        runtime: `oci`, `process`, `simulated` or `none`;
+        runtime: `oci`, `cri`, `process`, `simulated` or `none`;
         control_plane: whether store members and API servers may run there; not on machines that joined later, since
         the places of those that exist must not change.
     """
@@ -109,7 +109,7 @@ def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
         ActorSpec(name=f"{role}-{host.name}", role=role, host=host.name, status_port=first_port + column)
         for host in hosts
         for column, role in enumerate(_HOST_ROLES)
-        if host.runtime in ("oci", "process") or (role == "node" and host.runtime == "simulated")
+        if host.runtime in ("oci", "cri", "process") or (role == "node" and host.runtime == "simulated")
     ]
 
 

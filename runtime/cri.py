@@ -44,9 +44,6 @@ from steersman.runtime.cri_watch import CriWatch
 from steersman.runtime.ownership import Ownership
 from steersman.runtime.streams import SocketStream, connect_in
 
-#: where containerd listens unless told otherwise
-ENDPOINT = "unix:///run/containerd/containerd.sock"
-
 #: a sandbox may have to wait for the pull of its image
 _SANDBOX_DEADLINE_S = 240.0
 _KILL_DEADLINE_S = 15.0
@@ -115,7 +112,7 @@ class CriRuntime:
         self._rotation = asyncio.create_task(self._rotate())
         return RuntimeInfo(
             name=self._client.name,
-            version=f"{self._client.name} {self._client.version}",
+            version=self._client.version,
             pod_network="bridge",
             isolation=True,
             reduced=tuple(filter(None, reduced)),

@@ -22,7 +22,9 @@ from steersman.runtime.simulated_volumes import SimulatedVolumes
 from steersman.runtime.volumes import MachineVolumes, may_mount
 
 #: what may be asked for; an engine's name asks for the oci runtime with that engine
-CHOICES = ("auto", "oci", "crun", "runc", "process", "simulated")
+CHOICES = ("auto", "oci", "crun", "runc", "cri", "process", "simulated")
+#: where containerd listens unless told otherwise
+CRI_ENDPOINT = "unix:///run/containerd/containerd.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,14 @@ def detect(
     now: Callable[[], float],
     rng: random.Random,
     insecure_registries: Collection[str] = (),
+    cri_endpoint: str = CRI_ENDPOINT,
 ) -> Choice:
     """Chooses a runtime; nothing is started.
 
     Args:
         preferred: one of `CHOICES`; None is `auto`: `oci` where it can work, else `process`.
         root: data directory for the runtime and its volumes.
+        cri_endpoint: of the CRI runtime, when that is asked for.
 
     Raises:
         RuntimeFailure: `RuntimeNotReady`: what was asked for cannot work here; the message says why.
@@ -58,6 +62,13 @@ def detect(
     if wanted == "simulated":
         return Choice("simulated", SimulatedRuntime(now=now, rng=rng), SimulatedVolumes())
     volumes = MachineVolumes(root / "volumes", mounting=may_mount())
+    if wanted == "cri":
+        if reason := why_not_cri(cri_endpoint):
+            raise RuntimeFailure("RuntimeNotReady", f"the runtime cri cannot work here: {reason}")
+        # needs gRPC and Linux, which the other runtimes do without
+        from steersman.runtime.cri import CriRuntime
+
+        return Choice("cri", CriRuntime(cri_endpoint, root, now=now), volumes)
     reason = ""
     if wanted != "process":
         named = wanted if wanted in engine.KNOWN else None
@@ -74,6 +85,17 @@ def detect(
 
     process = ProcessRuntime(root, now=now, insecure_registries=insecure_registries)
     return Choice("process", process, volumes, (f"no real containers: {reason}",) if reason else ())
+
+
+def why_not_cri(endpoint: str) -> str:
+    """Returns why no CRI runtime can be used at an endpoint; empty when one may be there."""
+    if not endpoint.startswith("unix:///"):
+        return f"the endpoint {endpoint!r} is not of the form unix:///path"
+    if os.geteuid() != 0:
+        return "it needs root"
+    if not Path(endpoint.removeprefix("unix://")).is_socket():
+        return f"nothing listens at {endpoint}: start containerd or CRI-O, or name another endpoint"
+    return ""
 
 
 def why_not_oci(root: Path, named: str | None = None) -> str:

@@ -1,7 +1,8 @@
 """The one seam between a node agent and whatever runs containers on its machine.
 
-Implementers: `oci` (crun or runc with conmon), `process` (no engine), `simulated` (no containers). One contract test
-suite runs over all of them. Containers outlive the agent: after a restart `containers()` shows them again by id.
+Implementers: `oci` (crun or runc with conmon), `cri` (containerd, CRI-O), `process` (no engine), `simulated` (no
+containers). One contract test suite runs over all of them. Containers outlive the agent: after a restart `containers()`
+shows them again by id.
 """
 
 from __future__ import annotations

@@ -233,7 +233,8 @@ class RuntimeInfo:
     """What a node's runtime is and what it cannot do.
 
     Args:
-        name: `oci`, `process` or `simulated`; version: of the engine beneath, as `crun 1.8`.
+        name: `oci`, `process`, `simulated`, or the CRI runtime's own, as `containerd`; version: of the engine beneath,
+            as `crun 1.8`.
         pod_network: `bridge` (an address in a namespace per pod), `loopback` (an address of 127/8 per pod, no
             namespace) or `simulated`.
         reduced: sentences that say what is missing here and why, for `steer status`.
