@@ -115,7 +115,7 @@ class Streams:
             raise BadRequest("you must specify at least one of stdin, stdout, stderr")
         agent = await self._agent(pod)
         inner = await (agent.exec(request) if command else agent.attach(request))
-        wanted = ((0, request.stdin), (1, request.stdout), (2, request.stderr))
+        wanted = ((0, request.stdin), (1, request.stdout), (2, request.stderr), (4, request.tty))
         channels = tuple(channel for channel, asked in wanted if asked)
         return Response(101, {}, Upgrade(run=lambda client: relay(client, inner), channels=channels, close=inner.close))
 

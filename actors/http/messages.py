@@ -52,8 +52,8 @@ class Upgrade:
 
     Args:
         run: called once with a channel to the client; the connection closes when it returns.
-        channels: standard streams (0, 1, 2) that the client has asked for; on SPDY it opens each with a frame, and
-            the conversation begins when it has.
+        channels: standard streams (0, 1, 2) that the client has asked for, and 4 for the sizes of its terminal; on
+            SPDY it opens each with a frame, and the conversation begins when it has.
         close: called at the end in any case, also when the conversation never began; may be called twice.
         port_forward: whether the wire multiplexes ports (pairs of channels) rather than standard streams.
         ports: the ports named in the query of a port-forward.

@@ -26,6 +26,8 @@ from steersman.runtime.spdy import FLAG_FIN, GOAWAY, PING, RST_STREAM, SYN_STREA
 STREAMS_MAX = 512
 #: a client that has asked for streams opens them within this time
 OPEN_TIMEOUT_S = 30.0
+#: a client closes the connection itself within this time after the end of a conversation
+CLOSING_S = 1.0
 #: frames of one stream held for a slow container
 QUEUE_MAX = 64
 
@@ -71,7 +73,7 @@ async def serve_spdy(pipe: ByteStream, headers: Mapping[str, str], upgrade: Upgr
     if upgrade.port_forward:
         await serve_port_forward(pipe, upgrade)
     else:
-        await _ExecSession(pipe, upgrade, json_errors=protocol[:2] in ("v4", "v5")).run()
+        await _ExecSession(pipe, upgrade, protocol[:2]).run()
 
 
 class _Session:
@@ -101,11 +103,13 @@ class _Session:
 class _ExecSession(_Session):
     """One conversation: the streams `stdin`, `stdout`, `stderr`, `error` and `resize` are its channels."""
 
-    def __init__(self, pipe: ByteStream, upgrade: Upgrade, *, json_errors: bool) -> None:
+    def __init__(self, pipe: ByteStream, upgrade: Upgrade, version: str) -> None:
         super().__init__(pipe)
         self._run = upgrade.run
         self._awaited = {3, *upgrade.channels}
-        self._json_errors = json_errors
+        if version not in ("v3", "v4", "v5"):
+            self._awaited.discard(_CHANNELS["resize"])
+        self._json_errors = version in ("v4", "v5")
         self._channel_of: dict[int, int] = {}
         self._stream_of: dict[int, int] = {}
         self._inbound: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_MAX)
@@ -121,12 +125,14 @@ class _ExecSession(_Session):
             await asyncio.wait({reader, talk}, return_when=asyncio.FIRST_COMPLETED)
             if not talk.done():
                 await asyncio.wait({talk}, timeout=5.0)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                await self.close()
+            # a client that still writes when the connection goes would call that an error
+            await asyncio.wait({reader}, timeout=CLOSING_S)
         finally:
             for task in (reader, talk):
                 task.cancel()
             await asyncio.gather(reader, talk, return_exceptions=True)
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                await self.close()
 
     async def _talk(self, run: Conversation) -> None:
         async with asyncio.timeout(OPEN_TIMEOUT_S):

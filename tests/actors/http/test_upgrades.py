@@ -17,7 +17,7 @@ from steersman.actors.http.server import HttpServer
 from steersman.actors.http.websocket import SPDY_TUNNEL, accept_key
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import NotFound
-from steersman.runtime.spdy import FLAG_FIN, PING, RST_STREAM, SYN_REPLY, SpdyCodec, SpdyError, SpdyFrame
+from steersman.runtime.spdy import FLAG_FIN, GOAWAY, PING, RST_STREAM, SYN_REPLY, SpdyCodec, SpdyError, SpdyFrame
 
 SUCCESS = b'{"status":"Success"}'
 FAILURE = b'{"status":"Failure","message":"command terminated with exit code 3"}'
@@ -237,6 +237,36 @@ async def test_exec_over_raw_spdy_has_a_stream_per_channel() -> None:
         assert (await client.receive()).type == PING
         await client.send(3, b"", fin=True)
         assert await client.receive() == SpdyFrame(0, 1, FLAG_FIN, SUCCESS)
+
+
+async def test_a_terminal_has_its_sizes_stream_before_the_command_begins() -> None:
+    terminal = Upgrade(run=fail, channels=(0, 1, 4))
+    async with serving(lambda: terminal) as streams:
+        client, _ = await raw_spdy(*streams, "v4.channel.k8s.io")
+        for stream, kind in ((1, "error"), (3, "stdin"), (5, "stdout"), (7, "resize")):
+            await client.open(stream, streamtype=kind)
+        assert await client.receive() == SpdyFrame(0, 5, 0, b"out")
+        assert await client.receive() == SpdyFrame(0, 1, FLAG_FIN, FAILURE)
+
+
+async def test_protocols_without_sizes_do_not_wait_for_them() -> None:
+    terminal = Upgrade(run=fail, channels=(1, 4))
+    async with serving(lambda: terminal) as streams:
+        client, _ = await raw_spdy(*streams, "v2.channel.k8s.io")
+        for stream, kind in ((1, "error"), (3, "stdout")):
+            await client.open(stream, streamtype=kind)
+        assert await client.receive() == SpdyFrame(0, 3, 0, b"out")
+
+
+async def test_a_client_may_write_until_it_closes_the_connection_itself() -> None:
+    async with serving(exec_upgrade(fail)) as (reader, writer):
+        client, _ = await raw_spdy(reader, writer, "v4.channel.k8s.io")
+        for stream, kind in ((1, "error"), (3, "stdout")):
+            await client.open(stream, streamtype=kind)
+        while (await client.receive()).type != GOAWAY:
+            pass
+        await client._write(client.codec.ping(b"\0\0\0\1"))
+        assert (await client.receive()).type == PING
 
 
 async def test_old_exec_protocols_get_errors_as_text() -> None:
