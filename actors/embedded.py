@@ -119,7 +119,7 @@ class EmbeddedCluster:
                 rng=chance(),
                 settings=settings,
             )
-            for names in controller_groups(sorted(CONTROLLERS), packed=True)
+            for names in controller_groups(sorted(CONTROLLERS), "packed").values()
         ]
         scheduler = Client(self.api, user=component_user("system:kube-scheduler"))
         self.agents: list[NodeAgent] = []

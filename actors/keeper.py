@@ -144,26 +144,12 @@ class Keeper:
             },
         }
         end = asyncio.get_running_loop().time() + _LAUNCH_S_MAX
-        await self._wait_for_port(end)
         while not await self._launch_once(json.dumps(plan).encode()):
             if self._process is not None and self._process.returncode is not None:
                 raise BringUpFailed("Ray ended while starting", self._site.logs / "ray.log")
             if asyncio.get_running_loop().time() > end:
                 raise BringUpFailed("the actors could not be made", self._site.logs / "launch.log")
             await asyncio.sleep(0.2)
-
-    async def _wait_for_port(self, end: float) -> None:
-        host, _, port = self._ray.address.rpartition(":")
-        while asyncio.get_running_loop().time() < end:
-            if self._process is not None and self._process.returncode is not None:
-                return
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
-            writer.close()
-            return
 
     async def _launch_once(self, plan: bytes) -> bool:
         with (self._site.logs / "launch.log").open("ab") as log:

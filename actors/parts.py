@@ -190,7 +190,7 @@ def _controllers(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: r
         leader_election=True,
         settings=control_settings(site),
     )
-    return Part(host, lambda: Report(detail="; ".join([*host.bugs, *host.troubles])))
+    return Part(host, lambda: Report(detail="; ".join([*host.bugs, *host.troubles]) or ", ".join(names)))
 
 
 def _node(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:

@@ -103,7 +103,9 @@ Examples:
 )
 @click.option("--simulated-nodes", type=int, help="Add nodes without containers.")
 @click.option("--kubernetes-version", help="Kubernetes minor version to serve, as 1.36.")
-@click.option("--pack-controllers", is_flag=True, help="All controllers in one actor.")
+@click.option(
+    "--controllers", type=click.Choice(["each", "grouped", "packed"]), help="Actors that run controllers [grouped]."
+)
 @click.option("--embedded", is_flag=True, help="Everything in one process, without Ray.")
 @click.option("--head", is_flag=True, help="Let other machines join: listen on this machine's own address.")
 @click.option("--ray-address", help="Use this running Ray cluster (host:port).")
@@ -112,7 +114,7 @@ def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
     paths = {
         "name": "name", "data_dir": "data_dir", "host": "host", "embedded": "embedded",
         "replicas": "control_plane.replicas", "api_servers": "control_plane.api_servers",
-        "pack_controllers": "control_plane.pack_controllers", "runtime": "node.runtime",
+        "controllers": "control_plane.controllers", "runtime": "node.runtime",
         "simulated_nodes": "simulated_nodes.count", "kubernetes_version": "kubernetes_version",
         "ray_address": "ray.address", "head": "head",
     }  # fmt: skip

@@ -13,7 +13,7 @@ from steersman import testing
 from steersman.actors.client import Client
 
 RUNS = 3
-FORMS: dict[str, Sequence[str]] = {"embedded": ("--embedded",), "ray": (), "ray_packed": ("--pack-controllers",)}
+FORMS: dict[str, Sequence[str]] = {"embedded": ("--embedded",), "ray": (), "ray_packed": ("--controllers", "packed")}
 
 
 async def _first_pod(client: Client) -> float:

@@ -50,7 +50,9 @@ class Cluster:
 
     def up(self, *words: str) -> None:
         port = f"base={self.base_port}"
-        self.steer("up", "--runtime", "none", "--simulated-nodes", "1", "--pack-controllers", "--port", port, *words)
+        self.steer(
+            "up", "--runtime", "none", "--simulated-nodes", "1", "--controllers", "packed", "--port", port, *words
+        )
 
     def actors(self) -> dict[str, Any]:
         return {row["name"]: row for row in json.loads(self.steer("status", "-o", "json", check=False))["actors"]}

@@ -109,7 +109,7 @@ def agent_answers(head: Machine) -> bool:
 
 def test_a_second_machine_joins_with_the_line_that_the_head_prints(machines):
     head, other = machines
-    options = ("--port", "base=32400", "--pack-controllers")
+    options = ("--port", "base=32400", "--controllers", "packed")
     printed = head.steer("up", "--head", "--host", head.address, *options)
     line = head.steer("token").strip()
     assert line in printed
@@ -147,7 +147,7 @@ def test_pods_on_both_machines_answer_each_other_through_a_service(machines):
 def test_the_head_remembers_the_other_machine_over_a_restart(machines):
     head, _ = machines
     head.steer("down")
-    head.steer("up", "--head", "--host", head.address, "--port", "base=32400", "--pack-controllers")
+    head.steer("up", "--head", "--host", head.address, "--port", "base=32400", "--controllers", "packed")
     ready = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
     wait_for("its agent", lambda: agent_answers(head), 90)
     wait_for("its node", lambda: head.steer("get", "node", "other", "-o", ready) == "True", 60)
