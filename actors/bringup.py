@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from pydantic import ValidationError
 
 from steersman.actors import ranges
 from steersman.actors.parts import over_tls, proxy_of
@@ -288,7 +289,7 @@ def read_site(data_dir: Path) -> Site:
     """Returns the description that the last `up` left in a data directory.
 
     Raises:
-        BringUpFailed: no cluster was ever brought up there.
+        BringUpFailed: no cluster was ever brought up there, or by a version that this one does not understand.
     """
     try:
         tree = json.loads((data_dir / "run" / "site.json").read_text())
@@ -296,7 +297,25 @@ def read_site(data_dir: Path) -> Site:
         raise BringUpFailed(f"no cluster in {data_dir}: start one with `steer up`") from error
     hosts = tuple(Host(**row) for row in tree["hosts"])
     here = next(host for host in hosts if host.name == tree["here"])
-    return Site(ClusterConfig.model_validate(tree["config"]), hosts, here)
+    return Site(_recorded(tree["config"], data_dir), hosts, here)
+
+
+def _recorded(tree: dict[str, Any], data_dir: Path) -> ClusterConfig:
+    """The configuration that an `up` left, of which another version may have had fields that this one has not."""
+    try:
+        return ClusterConfig.model_validate(tree)
+    except ValidationError as mistakes:
+        foreign = [row["loc"] for row in mistakes.errors() if row["type"] == "extra_forbidden"]
+        if len(foreign) < mistakes.error_count():
+            raise BringUpFailed(
+                f"the cluster in {data_dir} was started by another version of Steersman, which has to stop it"
+            ) from mistakes
+    for *parents, field in foreign:
+        below: Any = tree
+        for part in parents:
+            below = below[part]
+        del below[field]
+    return ClusterConfig.model_validate(tree)
 
 
 def actors_of(site: Site) -> tuple[ActorSpec, ...]:

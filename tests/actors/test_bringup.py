@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +34,17 @@ def test_a_cluster_that_runs_is_not_taken_for_another_one(config: ClusterConfig)
     assert not bringup.has_keeper(first.data_dir)
     with pytest.raises(bringup.BringUpFailed, match="another cluster on this machine uses"):
         bringup.prepare(config)
+
+
+def test_what_another_version_recorded_is_read_as_far_as_it_is_understood(config: ClusterConfig) -> None:
+    site = bringup.prepare(config)
+    bringup.write_site(site)
+    path = site.run / "site.json"
+    tree = json.loads(path.read_text())
+    tree["config"]["control_plane"]["gone"] = True
+    path.write_text(json.dumps(tree))
+    assert bringup.read_site(site.data_dir).config == site.config
+    tree["config"]["control_plane"]["replicas"] = "many"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(bringup.BringUpFailed, match="another version of Steersman"):
+        bringup.read_site(site.data_dir)
