@@ -64,7 +64,7 @@ class ControllerHost:
         )
         self._leadership: Leadership | None = None
         if leader_election:
-            lease = f"{names[0]}-controller" if len(names) == 1 else "controllers"
+            lease = f"{names[0]}-controller" if len(names) == 1 else f"{names[0]}-and-more-controllers"
             self._leadership = Leadership(client, lease, identity, now, rng)
         self._leading = asyncio.Event() if self._leadership is None else self._leadership.leading
         if self._leadership is None:
