@@ -240,8 +240,8 @@ def _proxy(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
         proxy,
         lambda: Report(
             healthy=not proxy.failure,
-            detail=proxy.failure or "; ".join(proxy.problems) or proxy.mode,
-            reduced=tuple(proxy.reduced),
+            detail=proxy.failure or proxy.mode,
+            reduced=(*proxy.reduced, *proxy.problems),
         ),
     )
 

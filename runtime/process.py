@@ -47,6 +47,7 @@ _REDUCED = (
     "cpu and memory limits are not enforced",
     "pods have loopback addresses of this machine, which servers must bind (they find it in $HOST and $POD_IP)",
     "volumes are not mounted at their paths but linked below $STEERSMAN_ROOT",
+    "pods ask this machine's resolver: Services are found by their environment variables and addresses, not by name",
 )
 
 

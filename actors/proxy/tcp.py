@@ -114,12 +114,14 @@ class _Outward(_Half):
 
 
 class _Inward(_Half):
-    """The side of the client: reads nothing until an endpoint has accepted."""
+    """The side of the client: keeps what comes before an endpoint has accepted, and reads no more until then."""
 
     def __init__(self, frontend: TcpFrontend) -> None:
         super().__init__()
         self._frontend = frontend
         self._task: asyncio.Task[None] | None = None
+        #: a piece or two: some loops read once whatever they were told while the connection was made
+        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -136,11 +138,29 @@ class _Inward(_Half):
         outward = await self._frontend.connect(self, client[0] if client else "")
         if outward is None:
             self.abort()
-        elif self.transport.is_closing():
+        elif self.transport.is_closing() or outward.transport is None:
             outward.abort()
         else:
             self.peer = outward
-            self.transport.resume_reading()
+            outward.transport.writelines(self._early)
+            self._early.clear()
+            if self.ended:
+                outward.transport.write_eof()
+            else:
+                self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is not None:
+            super().data_received(data)
+            return
+        self._early.append(data)
+        cast(asyncio.Transport, self.transport).pause_reading()
+
+    def eof_received(self) -> bool:
+        if self.peer is not None:
+            return super().eof_received()
+        self.ended = True
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._frontend.connections.discard(self)
