@@ -112,6 +112,8 @@ class Proxy:
             self._plane = self._userspace if reason else self._kernel
             if reason:
                 self.reduced = (f"services go through a userspace proxy: {reason}",)
+        elif self.mode == "userspace":
+            self.reduced = ("services go through a userspace proxy, as this node's networking is set up",)
         await self._plane.start()
         for informer in (self._services, self._slices, self._nodes):
             await informer.start()
