@@ -1,0 +1,7 @@
+"""What every test may rely on."""
+
+import signal
+
+# a shell that starts the tests in the background has them ignore Ctrl-C, and the programs they start would as well
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
