@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,9 +86,16 @@ def test_a_node_is_drained_and_its_pods_go_elsewhere(steer: Callable[..., str]) 
     steer("rollout", "status", "deploy/far", "--timeout=60s")
     node = steer("get", "nodes", "-o", "name").split()[0].removeprefix("node/")
     steer("drain", node, "--ignore-daemonsets", "--grace-period=0", "--timeout=60s")
+
+    def places() -> list[str]:
+        return steer("get", "pods", "-l", "app=far", "-o", "jsonpath={.items[*].spec.nodeName}").split()
+
+    # the Deployment's status may not yet tell of the pods that have just gone: its pods themselves do
+    end = time.monotonic() + 30
+    while len(places()) < 4 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(places()) == 4 and node not in places()
     steer("rollout", "status", "deploy/far", "--timeout=60s")
-    places = steer("get", "pods", "-l", "app=far", "-o", "jsonpath={.items[*].spec.nodeName}").split()
-    assert len(places) == 4 and node not in places
     assert "uncordoned" in steer("uncordon", node)
     steer("delete", "deploy", "far", "--cascade=foreground", "--timeout=60s")
 
