@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import fcntl
 import ipaddress
@@ -21,10 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from pydantic import ValidationError
 
-from steersman.actors import ranges
+from steersman.actors import kubeconfig, ranges
 from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site
 from steersman.actors.thisnode import choose_runtime
@@ -396,36 +394,10 @@ def issue_certificates(site: Site) -> None:
 
 def write_kubeconfig(site: Site) -> Path:
     """Writes the administrator's kubeconfig into the data directory; returns its path."""
-    admin = site.credentials("admin")
-    name = f"steersman-{site.config.name}"
-
-    def inline(path: Path) -> str:
-        return base64.b64encode(path.read_bytes()).decode()
-
-    tree = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {
-                "name": name,
-                "cluster": {
-                    "server": api_endpoints(site.config, site.hosts)[0],
-                    "certificate-authority-data": inline(admin.ca),
-                },
-            }
-        ],
-        "users": [
-            {
-                "name": f"{name}-admin",
-                "user": {"client-certificate-data": inline(admin.cert), "client-key-data": inline(admin.key)},
-            }
-        ],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-admin"}}],
-        "current-context": name,
-    }
     path = site.data_dir / "kubeconfig"
     path.touch(0o600)
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    server = api_endpoints(site.config, site.hosts)[0]
+    path.write_text(kubeconfig.render(f"steersman-{site.config.name}", server, site.credentials("admin")))
     return path
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from steersman.runtime.credentials import Credentials
+
 #: where a pod finds its service account
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: how long a token read from a file is used before it is read again
@@ -185,3 +187,25 @@ def _token_file(path: Path) -> Callable[[], str]:
         return cached
 
     return token
+
+
+def render(name: str, server: str, admin: Credentials) -> str:
+    """Returns the text of an administrator's kubeconfig, the certificates inside.
+
+    Args:
+        name: of its cluster and context; server: URL of an API server.
+    """
+
+    def inline(file: Path) -> str:
+        return base64.b64encode(file.read_bytes()).decode()
+
+    user = {"client-certificate-data": inline(admin.cert), "client-key-data": inline(admin.key)}
+    tree = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": inline(admin.ca)}}],
+        "users": [{"name": f"{name}-admin", "user": user}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-admin"}}],
+        "current-context": name,
+    }
+    return str(yaml.safe_dump(tree, sort_keys=False))

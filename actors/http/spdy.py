@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -76,7 +77,7 @@ async def serve_spdy(pipe: ByteStream, headers: Mapping[str, str], upgrade: Upgr
         await _ExecSession(pipe, upgrade, protocol[:2]).run()
 
 
-class _Session:
+class _Session(ABC):
     """What exec and port-forward sessions share: reading frames, answering pings."""
 
     def __init__(self, pipe: ByteStream) -> None:
@@ -96,8 +97,9 @@ class _Session:
                     self.last = max(self.last, frame.stream)
                     await self.handle(frame)
 
+    @abstractmethod
     async def handle(self, frame: SpdyFrame) -> None:
-        raise NotImplementedError
+        """Takes a frame of a stream."""
 
 
 class _ExecSession(_Session):

@@ -15,7 +15,6 @@ while `run` is called, and gives the same `history` for the same program and see
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import random
 import shutil
@@ -26,9 +25,7 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from steersman.actors import collector
+from steersman.actors import collector, kubeconfig
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.client import Client
 from steersman.actors.clocks import VirtualTimeLoop
@@ -171,17 +168,4 @@ def _embedded(
 
 def _write_kubeconfig(path: Path, authority: Authority, server: str) -> None:
     admin = authority.issue(Identity(file="admin", common_name="kubernetes-admin", organizations=("system:masters",)))
-
-    def inline(file: Path) -> str:
-        return base64.b64encode(file.read_bytes()).decode()
-
-    user = {"client-certificate-data": inline(admin.cert), "client-key-data": inline(admin.key)}
-    tree = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": inline(admin.ca)}}],
-        "users": [{"name": "admin", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-        "current-context": "test",
-    }
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(kubeconfig.render("test", server, admin))
