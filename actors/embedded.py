@@ -103,7 +103,6 @@ class EmbeddedCluster:
             peers={},
             disk=disk,
             transport=None,
-            now=now,
             rng=chance(),
             settings=store_settings,
         )

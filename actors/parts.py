@@ -107,7 +107,6 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
         client=client_credentials(credentials),
         names=("steersman",),
         snapshot_entries=site.config.control_plane.snapshot_every,
-        now=now,
         rng=rng,
     )
 

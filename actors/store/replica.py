@@ -13,7 +13,6 @@ import struct
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
-from steersman.actors.ports import Now
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.requests import Proposals, QueuedReads
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
@@ -83,7 +82,6 @@ class Replica:
         peers: Mapping[int, str],
         disk: Disk,
         transport: Transport | None,
-        now: Now,
         rng: random.Random,
         settings: ReplicaSettings | None = None,
     ) -> None:
@@ -95,7 +93,7 @@ class Replica:
         self.name, self.member_id = name, member_id
         self.settings = settings or ReplicaSettings()
         self._founding = config_of(addresses)
-        self._disk, self._transport, self._now, self._rng = disk, transport, now, rng
+        self._disk, self._transport, self._rng = disk, transport, rng
         self._state = Mvcc()
         self._watches = Watches(lambda: self._state)
         self._leases = LeaseClock()
@@ -372,12 +370,12 @@ class Replica:
             await asyncio.sleep(self.settings.tick_s)
 
     def _answer_lease(self, lease: int, *, renew: bool) -> int:
-        if self._core is None or not self._core.is_leader:
-            return -2
+        if self._core is None or not self._core.is_leader or not self._led:
+            return -2  # a leader that has not applied what came before it does not know all leases
         if renew:
-            ttl_s = self._leases.renew(lease, self._now())
+            ttl_s = self._leases.renew(lease, self._clock())
             return -1 if ttl_s is None else ttl_s * 1000
-        left_s = self._leases.remaining_s(lease, self._now())
+        left_s = self._leases.remaining_s(lease, self._clock())
         return -1 if left_s is None else int(left_s * 1000)
 
     # the group
@@ -599,7 +597,7 @@ class Replica:
     def _follow_leases(self, command: Command) -> None:
         match command:
             case LeaseGrant(lease=lease, ttl_s=ttl_s):
-                self._leases.granted(lease, ttl_s, self._now())
+                self._leases.granted(lease, ttl_s, self._clock())
             case LeaseRevoke(lease=lease):
                 self._leases.revoked(lease)
                 self._expiring.discard(lease)
@@ -607,7 +605,7 @@ class Replica:
     def _notice_role(self, core: Raft) -> None:
         leads = core.is_leader and core.log.applied >= core.log.committed
         if leads and not self._led:
-            self._leases.lead(self._state.leases(), self._now())
+            self._leases.lead(self._state.leases(), self._clock())
             self._expiring.clear()
             self._led = True
             logger.info("store %s leads in term %d", self.name, core.term)
@@ -709,7 +707,7 @@ class Replica:
                 future.set_exception(Unavailable("the leader did not answer in time"))
 
     def _expire_leases(self) -> None:
-        for lease in self._leases.expired(self._now()):
+        for lease in self._leases.expired(self._clock()):
             if lease not in self._expiring:
                 self._expiring.add(lease)
                 self._supervise(self._revoke_expired(lease), f"lease-{lease}")

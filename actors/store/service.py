@@ -8,7 +8,6 @@ from pathlib import Path
 
 import grpc
 
-from steersman.actors.ports import Now
 from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.store.filedisk import FileDisk
@@ -38,7 +37,6 @@ class StoreService:
         client: grpc.ChannelCredentials,
         names: Collection[str],
         snapshot_entries: int,
-        now: Now,
         rng: random.Random,
     ) -> None:
         self._address = peers[member_id]
@@ -50,7 +48,6 @@ class StoreService:
             peers=peers,
             disk=FileDisk(directory),
             transport=GrpcTransport(member_id, client) if len(peers) > 1 else None,
-            now=now,
             rng=rng,
             settings=ReplicaSettings(snapshot_entries=snapshot_entries),
         )

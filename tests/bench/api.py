@@ -52,7 +52,7 @@ def serve(directory: str, pipe: Any) -> None:
     async def main() -> None:
         collector.relax()
         store = Replica(
-            name="s", member_id=1, peers={}, disk=FileDisk(folder / "store"), transport=None, now=time.time,
+            name="s", member_id=1, peers={}, disk=FileDisk(folder / "store"), transport=None,
             rng=random.Random(1),
         )  # fmt: skip
         await store.start()

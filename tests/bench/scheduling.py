@@ -83,9 +83,7 @@ async def batch(client: Client, run_number: int) -> tuple[float, float]:
 
 
 async def measure(nodes: int) -> list[tuple[float, float]]:
-    store = Replica(
-        name="s", member_id=1, peers={}, disk=MemoryDisk(), transport=None, now=time.time, rng=random.Random(1)
-    )
+    store = Replica(name="s", member_id=1, peers={}, disk=MemoryDisk(), transport=None, rng=random.Random(1))
     config = ApiServerConfig(port=None, service_account_key=fresh_key())
     api = ApiServer(store=store, nodes=LocalNodes(), config=config, now=time.time, rng=random.Random(2))
     scheduler = Scheduler(

@@ -102,7 +102,7 @@ async def watch_latency(store: Any) -> float:
 
 async def in_process(directory: Path) -> AsyncIterator[Figure]:
     replica = Replica(
-        name="s1", member_id=1, peers={}, disk=FileDisk(directory / "own"), transport=None, now=time.time,
+        name="s1", member_id=1, peers={}, disk=FileDisk(directory / "own"), transport=None,
         rng=random.Random(),
     )  # fmt: skip
     await replica.start()
@@ -116,7 +116,7 @@ async def replica_process(member: int, directory: str, *addresses: str) -> None:
     peers = dict(enumerate(addresses, start=1))
     replica = Replica(
         name=f"s{member}", member_id=member, peers=peers, disk=FileDisk(directory),
-        transport=GrpcTransport(member), now=time.time, rng=random.Random(),
+        transport=GrpcTransport(member), rng=random.Random(),
     )  # fmt: skip
     server = await serve_store(replica, peers[member], None)
     await replica.start()

@@ -162,7 +162,6 @@ class Server:
             peers={1: ""},
             disk=MemoryDisk(),
             transport=None,
-            now=time.time,
             rng=random.Random(1),
         )
         await self._store.start()

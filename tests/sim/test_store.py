@@ -103,7 +103,7 @@ class Story:
     async def start(self, member: int) -> None:
         replica = Replica(
             name=f"s{member}", member_id=member, peers=PEERS, disk=self.disks[member],
-            transport=self.network.transport(member), now=self.loop.now, rng=random.Random(self.rng.random()),
+            transport=self.network.transport(member), rng=random.Random(self.rng.random()),
             settings=ReplicaSettings(request_timeout_s=2.0, snapshot_entries=60, kept_entries=20),
         )  # fmt: skip
         await replica.start()

@@ -143,9 +143,7 @@ def service_account_key() -> bytes:
 
 
 def replica(now: Callable[[], float], seed: int = 1) -> Replica:
-    return Replica(
-        name="s", member_id=1, peers={1: ""}, disk=MemoryDisk(), transport=None, now=now, rng=random.Random(seed)
-    )
+    return Replica(name="s", member_id=1, peers={1: ""}, disk=MemoryDisk(), transport=None, rng=random.Random(seed))
 
 
 class Api:

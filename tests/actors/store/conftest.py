@@ -7,7 +7,6 @@ import datetime
 import ipaddress
 import random
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ class Served:
         credentials = self.pki.client() if self.pki else None
         replica = Replica(
             name=f"s{member}", member_id=member, peers=self.peers, disk=self.disks.setdefault(member, MemoryDisk()),
-            transport=GrpcTransport(member, credentials), now=time.time, rng=random.Random(),
+            transport=GrpcTransport(member, credentials), rng=random.Random(),
             settings=ReplicaSettings(**settings),
         )  # fmt: skip
         server = await serve_store(

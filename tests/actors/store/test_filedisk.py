@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ ALL = Range(key=b"\0", range_end=b"\0")
 def replica_on(path: Path, *, segment_bytes: int = 64 << 20, reserve_bytes: int = 0, **settings: int) -> Replica:
     disk = FileDisk(path, segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     return Replica(
-        name="s1", member_id=1, peers={}, disk=disk, transport=None, now=time.time, rng=random.Random(),
+        name="s1", member_id=1, peers={}, disk=disk, transport=None, rng=random.Random(),
         settings=ReplicaSettings(**settings),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -145,9 +144,7 @@ async def test_a_directory_of_a_newer_version_is_refused_in_one_line(tmp_path: P
 
 async def test_a_directory_of_another_member_is_refused(tmp_path: Path) -> None:
     await fill(tmp_path, 1)
-    other = Replica(
-        name="s2", member_id=2, peers={}, disk=FileDisk(tmp_path), transport=None, now=time.time, rng=random.Random()
-    )
+    other = Replica(name="s2", member_id=2, peers={}, disk=FileDisk(tmp_path), transport=None, rng=random.Random())
     with pytest.raises(DataDirForeign, match=r"belongs to store member 1 \(s1\), not to 2 \(s2\)"):
         await other.start()
 
@@ -210,7 +207,7 @@ from steersman.cluster.store.values import Put, Txn
 
 async def main():
     replica = Replica(name="s1", member_id=1, peers={}, disk=FileDisk(sys.argv[1], segment_bytes=1 << 18),
-                      transport=None, now=time.time, rng=random.Random(),
+                      transport=None, rng=random.Random(),
                       settings=ReplicaSettings(snapshot_entries=500))
     await replica.start()
     async def write(writer):

@@ -38,7 +38,7 @@ def run(work: Coroutine[Any, Any, T], loop: VirtualTimeLoop) -> T:
 
 def replica_of(loop: VirtualTimeLoop, disk: MemoryDisk | None = None, seed: int = 1, **settings: Any) -> Replica:
     return Replica(
-        name="s1", member_id=1, peers={}, disk=disk or MemoryDisk(), transport=None, now=loop.now,
+        name="s1", member_id=1, peers={}, disk=disk or MemoryDisk(), transport=None,
         rng=random.Random(seed), settings=ReplicaSettings(**settings),
     )  # fmt: skip
 
