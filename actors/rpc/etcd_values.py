@@ -5,7 +5,6 @@ Source of the words: etcd, api/v3rpc/rpctypes/error.go: clients of etcd tell err
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,11 +21,15 @@ from steersman.cluster.store.values import (
     KeyValue,
     LeaseExists,
     LeaseNotFound,
+    LeaseTooLong,
     NoSpace,
     Put,
     PutResult,
     Range,
     RangeResult,
+    Selection,
+    SortOrder,
+    SortTarget,
     StoreError,
     TooLarge,
     Txn,
@@ -39,11 +42,14 @@ if TYPE_CHECKING:
     Operation = Range | Put | DeleteRange | Txn
     Result = RangeResult | PutResult | DeleteResult | TxnResult
 
+_ORDER_OF_KEYS = Selection()
+
 _CODES: dict[type[StoreError], tuple[grpc.StatusCode, str]] = {
     Compacted: (grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted"),
     FutureRevision: (grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision"),
     LeaseNotFound: (grpc.StatusCode.NOT_FOUND, "etcdserver: requested lease not found"),
     LeaseExists: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: lease already exists"),
+    LeaseTooLong: (grpc.StatusCode.OUT_OF_RANGE, "etcdserver: too large lease TTL"),
     NoSpace: (grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"),
     TooLarge: (grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: request is too large"),
 }
@@ -60,66 +66,43 @@ def status_of(error: StoreError) -> tuple[grpc.StatusCode, str]:
 
 
 def range_of(message: etcd_pb2.RangeRequest) -> Range:
-    """The range to ask the store for; what the store does not do (sorting, filters) `trimmed` does after it."""
-    if not message.key:
-        raise InvalidRequest("key is not provided")
+    """Raises InvalidRequest for an order or a field that etcd does not know."""
     return Range(
         key=message.key,
         range_end=message.range_end,
-        revision=max(0, message.revision),
-        limit=0 if _needs_trimming(message) else max(0, message.limit),
-        keys_only=message.keys_only and not _sorts_by_value(message),
+        revision=message.revision,
+        limit=max(0, message.limit),
+        keys_only=message.keys_only,
         count_only=message.count_only,
         serializable=message.serializable,
+        selection=_selection_of(message),
     )
 
 
-def _sorts_by_value(message: etcd_pb2.RangeRequest) -> bool:
-    return bool(message.sort_order) and message.sort_target == etcd_pb2.RangeRequest.VALUE
-
-
-def _needs_trimming(message: etcd_pb2.RangeRequest) -> bool:
-    sorts = message.sort_order == etcd_pb2.RangeRequest.DESCEND or (
-        message.sort_order and message.sort_target != etcd_pb2.RangeRequest.KEY
-    )
-    return bool(
-        sorts
-        or message.min_mod_revision
-        or message.max_mod_revision
-        or message.min_create_revision
-        or message.max_create_revision
-    )
-
-
-def trimmed(message: etcd_pb2.RangeRequest, result: RangeResult) -> RangeResult:
-    """The answer with the wanted order, filters and limit."""
-    if not _needs_trimming(message) or message.count_only:
-        return result
-    kvs = [
-        kv
-        for kv in result.kvs
-        if message.min_mod_revision <= kv.mod_revision <= (message.max_mod_revision or kv.mod_revision)
-        and message.min_create_revision <= kv.create_revision <= (message.max_create_revision or kv.create_revision)
-    ]
-    field = {
-        etcd_pb2.RangeRequest.KEY: "key",
-        etcd_pb2.RangeRequest.VERSION: "version",
-        etcd_pb2.RangeRequest.CREATE: "create_revision",
-        etcd_pb2.RangeRequest.MOD: "mod_revision",
-        etcd_pb2.RangeRequest.VALUE: "value",
-    }[message.sort_target]
-    if message.sort_order:
-        descends = message.sort_order == etcd_pb2.RangeRequest.DESCEND
-        kvs.sort(key=lambda kv: getattr(kv, field), reverse=descends)
-    more = bool(message.limit) and len(kvs) > message.limit
-    kvs = kvs[: message.limit or None]
-    if message.keys_only:
-        kvs = [KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease) for kv in kvs]
-    return RangeResult(kvs=tuple(kvs), count=result.count, more=more, revision=result.revision)
+def _selection_of(message: etcd_pb2.RangeRequest) -> Selection | None:
+    try:
+        selection = Selection(
+            order=SortOrder(message.sort_order),
+            target=SortTarget(message.sort_target),
+            min_mod_revision=max(0, message.min_mod_revision),
+            max_mod_revision=message.max_mod_revision,
+            min_create_revision=max(0, message.min_create_revision),
+            max_create_revision=message.max_create_revision,
+        )
+    except ValueError:
+        raise InvalidRequest("invalid sort option") from None
+    return None if selection == _ORDER_OF_KEYS else selection
 
 
 def put_of(message: etcd_pb2.PutRequest) -> Put:
-    return Put(key=message.key, value=message.value, lease=message.lease, prev_kv=message.prev_kv)
+    return Put(
+        key=message.key,
+        value=message.value,
+        lease=message.lease,
+        prev_kv=message.prev_kv,
+        keep_value=message.ignore_value,
+        keep_lease=message.ignore_lease,
+    )
 
 
 def delete_of(message: etcd_pb2.DeleteRangeRequest) -> DeleteRange:
@@ -136,7 +119,10 @@ def txn_of(message: etcd_pb2.TxnRequest) -> Txn:
 
 
 def _compare_of(message: etcd_pb2.Compare) -> Compare:
-    target = CompareTarget(message.target)
+    try:
+        target, operator = CompareTarget(message.target), CompareOperator(message.result)
+    except ValueError:
+        raise InvalidRequest("unknown comparison") from None
     operand: int | bytes
     match target:
         case CompareTarget.VALUE:
@@ -152,7 +138,7 @@ def _compare_of(message: etcd_pb2.Compare) -> Compare:
     return Compare(
         key=message.key,
         target=target,
-        operator=CompareOperator(message.result),
+        operator=operator,
         operand=operand,
         range_end=message.range_end,
     )
@@ -161,19 +147,15 @@ def _compare_of(message: etcd_pb2.Compare) -> Compare:
 def _operation_of(message: etcd_pb2.RequestOp) -> Operation:
     match message.WhichOneof("request"):
         case "request_range":
-            if _needs_trimming(message.request_range):
-                raise InvalidRequest("sorting and revision filters are not supported inside a transaction")
             return range_of(message.request_range)
         case "request_put":
-            if message.request_put.ignore_value or message.request_put.ignore_lease:
-                raise InvalidRequest("ignore_value and ignore_lease are not supported inside a transaction")
             return put_of(message.request_put)
         case "request_delete_range":
             return delete_of(message.request_delete_range)
         case "request_txn":
             return txn_of(message.request_txn)
         case _:
-            raise InvalidRequest("an operation of the transaction is empty")
+            raise InvalidRequest("key not found")  # an empty operation, in etcd's words
 
 
 # answers
@@ -216,20 +198,19 @@ def delete_message(header: etcd_pb2.ResponseHeader, result: DeleteResult) -> etc
 
 
 def txn_message(header: etcd_pb2.ResponseHeader, result: TxnResult) -> etcd_pb2.TxnResponse:
-    return etcd_pb2.TxnResponse(
-        header=header, succeeded=result.succeeded, responses=list(_operations(header, result.results))
-    )
+    responses = [_response_message(inner) for inner in result.results]
+    return etcd_pb2.TxnResponse(header=header, succeeded=result.succeeded, responses=responses)
 
 
-def _operations(header: etcd_pb2.ResponseHeader, results: Iterable[Result]) -> Iterable[etcd_pb2.ResponseOp]:
-    inner = etcd_pb2.ResponseHeader(revision=header.revision)
-    for result in results:
-        match result:
-            case RangeResult():
-                yield etcd_pb2.ResponseOp(response_range=range_message(inner, result))
-            case PutResult():
-                yield etcd_pb2.ResponseOp(response_put=put_message(inner, result))
-            case DeleteResult():
-                yield etcd_pb2.ResponseOp(response_delete_range=delete_message(inner, result))
-            case TxnResult():
-                yield etcd_pb2.ResponseOp(response_txn=txn_message(inner, result))
+def _response_message(result: Result) -> etcd_pb2.ResponseOp:
+    """The answer to one operation: its header has the revision alone, that of an inner transaction nothing at all."""
+    header = etcd_pb2.ResponseHeader(revision=result.revision)
+    match result:
+        case RangeResult():
+            return etcd_pb2.ResponseOp(response_range=range_message(header, result))
+        case PutResult():
+            return etcd_pb2.ResponseOp(response_put=put_message(header, result))
+        case DeleteResult():
+            return etcd_pb2.ResponseOp(response_delete_range=delete_message(header, result))
+        case TxnResult():
+            return etcd_pb2.ResponseOp(response_txn=txn_message(etcd_pb2.ResponseHeader(), result))

@@ -10,7 +10,7 @@ Source: https://etcd.io/docs/v3.5/learning/data_model/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from sortedcontainers import SortedDict
 
 from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
 from steersman.cluster.store.rules import contains
+from steersman.cluster.store.selection import keys_needed, select
 from steersman.cluster.store.values import (
     Compacted,
     Compare,
@@ -26,6 +27,7 @@ from steersman.cluster.store.values import (
     DeleteRange,
     DeleteResult,
     FutureRevision,
+    InvalidRequest,
     KeyValue,
     LeaseExists,
     LeaseNotFound,
@@ -77,25 +79,34 @@ class Mvcc:
 
     # reading
 
-    def range(self, request: Range) -> RangeResult:
+    def range(self, request: Range, pending: Sequence[WatchEvent] = ()) -> RangeResult:
         """Answers a range.
+
+        Args:
+            pending: what the transaction that asks has changed so far; a revision that is named is read without it.
 
         Raises:
             Compacted: the revision asked for is gone.
             FutureRevision: it has not been reached.
         """
         self._check_revision(request.revision)
-        if 0 < request.revision < self.revision:
-            found, count = self._range_past(request)
+        selection, limit = request.selection, request.limit
+        looked_at = limit if selection is None else keys_needed(selection, limit)
+        if 0 < request.revision < self.revision or (request.revision and pending):
+            found, count = self._range_past(request, looked_at, pending)
         elif not request.range_end:
             kv = self._live.get(request.key)
             found, count = ([], 0) if kv is None else ([kv], 1)
         else:
-            found, count = self._range_live(request)
+            found, count = self._range_live(request, looked_at)
+        revision = self.revision + 1 if pending else self.revision
         if request.count_only:
-            return RangeResult(kvs=(), count=count, more=False, revision=self.revision)
+            return RangeResult(kvs=(), count=count, more=False, revision=revision)
+        more = len(found) < count
+        if selection is not None:
+            found, more = select(selection, found, limit)
         kvs = tuple(_without_value(kv) for kv in found) if request.keys_only else tuple(found)
-        return RangeResult(kvs=kvs, count=count, more=len(kvs) < count, revision=self.revision)
+        return RangeResult(kvs=kvs, count=count, more=more, revision=revision)
 
     def _check_revision(self, revision: int) -> None:
         if revision > self.revision:
@@ -113,28 +124,28 @@ class Mvcc:
         stop = len(self._live) if end == b"\0" else self._live.bisect_left(end)
         return max(0, int(stop - self._live.bisect_left(start)))
 
-    def _range_live(self, request: Range) -> tuple[list[KeyValue], int]:
+    def _range_live(self, request: Range, limit: int) -> tuple[list[KeyValue], int]:
         start, end, live = request.key, request.range_end, self._live
         if request.count_only:
             return [], self._count(start, end)
         keys = self._keys(start, end)
-        if not request.limit:
+        if not limit:
             found = [live[key] for key in keys]
             return found, len(found)
-        found = [live[key] for key in islice(keys, request.limit)]
-        return found, len(found) if len(found) < request.limit else self._count(start, end)
+        found = [live[key] for key in islice(keys, limit)]
+        return found, len(found) if len(found) < limit else self._count(start, end)
 
-    def _range_past(self, request: Range) -> tuple[list[KeyValue], int]:
+    def _range_past(self, request: Range, limit: int, pending: Sequence[WatchEvent]) -> tuple[list[KeyValue], int]:
         start, end = request.key, request.range_end
         undone: dict[bytes, KeyValue | None] = {}
-        for change in self._log[request.revision + 1 - self._log_start :]:
+        for change in (*self._log[request.revision + 1 - self._log_start :], pending):
             for event in change:
                 if contains(event.kv.key, start, end):
                     undone.setdefault(event.kv.key, event.prev_kv)
         versions: dict[bytes, KeyValue | None] = {key: self._live[key] for key in self._keys(start, end)}
         versions.update(undone)
         found = [kv for _, kv in sorted(versions.items()) if kv is not None]
-        return found[: request.limit or None], len(found)
+        return found[: limit or None], len(found)
 
     # the past, for watches
 
@@ -215,14 +226,21 @@ class Mvcc:
         return _Chosen(succeeded, [self._decide(op) if isinstance(op, Txn) else op for op in branch])
 
     def _check_chosen(self, chosen: _Chosen) -> None:
-        for operation in chosen.operations:
-            match operation:
-                case Put(lease=lease) if lease and lease not in self._leases:
-                    raise LeaseNotFound("requested lease not found")
-                case Range(revision=revision):
-                    self._check_revision(revision)
-                case _Chosen():
-                    self._check_chosen(operation)
+        operations = list(_flat(chosen))
+        for operation in operations:
+            if isinstance(operation, Put):
+                self._check_put(operation)
+        for operation in operations:
+            if isinstance(operation, Range):
+                if operation.revision < 0:
+                    raise Compacted(self.compacted)
+                self._check_revision(operation.revision)
+
+    def _check_put(self, put: Put) -> None:
+        if (put.keep_value or put.keep_lease) and put.key not in self._live:
+            raise InvalidRequest("key not found")
+        if put.lease and put.lease not in self._leases:
+            raise LeaseNotFound("requested lease not found")
 
     def _execute(self, chosen: _Chosen, events: list[WatchEvent]) -> TxnResult:
         results: list[RangeResult | PutResult | DeleteResult | TxnResult] = []
@@ -233,27 +251,28 @@ class Mvcc:
                 case DeleteRange():
                     results.append(self._delete(operation, events))
                 case Range():
-                    found = self.range(operation)
-                    results.append(found if not events else _at(found, self.revision + 1))
+                    results.append(self.range(operation, events))
                 case _Chosen():
                     results.append(self._execute(operation, events))
         revision = self.revision + 1 if events else self.revision
         return TxnResult(revision=revision, succeeded=chosen.succeeded, results=tuple(results))
 
     def _put(self, put: Put, events: list[WatchEvent]) -> PutResult:
-        key, revision = put.key, self.revision + 1
+        key, revision, lease = put.key, self.revision + 1, put.lease
         old: KeyValue | None = self._live.get(key)
         if old is None:
-            kv = KeyValue(key, put.value, revision, revision, 1, put.lease)
+            kv = KeyValue(key, put.value, revision, revision, 1, lease)
             self.size_bytes += len(key) + len(put.value)
         else:
+            value = old.value if put.keep_value else put.value
+            lease = old.lease if put.keep_lease else lease
             # the key of the old version is kept: equal bytes are not held twice
-            kv = KeyValue(old.key, put.value, old.create_revision, revision, old.version + 1, put.lease)
-            self.size_bytes += len(put.value) - len(old.value)
-            if old.lease and old.lease != put.lease:
+            kv = KeyValue(old.key, value, old.create_revision, revision, old.version + 1, lease)
+            self.size_bytes += len(value) - len(old.value)
+            if old.lease and old.lease != lease:
                 self._unbind(old)
-        if put.lease:
-            self._leases[put.lease][1][kv.key] = None
+        if lease:
+            self._leases[lease][1][kv.key] = None
         self._live[kv.key] = kv
         events.append(WatchEvent(False, kv, old))
         return PutResult(revision=revision, prev_kv=old if put.prev_kv else None)
@@ -301,9 +320,9 @@ class Mvcc:
             self._log_start = revision
 
     def _holds(self, compare: Compare) -> bool:
-        if not compare.range_end:
-            return _compare(compare, self._live.get(compare.key))
-        return all(_compare(compare, self._live[key]) for key in self._keys(compare.key, compare.range_end))
+        """A range without keys is compared like a key that does not exist, as in etcd."""
+        keys = list(self._keys(compare.key, compare.range_end))
+        return all(_compare(compare, self._live[key]) for key in keys) if keys else _compare(compare, None)
 
     # whole states
 
@@ -360,12 +379,17 @@ class _Chosen:
         self.operations = operations
 
 
+def _flat(chosen: _Chosen) -> Iterator[Range | Put | DeleteRange]:
+    """Yields every operation that will run, at every depth, in their order."""
+    for operation in chosen.operations:
+        if isinstance(operation, _Chosen):
+            yield from _flat(operation)
+        else:
+            yield operation
+
+
 def _without_value(kv: KeyValue) -> KeyValue:
     return KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease)
-
-
-def _at(result: RangeResult, revision: int) -> RangeResult:
-    return RangeResult(kvs=result.kvs, count=result.count, more=result.more, revision=revision)
 
 
 def _compare(compare: Compare, kv: KeyValue | None) -> bool:

@@ -39,6 +39,13 @@ def check_txn(txn: Txn) -> None:
         InvalidRequest: says what is wrong with it.
     """
     _check(txn, 0)
+    if len(txn.success) > 1 or len(txn.failure) > 1 or _has_inner(txn):
+        _writes(txn.success)
+        _writes(txn.failure)
+
+
+def _has_inner(txn: Txn) -> bool:
+    return any(isinstance(operation, Txn) for operation in (*txn.success, *txn.failure))
 
 
 def _check(txn: Txn, depth: int) -> int:
@@ -51,13 +58,26 @@ def _check(txn: Txn, depth: int) -> int:
         for operation in branch:
             if isinstance(operation, Txn):
                 count += _check(operation, depth + 1)
-            elif not operation.key:
-                raise InvalidRequest("key is not provided")
-        if len(branch) > 1:
-            _check_overlaps(branch)
+            else:
+                check_operation(operation)
     if count > OPS_MAX:
         raise InvalidRequest("too many operations in txn request")
     return count
+
+
+def check_operation(operation: Range | Put | DeleteRange) -> None:
+    """Refuses a single operation that makes no sense.
+
+    Raises:
+        InvalidRequest: says what is wrong with it.
+    """
+    if not operation.key:
+        raise InvalidRequest("key is not provided")
+    if isinstance(operation, Put):
+        if operation.keep_value and operation.value:
+            raise InvalidRequest("value is provided")
+        if operation.keep_lease and operation.lease:
+            raise InvalidRequest("lease is provided")
 
 
 def _check_compare(compare: Compare) -> None:
@@ -70,36 +90,35 @@ def _check_compare(compare: Compare) -> None:
         raise InvalidRequest(f"a comparison of {compare.target.name} takes {'bytes' if wants_bytes else 'a number'}")
 
 
-def _check_overlaps(branch: Sequence[Operation]) -> None:
-    puts: list[bytes] = []
-    deletes: list[tuple[bytes, bytes]] = []
+class _Writes:
+    """Keys put and ranges deleted somewhere in a branch."""
+
+    __slots__ = ("deletes", "puts")
+
+    def __init__(self) -> None:
+        self.puts: set[bytes] = set()
+        self.deletes: list[tuple[bytes, bytes]] = []
+
+    def clashes(self, key: bytes) -> bool:
+        return key in self.puts or any(contains(key, *span) for span in self.deletes)
+
+
+def _writes(branch: Sequence[Operation]) -> _Writes:
+    """Collects what a branch writes; raises InvalidRequest when it puts a key that it writes elsewhere too."""
+    found = _Writes()
+    found.deletes = [(each.key, each.range_end) for each in branch if isinstance(each, DeleteRange)]
     for operation in branch:
-        added, removed = _written(operation)
-        if any(contains(key, *span) for key in added for span in deletes) or any(
-            contains(key, *span) for key in puts for span in removed
-        ):
-            raise InvalidRequest("duplicate key given in txn request")
-        puts += added
-        deletes += removed
-    if len(set(puts)) != len(puts):
-        raise InvalidRequest("duplicate key given in txn request")
-
-
-def _written(operation: Operation) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """Returns the keys put (each once a branch) and the ranges deleted by an operation, nested ones included."""
-    match operation:
-        case Put(key=key):
-            return [key], []
-        case DeleteRange(key=key, range_end=end):
-            return [], [(key, end)]
-        case Txn(success=success, failure=failure):
-            puts: dict[bytes, None] = {}
-            deletes: list[tuple[bytes, bytes]] = []
-            for branch in (success, failure):
-                for inner in branch:
-                    added, removed = _written(inner)
-                    puts.update(dict.fromkeys(added))
-                    deletes += removed
-            return list(puts), deletes
-        case _:
-            return [], []
+        if isinstance(operation, Txn):
+            # only one of its branches will run: they may write the same keys
+            inner = (_writes(operation.success), _writes(operation.failure))
+            if any(found.clashes(key) for writes in inner for key in writes.puts):
+                raise InvalidRequest("duplicate key given in txn request")
+            for writes in inner:
+                found.puts |= writes.puts
+                found.deletes += writes.deletes
+    for operation in branch:
+        if isinstance(operation, Put):
+            if found.clashes(operation.key):
+                raise InvalidRequest("duplicate key given in txn request")
+            found.puts.add(operation.key)
+    return found

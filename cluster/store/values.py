@@ -31,6 +31,31 @@ class KeyValue(Struct, frozen=True, array_like=True, gc=False):
     lease: int = 0
 
 
+class SortOrder(Enum):
+    NONE = 0
+    ASCEND = 1
+    DESCEND = 2
+
+
+class SortTarget(Enum):
+    KEY = 0
+    VERSION = 1
+    CREATE = 2
+    MOD = 3
+    VALUE = 4
+
+
+class Selection(Struct, frozen=True, kw_only=True, array_like=True):
+    """An order other than that of keys, and bounds of the revisions of the keys answered; a bound of 0 is none."""
+
+    order: SortOrder = SortOrder.NONE
+    target: SortTarget = SortTarget.KEY
+    min_mod_revision: int = 0
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
+
+
 class Range(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """Reads `[key, range_end)`; with no `range_end` the one key; `range_end=b"\\0"` means to the end.
 
@@ -38,6 +63,7 @@ class Range(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
         revision: read at this revision; 0 for the newest.
         limit: at most so many; 0 for all.
         serializable: a member may answer from its own state without asking the quorum.
+        selection: None for all keys of the range in their order.
     """
 
     key: bytes
@@ -47,6 +73,7 @@ class Range(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     keys_only: bool = False
     count_only: bool = False
     serializable: bool = False
+    selection: Selection | None = None
 
 
 class RangeResult(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
@@ -59,10 +86,14 @@ class RangeResult(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
 
 
 class Put(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
+    """Args: keep_value, keep_lease: leave what the key has, which must exist."""
+
     key: bytes
     value: bytes
     lease: int = 0
     prev_kv: bool = False
+    keep_value: bool = False
+    keep_lease: bool = False
 
 
 class DeleteRange(Struct, frozen=True, kw_only=True, array_like=True, tag=3):
@@ -170,6 +201,10 @@ class LeaseNotFound(StoreError):
 
 class LeaseExists(StoreError):
     """The wanted lease id is taken."""
+
+
+class LeaseTooLong(StoreError):
+    """The wanted time to live is longer than any lease may last."""
 
 
 class InvalidRequest(StoreError):

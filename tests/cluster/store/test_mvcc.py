@@ -26,6 +26,9 @@ from steersman.cluster.store.values import (
     LeaseNotFound,
     Put,
     Range,
+    Selection,
+    SortOrder,
+    SortTarget,
     Txn,
     TxnResult,
 )
@@ -92,6 +95,56 @@ def test_ranges(request_: Range, found: list[bytes], count: int, more: bool) -> 
         put(state, key, b"x")
     result = state.range(request_)
     assert ([kv.key for kv in result.kvs], result.count, result.more) == (found, count, more)
+
+
+@pytest.mark.parametrize(
+    ("selection", "limit", "found", "more"),
+    [
+        pytest.param(Selection(order=SortOrder.DESCEND), 2, [b"c", b"b"], True, id="descending keys"),
+        pytest.param(
+            Selection(order=SortOrder.ASCEND, target=SortTarget.VALUE), 0, [b"c", b"b", b"a"], False, id="value"
+        ),
+        pytest.param(Selection(order=SortOrder.DESCEND, target=SortTarget.MOD), 1, [b"a"], True, id="newest"),
+        pytest.param(Selection(target=SortTarget.MOD), 1, [b"b"], True, id="no direction: sorts what the limit shows"),
+        pytest.param(Selection(min_mod_revision=4), 0, [b"a", b"c"], False, id="changed since"),
+        pytest.param(Selection(max_create_revision=2), 1, [b"a"], False, id="made before"),
+    ],
+)
+def test_a_selection_orders_and_filters_before_the_limit(
+    selection: Selection, limit: int, found: list[bytes], more: bool
+) -> None:
+    state = Mvcc()
+    for key, value in ((b"a", b"3"), (b"b", b"2"), (b"c", b"1"), (b"a", b"4")):
+        put(state, key, value)
+    result = state.range(Range(key=b"\0", range_end=b"\0", limit=limit, selection=selection))
+    assert ([kv.key for kv in result.kvs], result.count, result.more) == (found, 3, more)
+
+
+def test_a_put_may_keep_the_value_or_the_lease_of_a_key_that_exists() -> None:
+    state = Mvcc()
+    state.apply(LeaseGrant(7, 60))
+    put(state, b"a", b"1", lease=7)
+    txn(state, success=(Put(key=b"a", value=b"", keep_value=True),))
+    assert state.range(Range(key=b"a")).kvs[0] == KeyValue(b"a", b"1", 2, 3, 2)
+    txn(state, success=(Put(key=b"a", value=b"2", lease=7),))
+    txn(state, success=(Put(key=b"a", value=b"3", keep_lease=True),))
+    assert state.range(Range(key=b"a")).kvs[0].lease == 7 and state.lease_keys(7) == [b"a"]
+    with pytest.raises(InvalidRequest, match="key not found"):
+        txn(state, success=(Put(key=b"b", value=b"", keep_value=True),))
+    with pytest.raises(InvalidRequest, match="value is provided"):
+        check_txn(Txn(success=(Put(key=b"a", value=b"1", keep_value=True),)))
+
+
+def test_a_transaction_reads_a_named_revision_without_its_own_changes() -> None:
+    state = Mvcc()
+    put(state, b"a", b"old")
+    result = txn(state, success=(Put(key=b"a", value=b"new"), Range(key=b"a", revision=2), Range(key=b"a")))
+    assert [found.kvs[0].value for found in result.results[1:]] == [b"old", b"new"]  # type: ignore[union-attr]
+
+
+def test_an_empty_range_is_compared_like_a_missing_key() -> None:
+    compare = Compare(key=b"x", range_end=b"y", target=CompareTarget.VERSION, operand=1)
+    assert not txn(Mvcc(), compare=(compare,)).succeeded
 
 
 def test_prefix_end_is_the_next_prefix() -> None:

@@ -1,0 +1,45 @@
+"""What the answers of all etcd services have in common: the header, and refusals in etcd's codes and words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import google_crc32c
+import grpc
+import grpc.aio
+
+from steersman.actors.rpc import etcd_values as wire
+from steersman.actors.store.replica import Replica
+from steersman.cluster.store.values import StoreError
+from steersman.pb import etcd_pb2
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+T = TypeVar("T")
+
+
+async def refuse(context: Context, error: StoreError) -> NoReturn:
+    code, words = wire.status_of(error)
+    await context.abort(code, words)
+    raise AssertionError("abort raises")
+
+
+async def guard(context: Context, work: Awaitable[T]) -> T:
+    """Returns what the store answers, or ends the call with etcd's code for the refusal."""
+    try:
+        return await work
+    except StoreError as error:
+        await refuse(context, error)
+
+
+def header_of(replica: Replica, revision: int = 0) -> etcd_pb2.ResponseHeader:
+    status = replica.status()
+    addresses = ",".join(address for _, address in status.config.addresses)
+    return etcd_pb2.ResponseHeader(
+        cluster_id=google_crc32c.value(addresses.encode()),
+        member_id=replica.member_id,
+        revision=revision or status.revision,
+        raft_term=status.term,
+    )
