@@ -8,11 +8,8 @@ version of the directory, each file its own.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -26,13 +23,13 @@ from steersman.actors.store.disk import (
     Recovered,
     Saving,
 )
+from steersman.actors.store.files import Files, OsFiles, Threads, Workers, write_durably
 from steersman.actors.store.records import (
     FILE_HEADER_BYTES,
     check_file_header,
     file_header,
     read_records,
     record_header,
-    sync_directory,
 )
 from steersman.actors.store.wal import SEGMENT_BYTES, Wal
 from steersman.cluster.raft.values import Config, Entry, HardState, SnapshotMeta
@@ -51,30 +48,35 @@ class FileDisk:
     Args:
         reserve_bytes: see `RESERVE_BYTES`.
         segment_bytes: of one file of the log.
+        files, workers: the operating system's where not given.
     """
 
     def __init__(
-        self, path: Path | str, *, reserve_bytes: int = RESERVE_BYTES, segment_bytes: int = SEGMENT_BYTES
+        self,
+        path: Path | str,
+        *,
+        reserve_bytes: int = RESERVE_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        files: Files | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._path = Path(path)
         self._reserve_bytes = reserve_bytes
-        self._wal = Wal(self._path / "wal", segment_bytes)
+        self._files = files or OsFiles()
+        self._workers = workers or Threads()
+        self._wal = Wal(self._path / "wal", self._files, segment_bytes)
         self._lock = -1
-        self._log_thread: ThreadPoolExecutor | None = None
-        self._snapshot_thread: ThreadPoolExecutor | None = None
 
     async def open(self, identity: Identity) -> Recovered:
-        self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="store-log")
-        self._snapshot_thread = ThreadPoolExecutor(1, thread_name_prefix="store-snapshot")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._log_thread, self._open, identity)
+            return await self._workers.run("log", lambda: self._open(identity))
         except BaseException:
             await self.close()
             raise
 
     def _open(self, identity: Identity) -> Recovered:
         for directory in (self._path, self._path / "wal", self._path / "snap"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._files.make_directory(directory)
         self._lock_directory()
         config = self._check_member(identity)
         snapshot, state = self._read_snapshot()
@@ -90,27 +92,22 @@ class FileDisk:
         )
 
     def _lock_directory(self) -> None:
-        self._lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise DataDirInUse(
-                f"the data directory {self._path} is in use by another store member (process {holder})"
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+            self._lock = self._files.lock(self._path / "lock")
+        except BlockingIOError as error:
+            raise DataDirInUse(f"the data directory {self._path} is in use by another store member ({error})") from None
 
     def _check_member(self, identity: Identity) -> Config:
         """Returns the founding configuration; writes `member.json` where nothing was before."""
         path = self._path / "member.json"
-        if not path.exists():
-            if any((self._path / "wal").iterdir()):
+        if not self._files.exists(path):
+            if self._files.names(self._path / "wal"):
                 raise DataDamaged(f"{path} is missing beside a log; restore it or move {self._path} away")
             self._write_member(path, identity)
+            self._files.sync_directory(self._path.parent)
             return identity.config
         try:
-            found = json.loads(path.read_bytes())
+            found = json.loads(self._files.read(path))
             version, member = int(found["format"]), int(found["member"])
         except (ValueError, KeyError, TypeError):
             raise DataDamaged(f"{path} is damaged; restore it, or move {self._path} away and join again") from None
@@ -133,16 +130,12 @@ class FileDisk:
             "name": identity.name,
             "config": msgspec.to_builtins(identity.config),
         }
-        _write_durably(path, [json.dumps(content, indent=1).encode() + b"\n"])
+        write_durably(self._files, path, [json.dumps(content, indent=1).encode() + b"\n"])
 
     # the log
 
     def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Saving:
-        return self._in_thread(self._log_thread, lambda: self._wal.append(hard_state, entries))
-
-    def _in_thread(self, thread: ThreadPoolExecutor | None, work: Callable[[], None]) -> asyncio.Future[None]:
-        assert thread is not None
-        return asyncio.get_running_loop().run_in_executor(thread, work)
+        return self._workers.run("log", lambda: self._wal.append(hard_state, entries))
 
     # snapshots
 
@@ -150,7 +143,7 @@ class FileDisk:
         return asyncio.ensure_future(self._write_beside(meta, state))
 
     def replace(self, hard_state: HardState | None, meta: SnapshotMeta, state: Capture) -> Saving:
-        return self._in_thread(self._log_thread, lambda: self._replace(hard_state, meta, state))
+        return self._workers.run("log", lambda: self._replace(hard_state, meta, state))
 
     def _replace(self, hard_state: HardState | None, meta: SnapshotMeta, state: Capture) -> None:
         self._write_snapshot(meta, state)
@@ -159,45 +152,41 @@ class FileDisk:
 
     async def _write_beside(self, meta: SnapshotMeta, state: Capture) -> None:
         """Writes the snapshot while the log goes on, and only then lets the log forget."""
-        await self._in_thread(self._snapshot_thread, lambda: self._write_snapshot(meta, state))
-        await self._in_thread(self._log_thread, lambda: self._forget(meta))
+        await self._workers.run("snapshot", lambda: self._write_snapshot(meta, state))
+        await self._workers.run("log", lambda: self._forget(meta))
 
     def _forget(self, meta: SnapshotMeta) -> None:
         self._wal.forget(meta.index)
-        for path in self._snapshots()[:-1]:
-            path.unlink()
+        for path in self._snapshots(".snap")[:-1]:
+            self._files.unlink(path)
 
-    def _snapshots(self) -> list[Path]:
-        """The snapshot files, the newest last; what was being written at a crash is no snapshot."""
-        return sorted((self._path / "snap").glob("*.snap"))
+    def _snapshots(self, suffix: str) -> list[Path]:
+        """The snapshot files, the newest last."""
+        directory = self._path / "snap"
+        return [directory / name for name in self._files.names(directory) if name.endswith(suffix)]
 
     def _write_snapshot(self, meta: SnapshotMeta, state: Capture) -> None:
         path = self._path / "snap" / f"{meta.index:020d}.snap"
-        _write_durably(path, snapshot_file(meta, state))
+        write_durably(self._files, path, snapshot_file(meta, state))
 
     def _read_snapshot(self) -> tuple[SnapshotMeta, Capture | None]:
-        for leftover in (self._path / "snap").glob("*.tmp"):
-            leftover.unlink()
-        paths = self._snapshots()
+        for leftover in self._snapshots(".tmp"):
+            self._files.unlink(leftover)
+        paths = self._snapshots(".snap")
         for older in paths[:-1]:
-            older.unlink()
-        return read_snapshot_file(paths[-1]) if paths else (SnapshotMeta(), None)
+            self._files.unlink(older)
+        return read_snapshot_file(paths[-1], self._files.read(paths[-1])) if paths else (SnapshotMeta(), None)
 
     # the rest
 
     def is_full(self) -> bool:
-        space = os.statvfs(self._path)
-        return space.f_bavail * space.f_frsize < self._reserve_bytes
+        return self._files.free_bytes(self._path) < self._reserve_bytes
 
     async def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        for thread in (self._snapshot_thread, self._log_thread):
-            if thread is not None:
-                await loop.run_in_executor(None, thread.shutdown)
-        self._log_thread = self._snapshot_thread = None
+        await self._workers.close()
         self._wal.close()
         if self._lock >= 0:
-            os.close(self._lock)
+            self._files.close(self._lock)
             self._lock = -1
 
 
@@ -209,13 +198,12 @@ def snapshot_file(meta: SnapshotMeta, state: Capture) -> Iterator[bytes]:
         yield block
 
 
-def read_snapshot_file(path: Path) -> tuple[SnapshotMeta, Capture]:
+def read_snapshot_file(path: Path, content: bytes) -> tuple[SnapshotMeta, Capture]:
     """Returns a snapshot and its place in the log.
 
     Raises:
         DataDamaged, DataDirForeign: the file cannot be used; the message says what to do.
     """
-    content = path.read_bytes()
     check_file_header(path, content, SNAPSHOT_MAGIC)
     data, end = memoryview(content), FILE_HEADER_BYTES
     blocks: list[bytes] = []
@@ -230,15 +218,3 @@ def read_snapshot_file(path: Path) -> tuple[SnapshotMeta, Capture]:
             f"the snapshot {path} is damaged ({error}). If other members of the group are healthy, move "
             f"{path.parent.parent} away and let this member join again; otherwise restore a backup"
         ) from None
-
-
-def _write_durably(path: Path, pieces: Iterable[bytes]) -> None:
-    """Writes a file so that after a crash it is there as a whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_directory(path.parent)

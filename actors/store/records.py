@@ -9,7 +9,6 @@ A record is written by one write and made durable before the next one begins, so
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,12 +79,3 @@ def is_torn_tail(data: memoryview, offset: int) -> bool:
             return False
         position = rest.find(MARK, position + 1)
     return True
-
-
-def sync_directory(path: Path) -> None:
-    """Makes created, renamed and removed names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,13 +10,16 @@ import asyncio
 import logging
 import random
 import struct
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
+from steersman.actors.store.leasekeeping import NO_LEASE, NOT_LEADING, LeaseKeeper
 from steersman.actors.store.requests import Proposals, QueuedReads
+from steersman.actors.store.saving import Saver
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
-from steersman.actors.store.transport import LeaseAnswer, LeaseAsk, Letter, Transport, snapshot_blocks
+from steersman.actors.store.snapshots import Snapshots
+from steersman.actors.store.transport import LeaseAnswer, LeaseAsk, Letter, Transport
 from steersman.actors.store.watches import Watches
 from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.values import (
@@ -24,7 +27,6 @@ from steersman.cluster.raft.values import (
     ConfigChange,
     Entry,
     EntryKind,
-    HardState,
     Message,
     MessageKind,
     Ready,
@@ -34,11 +36,10 @@ from steersman.cluster.raft.values import (
 )
 from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
-from steersman.cluster.store.leases import LeaseClock
 from steersman.cluster.store.mvcc import Change, Mvcc
 from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn
-from steersman.cluster.store.snapshot import Capture, capture
+from steersman.cluster.store.snapshot import Capture
 from steersman.cluster.store.values import (
     InvalidRequest,
     LeaseNotFound,
@@ -96,31 +97,23 @@ class Replica:
         self._disk, self._transport, self._rng = disk, transport, rng
         self._state = Mvcc()
         self._watches = Watches(lambda: self._state)
-        self._leases = LeaseClock()
+        self._leases = LeaseKeeper(member_id, transport, self._clock)
         self._proposals = Proposals(rng)
         self._reads = QueuedReads()
-        self._lease_asks: dict[int, tuple[asyncio.Future[int], float]] = {}
         self._expiring: set[int] = set()
         self._core: Raft | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pump_scheduled = False
-        #: handed out by the core, in order, and not durable yet; the first `_saving` of them are being written
-        self._unsaved: list[Ready] = []
-        self._saving = 0
         self._ready_event = asyncio.Event()
         self._failure: str | None = None
-        self._led = False
-        self._logged_bytes = 0
-        self._logged_entries = 0
-        self._snapshotting = False
         self._disk_full = False
         self._progress_due = 0.0
         self._disk_check_due = 0.0
         self._retention = Retention(self.settings.retention_s, self.settings.retention_revisions)
-        #: the state that came with the snapshot that is to be saved
-        self._received_state: Capture | None = None
+        self._saver = Saver(disk, saved=self._saved, resumed=self._pump, failed=self._disk_failed)
+        self._snapshots = Snapshots(name, disk, transport, self._saver, self.settings, lambda: self._state)
         #: resolved with the reason when the replica can go on no more
         self.failed: asyncio.Event = asyncio.Event()
 
@@ -153,8 +146,7 @@ class Replica:
             self._state = recovered.state.restore()
         if recovered.cut_bytes:
             logger.warning("store %s: cut %d bytes of a torn write off the log", self.name, recovered.cut_bytes)
-        self._logged_entries = len(recovered.entries)
-        self._logged_bytes = sum(len(entry.data) for entry in recovered.entries)
+        self._saver.begin_count(len(recovered.entries), sum(len(entry.data) for entry in recovered.entries))
         return Raft(
             self.member_id,
             config,
@@ -194,10 +186,8 @@ class Replica:
         self._failure = reason
         self._proposals.fail(reason)
         self._reads.fail(reason)
-        for future, _ in self._lease_asks.values():
-            if not future.done():
-                future.set_exception(Unavailable(reason))
-        self._lease_asks.clear()
+        self._leases.fail(reason)
+        self._saver.stop()
         self._watches.fail(reason)
         self._ready_event.set()
         self.failed.set()
@@ -255,7 +245,7 @@ class Replica:
 
     def snapshot(self) -> tuple[SnapshotMeta, Capture]:
         """Returns the present state and its place in the log."""
-        return self._meta(self._check_alive()), capture(self._state)
+        return self._snapshots.now(self._check_alive())
 
     # ports.Store
 
@@ -352,31 +342,19 @@ class Replica:
         deadline = self._deadline()
         while True:
             core = self._check_alive()
-            answer = -2
+            answer = NOT_LEADING
             if core.is_leader:
-                answer = self._answer_lease(lease, renew=renew)
+                answer = self._leases.left_ms(lease, renew=renew)
             elif core.leader and self._transport is not None:
                 number = self._proposals.next_number()
-                future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-                self._lease_asks[number] = (future, deadline)
-                self._transport.send(LeaseAsk(self.member_id, core.leader, number, lease, renew))
-                answer = await future
-            if answer == -1:
+                answer = await self._leases.ask(core.leader, number, lease, renew=renew, deadline=deadline)
+            if answer == NO_LEASE:
                 raise LeaseNotFound("requested lease not found")
             if answer >= 0:
                 return answer
             if self._clock() >= deadline:
                 raise Unavailable("the store has no leader")
             await asyncio.sleep(self.settings.tick_s)
-
-    def _answer_lease(self, lease: int, *, renew: bool) -> int:
-        if self._core is None or not self._core.is_leader or not self._led:
-            return -2  # a leader that has not applied what came before it does not know all leases
-        if renew:
-            ttl_s = self._leases.renew(lease, self._clock())
-            return -1 if ttl_s is None else ttl_s * 1000
-        left_s = self._leases.remaining_s(lease, self._clock())
-        return -1 if left_s is None else int(left_s * 1000)
 
     # the group
 
@@ -426,13 +404,9 @@ class Replica:
                 self._core.step(letter)
                 self._schedule_pump()
             case LeaseAsk():
-                answer = self._answer_lease(letter.lease, renew=letter.renew)
-                if self._transport is not None:
-                    self._transport.send(LeaseAnswer(self.member_id, letter.sender, letter.request, answer))
+                self._leases.asked(letter)
             case LeaseAnswer():
-                future, _ = self._lease_asks.pop(letter.request, (None, 0.0))
-                if future is not None and not future.done():
-                    future.set_result(letter.ttl_ms)
+                self._leases.answered(letter)
 
     def receive_snapshot(self, message: Message, state: Capture) -> None:
         """Takes a snapshot of the leader's state."""
@@ -442,7 +416,7 @@ class Replica:
         self._core.step(message)
         if self._core.snapshot_index != before:
             self._state = state.restore()
-            self._received_state = state
+            self._saver.received(self._core.snapshot_index, state)
             self._watches.state_replaced()
         self._schedule_pump()
 
@@ -490,9 +464,8 @@ class Replica:
 
     def _carry_out(self, core: Raft, ready: Ready, changes: list[Change]) -> None:
         self._send(core, ready.messages)
-        if ready.entries or ready.hard_state or ready.snapshot or (ready.replies and self._unsaved):
-            self._unsaved.append(ready)
-            self._save_more(core)
+        if self._saver.concerns(ready):
+            self._saver.add(ready)
         else:
             self._send(core, ready.replies)
         for entry in ready.committed:
@@ -508,69 +481,33 @@ class Replica:
             return
         for message in messages:
             if message.kind is MessageKind.SNAPSHOT:
-                self._send_snapshot(core, message)
+                meta, state = self._snapshots.now(core)
+                self._supervise(self._snapshots.send(core, message, meta, state), "snapshot-send")
             else:
                 self._transport.send(message)
 
     # persisting
 
-    def _save_more(self, core: Raft) -> None:
-        """Writes everything that waits, as one group; at most one write is under way."""
-        while self._unsaved and not self._saving:
-            group = self._take_group()
-            try:
-                saving = self._save(group)
-            except (OSError, DiskFailure) as error:
-                self._fail(f"the disk of store member {self.name} failed: {error}")
-                return
-            if saving is None:
-                self._saved(core, len(group))
-            else:
-                self._saving = len(group)
-                saving.add_done_callback(lambda future: self._save_done(core, future))
-
-    def _take_group(self) -> list[Ready]:
-        """Returns the Readys that may be written at once: a snapshot is written by itself."""
-        if self._unsaved[0].snapshot is not None:
-            return self._unsaved[:1]
-        group: list[Ready] = []
-        for ready in self._unsaved:
-            if ready.snapshot is not None:
-                break
-            group.append(ready)
-        return group
-
-    def _save(self, group: list[Ready]) -> asyncio.Future[None] | None:
-        hard_states = [ready.hard_state for ready in group if ready.hard_state is not None]
-        hard_state: HardState | None = hard_states[-1] if hard_states else None
-        if group[0].snapshot is not None:
-            assert self._received_state is not None
-            return self._disk.replace(hard_state, group[0].snapshot, self._received_state)
-        entries = [entry for ready in group for entry in ready.entries]
-        if not entries and hard_state is None:
-            return None
-        self._logged_entries += len(entries)
-        self._logged_bytes += sum(len(entry.data) for entry in entries)
-        return self._disk.save(hard_state, entries)
-
-    def _save_done(self, core: Raft, future: asyncio.Future[None]) -> None:
-        if self._failure is not None or future.cancelled():
-            return
-        error = future.exception()
-        if error is not None:
-            self._fail(f"the disk of store member {self.name} failed: {error}")
-            return
-        count, self._saving = self._saving, 0
-        self._saved(core, count)
-        self._save_more(core)
-        self._pump()
-
-    def _saved(self, core: Raft, count: int) -> None:
-        done, self._unsaved = self._unsaved[:count], self._unsaved[count:]
+    def _saved(self, done: Sequence[Ready]) -> None:
+        core = self._core
+        assert core is not None
         for ready in done:
             if ready.entries:
                 core.persisted(ready.entries[-1].index, ready.entries[-1].term)
             self._send(core, ready.replies)
+
+    def _disk_failed(self, reason: str) -> None:
+        self._fail(f"store member {self.name}: {reason}")
+
+    def _consider_snapshot(self, core: Raft) -> None:
+        if self._snapshots.is_due(core):
+            self._supervise(self._take_snapshot(core), "snapshot")
+
+    async def _take_snapshot(self, core: Raft) -> None:
+        try:
+            await self._snapshots.take(core)
+        except (OSError, DiskFailure) as error:
+            self._disk_failed(f"the disk failed: {error}")
 
     # applying
 
@@ -589,76 +526,22 @@ class Replica:
             return
         if self._state.revision != before:
             changes.append(self._state.newest)
-        if self._led:
-            self._follow_leases(command)
+        self._leases.applied(command)
+        if isinstance(command, LeaseRevoke):
+            self._expiring.discard(command.lease)
         if proposal:
             proposal.resolve(result)
 
-    def _follow_leases(self, command: Command) -> None:
-        match command:
-            case LeaseGrant(lease=lease, ttl_s=ttl_s):
-                self._leases.granted(lease, ttl_s, self._clock())
-            case LeaseRevoke(lease=lease):
-                self._leases.revoked(lease)
-                self._expiring.discard(lease)
-
     def _notice_role(self, core: Raft) -> None:
         leads = core.is_leader and core.log.applied >= core.log.committed
-        if leads and not self._led:
-            self._leases.lead(self._state.leases(), self._clock())
+        if leads and not self._leases.leads:
+            self._leases.lead(self._state)
             self._expiring.clear()
-            self._led = True
             logger.info("store %s leads in term %d", self.name, core.term)
-        elif self._led and core.role is not Role.LEADER:
+        elif self._leases.leads and core.role is not Role.LEADER:
             self._leases.follow()
-            self._led = False
         if core.leader and core.log.term(core.log.committed) == core.term and not self._ready_event.is_set():
             self._ready_event.set()
-
-    # snapshots
-
-    def _meta(self, core: Raft) -> SnapshotMeta:
-        index = core.log.applied
-        return SnapshotMeta(index, core.log.term(index) or 0, core.config)
-
-    def _consider_snapshot(self, core: Raft) -> None:
-        grown = (
-            self._logged_entries >= self.settings.snapshot_entries or self._logged_bytes >= self.settings.snapshot_bytes
-        )
-        if not grown or self._snapshotting or core.log.applied <= core.snapshot_index:
-            return
-        self._snapshotting = True
-        self._logged_entries = self._logged_bytes = 0
-        self._supervise(self._take_snapshot(core), "snapshot")
-
-    async def _take_snapshot(self, core: Raft) -> None:
-        meta = self._meta(core)
-        try:
-            saving = self._disk.save_snapshot(meta, capture(self._state))
-            if saving is not None:
-                await saving
-        except (OSError, DiskFailure) as error:
-            self._fail(f"the disk of store member {self.name} failed: {error}")
-            return
-        finally:
-            self._snapshotting = False
-        core.compact(meta.index if core.is_alone else meta.index - self.settings.kept_entries)
-
-    def _send_snapshot(self, core: Raft, message: Message) -> None:
-        """Fills in the state as it is now: at least as new as the core asked for."""
-        meta, state = self._meta(core), capture(self._state)
-        filled = Message(
-            kind=message.kind, sender=message.sender, to=message.to, term=message.term, index=meta.index, snapshot=meta
-        )
-        self._supervise(self._deliver_snapshot(core, filled, state), "snapshot-send")
-
-    async def _deliver_snapshot(self, core: Raft, message: Message, state: Capture) -> None:
-        assert self._transport is not None
-        try:
-            await self._transport.send_snapshot(message, snapshot_blocks(state))
-        except OSError as error:
-            logger.warning("store %s: snapshot to member %d: %s", self.name, message.to, error)
-            core.snapshot_failed(message.to)
 
     def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"store-{self.name}-{name}")
@@ -688,26 +571,20 @@ class Replica:
         core.tick()
         self._proposals.expire(clock)
         self._reads.expire(clock, self.settings.tick_s * self.settings.election_ticks)
-        self._expire_lease_asks(clock)
+        self._leases.expire_asks()
         if clock >= self._progress_due:
             self._progress_due = clock + PROGRESS_S - self.settings.alone_tick_s
             self._watches.report_progress()
         if clock >= self._disk_check_due:
             self._disk_check_due = clock + 1.0
             self._disk_full = self._disk.is_full()
-        if self._led:
+        if self._leases.leads:
             self._expire_leases()
             self._compact_old()
         self._pump()
 
-    def _expire_lease_asks(self, clock: float) -> None:
-        for number in [number for number, (_, deadline) in self._lease_asks.items() if deadline <= clock]:
-            future, _ = self._lease_asks.pop(number)
-            if not future.done():
-                future.set_exception(Unavailable("the leader did not answer in time"))
-
     def _expire_leases(self) -> None:
-        for lease in self._leases.expired(self._clock()):
+        for lease in self._leases.expired():
             if lease not in self._expiring:
                 self._expiring.add(lease)
                 self._supervise(self._revoke_expired(lease), f"lease-{lease}")

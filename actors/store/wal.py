@@ -6,7 +6,6 @@ Everything here blocks and runs in the disk's one thread.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from steersman.actors.store.disk import DataDamaged, merge_entries
+from steersman.actors.store.files import Files, write_whole
 from steersman.actors.store.records import (
     FILE_HEADER_BYTES,
     check_file_header,
@@ -21,7 +21,6 @@ from steersman.actors.store.records import (
     is_torn_tail,
     read_records,
     record_header,
-    sync_directory,
 )
 from steersman.cluster.raft.values import Entry, HardState, SnapshotMeta
 
@@ -64,8 +63,8 @@ _decoder = msgspec.msgpack.Decoder(Saved | Restart | Begin)
 class Wal:
     """The log in a directory."""
 
-    def __init__(self, directory: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, files: Files, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._directory, self._files = directory, files
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._size_bytes = 0
@@ -86,7 +85,7 @@ class Wal:
             DataDamaged: a record in the middle or a whole segment is missing or damaged.
             DataDirForeign: a newer version wrote it.
         """
-        numbers = sorted(int(path.stem) for path in self._directory.glob("*.wal"))
+        numbers = sorted(int(name[:-4]) for name in self._files.names(self._directory) if name.endswith(".wal"))
         entries: list[Entry] = []
         cut_bytes = 0
         for position, number in enumerate(numbers):
@@ -115,10 +114,9 @@ class Wal:
 
     def _read_segment(self, number: int, entries: list[Entry], *, is_last: bool, is_first: bool) -> int:
         path = self._path(number)
-        content = path.read_bytes()
+        content = self._files.read(path)
         if is_last and is_torn_header(content):
             # the crash came while this segment was made: nothing was ever written to it
-            path.unlink()
             self._write_empty(path)
             return len(content)
         check_file_header(path, content, MAGIC)
@@ -133,14 +131,14 @@ class Wal:
                 f"members of the group are healthy, move {self._directory.parent} away and let this member join again; "
                 "otherwise restore a backup"
             )
-        os.truncate(path, offset)
+        self._files.truncate(path, offset)
         return len(data) - offset
 
     def _write_empty(self, path: Path) -> None:
-        with path.open("wb") as file:
-            file.write(file_header(MAGIC))
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = self._files.create(path)
+        write_whole(self._files, descriptor, (file_header(MAGIC),), path)
+        self._files.sync(descriptor)
+        self._files.close(descriptor)
 
     def _take(self, path: Path, record: Saved | Restart | Begin, entries: list[Entry], is_first: bool) -> None:
         match record:
@@ -165,11 +163,11 @@ class Wal:
 
     def open(self) -> None:
         """Gets ready to append, after `read`."""
-        if self._number and self._path(self._number).stat().st_size > FILE_HEADER_BYTES:
-            self._descriptor = os.open(self._path(self._number), os.O_WRONLY | os.O_APPEND)
-            self._size_bytes = os.fstat(self._descriptor).st_size
+        if self._number and self._files.size(self._path(self._number)) > FILE_HEADER_BYTES:
+            self._descriptor = self._files.open(self._path(self._number))
+            self._size_bytes = self._files.size(self._path(self._number))
             self._closed.pop(self._number, None)
-            os.fsync(self._descriptor)
+            self._files.sync(self._descriptor)
         else:
             self._begin(max(self._number, 1))
         if self._ahead is not None:
@@ -178,12 +176,11 @@ class Wal:
     def _begin(self, number: int) -> None:
         self._number = number
         path = self._path(number)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.write(self._descriptor, file_header(MAGIC))
-        self._size_bytes = FILE_HEADER_BYTES
+        self._descriptor = self._files.create(path)
+        self._size_bytes = write_whole(self._files, self._descriptor, (file_header(MAGIC),), path)
         self._write(Begin(number, self._hard_state, self._last))
-        os.fsync(self._descriptor)
-        sync_directory(self._directory)
+        self._files.sync(self._descriptor)
+        self._files.sync_directory(self._directory)
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Makes a group durable."""
@@ -192,7 +189,7 @@ class Wal:
         if entries:
             self._last = entries[-1].index
         self._write(Saved(hard_state, tuple(entries)))
-        os.fdatasync(self._descriptor)
+        self._files.sync(self._descriptor)
         if self._size_bytes >= self._segment_bytes:
             self._rotate()
 
@@ -201,33 +198,30 @@ class Wal:
         self._hard_state = hard_state or self._hard_state
         self._last = snapshot.index
         self._write(Restart(self._hard_state, snapshot.index, snapshot.term))
-        os.fdatasync(self._descriptor)
+        self._files.sync(self._descriptor)
 
     def forget(self, index: int) -> None:
         """Removes the closed segments that hold nothing after `index`."""
         for number in sorted(self._closed):
             if self._closed[number] > index:
                 break
-            self._path(number).unlink(missing_ok=True)
+            self._files.unlink(self._path(number))
             del self._closed[number]
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._files.close(self._descriptor)
             self._descriptor = -1
 
     def _rotate(self) -> None:
-        os.close(self._descriptor)
+        self._files.close(self._descriptor)
         self._closed[self._number] = self._last
         self._begin(self._number + 1)
 
     def _write(self, record: Saved | Restart | Begin) -> None:
         payload = _encoder.encode(record)
-        head = record_header(payload)
-        wanted = len(head) + len(payload)
-        if os.writev(self._descriptor, (head, payload)) != wanted:
-            raise OSError(f"short write to {self._path(self._number)}: the disk is full")
-        self._size_bytes += wanted
+        pieces = (record_header(payload), payload)
+        self._size_bytes += write_whole(self._files, self._descriptor, pieces, self._path(self._number))
 
 
 def is_torn_header(content: bytes) -> bool:

@@ -103,7 +103,8 @@ async def test_the_group_and_its_health(etcdctl: Run, tmp_path: Path) -> None:
     hashes = {row["HashKV"]["hash"] for row in json.loads(await etcdctl("endpoint", "hashkv", "-w", "json"))}
     assert len(hashes) == 1
     assert "Snapshot saved" in await etcdctl("snapshot", "save", str(tmp_path / "snapshot"), members=1)
-    meta, state = read_snapshot_file(_without_digest(tmp_path / "snapshot"))
+    path = _without_digest(tmp_path / "snapshot")
+    meta, state = read_snapshot_file(path, path.read_bytes())
     assert meta.index > 0 and [kv.key for kv in state.restore().live()] == [b"/a"]
     assert await etcdctl("alarm", "list") == ""
     assert "client certificates decide" in await etcdctl("user", "add", "x:y")

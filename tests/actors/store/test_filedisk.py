@@ -182,7 +182,7 @@ async def test_an_error_of_the_disk_ends_the_replica_and_acknowledges_nothing(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    with pytest.raises(Unavailable, match="the disk of store member s1 failed"):
+    with pytest.raises(Unavailable, match="store member s1: the disk failed"):
         await replica.txn(put("/lost"))
     assert replica.failed.is_set()
     with pytest.raises(Unavailable):

@@ -1,0 +1,74 @@
+"""When a replica takes a snapshot of itself so that its log stays short, and how it sends one to a member far behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from steersman.actors.store.disk import Disk
+from steersman.actors.store.saving import Saver
+from steersman.actors.store.settings import ReplicaSettings
+from steersman.actors.store.transport import Transport, snapshot_blocks
+from steersman.cluster.raft.core import Raft
+from steersman.cluster.raft.values import Message, SnapshotMeta
+from steersman.cluster.store.mvcc import Mvcc
+from steersman.cluster.store.snapshot import Capture, capture
+
+logger = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """The snapshots of one replica.
+
+    Args:
+        state: returns the replica's present state.
+        saver: tells how far the log has grown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        disk: Disk,
+        transport: Transport | None,
+        saver: Saver,
+        settings: ReplicaSettings,
+        state: Callable[[], Mvcc],
+    ) -> None:
+        self._name, self._disk, self._transport, self._saver = name, disk, transport, saver
+        self._settings, self._state = settings, state
+        self._taking = False
+
+    def now(self, core: Raft) -> tuple[SnapshotMeta, Capture]:
+        """Returns the present state and its place in the log."""
+        index = core.log.applied
+        return SnapshotMeta(index, core.log.term(index) or 0, core.config), capture(self._state())
+
+    def is_due(self, core: Raft) -> bool:
+        saver, settings = self._saver, self._settings
+        grown = saver.entries >= settings.snapshot_entries or saver.bytes >= settings.snapshot_bytes
+        return grown and not self._taking and core.log.applied > core.snapshot_index
+
+    async def take(self, core: Raft) -> None:
+        """Keeps a snapshot and lets the log forget; raises OSError or DiskFailure when the disk failed."""
+        self._taking = True
+        self._saver.begin_count()
+        try:
+            meta, state = self.now(core)
+            saving = self._disk.save_snapshot(meta, state)
+            if saving is not None:
+                await saving
+        finally:
+            self._taking = False
+        core.compact(meta.index if core.is_alone else meta.index - self._settings.kept_entries)
+
+    async def send(self, core: Raft, message: Message, meta: SnapshotMeta, state: Capture) -> None:
+        """Sends the state as it was when the core asked: at least as new as it asked for."""
+        assert self._transport is not None
+        filled = Message(
+            kind=message.kind, sender=message.sender, to=message.to, term=message.term, index=meta.index, snapshot=meta
+        )
+        try:
+            await self._transport.send_snapshot(filled, snapshot_blocks(state))
+        except OSError as error:
+            logger.warning("store %s: snapshot to member %d: %s", self._name, message.to, error)
+            core.snapshot_failed(message.to)
