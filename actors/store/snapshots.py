@@ -1,4 +1,4 @@
-"""When a replica takes a snapshot of itself so that its log stays short, and how it sends one to a member far behind."""
+"""When a replica takes a snapshot of itself to keep its log short, and how it sends one to a member far behind."""
 
 from __future__ import annotations
 
