@@ -28,7 +28,6 @@ from steersman.cluster.raft.values import (
     Entry,
     EntryKind,
     Message,
-    MessageKind,
     Ready,
     Role,
     SnapshotMeta,
@@ -263,7 +262,7 @@ class Replica:
     def begin_read(self) -> asyncio.Future[None] | None:
         """As `read_barrier`, for callers without a task: None when there is nothing to wait for."""
         core = self._check_alive()
-        if core.is_alone and core.is_leader and core.log.applied == core.log.committed:
+        if core.reads_now(self._clock()):
             return None
         future = self._reads.add(self._deadline())
         self._schedule_pump()
@@ -401,7 +400,7 @@ class Replica:
             return
         match letter:
             case Message():
-                self._core.step(letter)
+                self._core.step(letter, self._clock())
                 self._schedule_pump()
             case LeaseAsk():
                 self._leases.asked(letter)
@@ -413,12 +412,12 @@ class Replica:
         if self._failure is not None or self._core is None:
             return
         before = self._core.snapshot_index
-        self._core.step(message)
+        self._core.step(message, self._clock())
         if self._core.snapshot_index != before:
             self._state = state.restore()
             self._saver.received(self._core.snapshot_index, state)
             self._watches.state_replaced()
-        self._schedule_pump()
+        self._pump()
 
     def unreachable(self, member: int) -> None:
         if self._core is not None:
@@ -445,9 +444,10 @@ class Replica:
         if core is None or self._failure is not None:
             return
         self._propose_queued(core)
-        self._reads.ask(core.read_index, self._proposals.next_number, self._clock())
+        clock = self._clock()
+        self._reads.ask(lambda number: core.read_index(number, clock), self._proposals.next_number, clock)
         changes: list[Change] = []
-        while (ready := core.ready()) is not None:
+        while (ready := core.ready(clock)) is not None:
             self._carry_out(core, ready, changes)
             if self._failure is not None:
                 return
@@ -470,6 +470,9 @@ class Replica:
             self._send(core, ready.replies)
         for entry in ready.committed:
             self._apply(entry, changes)
+        for message in ready.installs:
+            meta, state = self._snapshots.now(core)
+            self._supervise(self._snapshots.send(core, message, meta, state), "snapshot-send")
         if ready.config is not None and self._transport is not None:
             self._transport.connect(dict(ready.config.addresses))
         for number, index in ready.reads:
@@ -477,13 +480,10 @@ class Replica:
         self._reads.lost(ready.lost)
 
     def _send(self, core: Raft, messages: tuple[Message, ...]) -> None:
-        if self._transport is None:
-            return
         for message in messages:
-            if message.kind is MessageKind.SNAPSHOT:
-                meta, state = self._snapshots.now(core)
-                self._supervise(self._snapshots.send(core, message, meta, state), "snapshot-send")
-            else:
+            if message.to == self.member_id:
+                core.step(message, self._clock())
+            elif self._transport is not None:
                 self._transport.send(message)
 
     # persisting
@@ -568,7 +568,7 @@ class Replica:
 
     def _on_tick(self, core: Raft) -> None:
         clock = self._clock()
-        core.tick()
+        core.tick(clock)
         self._proposals.expire(clock)
         self._reads.expire(clock, self.settings.tick_s * self.settings.election_ticks)
         self._leases.expire_asks()

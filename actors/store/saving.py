@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from steersman.actors.store.disk import Disk, DiskFailure
-from steersman.cluster.raft.values import HardState, Ready
+from steersman.actors.store.disk import Disk, DiskFailure, merge_entries
+from steersman.cluster.raft.values import Entry, HardState, Ready
 from steersman.cluster.store.snapshot import Capture
 
 
@@ -88,7 +88,9 @@ class Saver:
             state = self._received[snapshot.index]
             self._received = {index: kept for index, kept in self._received.items() if index > snapshot.index}
             return self._disk.replace(hard_state, snapshot, state)
-        entries = [entry for ready in group for entry in ready.entries]
+        entries: list[Entry] = []
+        for ready in group:
+            merge_entries(entries, ready.entries)  # a later one may replace what an earlier one added
         if not entries and hard_state is None:
             return None
         self.entries += len(entries)

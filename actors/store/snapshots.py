@@ -69,6 +69,7 @@ class Snapshots:
         )
         try:
             await self._transport.send_snapshot(filled, snapshot_blocks(state))
+            core.snapshot_sent(message.to, delivered=True)
         except OSError as error:
             logger.warning("store %s: snapshot to member %d: %s", self._name, message.to, error)
-            core.snapshot_failed(message.to)
+            core.snapshot_sent(message.to, delivered=False)

@@ -52,13 +52,14 @@ class Log:
 
     def slice(self, first: int, last: int, bytes_max: int) -> tuple[Entry, ...]:
         """Returns the entries `first ..= last`, as many as fit into `bytes_max` but at least one."""
-        found = self._entries[first - self._before - 1 : last - self._before]
-        size_bytes = 0
-        for count, entry in enumerate(found):
-            size_bytes += len(entry.data) + ENTRY_OVERHEAD_BYTES
-            if size_bytes > bytes_max and count:
-                return tuple(found[:count])
-        return tuple(found)
+        begin, end = first - self._before - 1, last - self._before
+        size_bytes, stop = 0, begin
+        while stop < end:
+            size_bytes += len(self._entries[stop].data) + ENTRY_OVERHEAD_BYTES
+            if size_bytes > bytes_max and stop > begin:
+                break
+            stop += 1
+        return tuple(self._entries[begin:stop])
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Adds entries that follow the last one."""
@@ -143,6 +144,16 @@ class Log:
         assert term is not None
         del self._entries[: index - self._before]
         self._before, self._before_term = index, term
+
+    def reach_back(self, bytes_max: int) -> int:
+        """Returns the lowest index after which the applied entries have no more than `bytes_max`."""
+        position = self.applied - self._before
+        while position > 0:
+            bytes_max -= len(self._entries[position - 1].data) + ENTRY_OVERHEAD_BYTES
+            if bytes_max < 0:
+                break
+            position -= 1
+        return self._before + position
 
     def restore(self, snapshot: SnapshotMeta) -> None:
         """Forgets everything: the log begins after a snapshot received from the leader."""

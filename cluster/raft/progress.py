@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
-#: appends on their way to one member; more wait for an acknowledgement
+#: appends on their way to one member, and bytes in them; more wait for an acknowledgement
 INFLIGHT_MAX = 256
+INFLIGHT_BYTES_MAX = 16 << 20
 
 
 class Flow(IntEnum):
@@ -28,22 +29,24 @@ class Progress:
         active: it has answered since the last check of the quorum.
         round: the latest round of heartbeats that it answered.
         waiting: a probe is on its way.
-        pending_snapshot: when it has reached this entry the snapshot has arrived.
-        idle_ticks: since a snapshot was sent.
+        pending_snapshot: the entry that the snapshot on its way reaches at least; 0 for none.
     """
 
-    __slots__ = ("_inflight", "active", "flow", "idle_ticks", "match", "next", "pending_snapshot", "round", "waiting")
+    __slots__ = (
+        "_inflight", "_inflight_bytes", "active", "flow", "match", "next", "pending_snapshot", "round", "waiting",
+    )  # fmt: skip
 
     def __init__(self, next_index: int) -> None:
         self.match = 0
         self.next = next_index
         self.flow = Flow.PROBE
-        self.active = False
+        self.active = True
         self.round = 0
         self.waiting = False
         self.pending_snapshot = 0
-        self.idle_ticks = 0
-        self._inflight: deque[int] = deque()
+        #: (last entry, bytes) of each append on its way
+        self._inflight: deque[tuple[int, int]] = deque()
+        self._inflight_bytes = 0
 
     @property
     def is_paused(self) -> bool:
@@ -51,57 +54,69 @@ class Progress:
             case Flow.PROBE:
                 return self.waiting
             case Flow.REPLICATE:
-                return len(self._inflight) >= INFLIGHT_MAX
+                return self._is_full
             case _:
                 return True
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._inflight) >= INFLIGHT_MAX or self._inflight_bytes >= INFLIGHT_BYTES_MAX
+
+    @property
+    def reaches(self) -> int:
+        """The entry after which this member will need the log."""
+        return max(self.match, self.pending_snapshot)
+
     def probe(self) -> None:
         """Falls back to one append at a time, from what is known to be there."""
-        if self.flow is Flow.SNAPSHOT:
-            self.next = max(self.match, self.pending_snapshot) + 1
-        else:
-            self.next = self.match + 1
+        self.next = self.reaches + 1
         self._enter(Flow.PROBE)
 
     def replicate(self) -> None:
         self._enter(Flow.REPLICATE)
+        self.pending_snapshot = 0
         self.next = self.match + 1
 
     def install(self, index: int) -> None:
         self._enter(Flow.SNAPSHOT)
         self.pending_snapshot = index
 
-    def snapshot_failed(self) -> None:
-        """The snapshot did not arrive: probe, and so find out again what is missing."""
-        self.pending_snapshot = 0
+    def snapshot_sent(self, *, delivered: bool) -> None:
+        """The snapshot is no longer on its way: the next answer of the member says where it stands."""
+        if not delivered:
+            self.pending_snapshot = 0
         self.probe()
         self.waiting = True
 
     def _enter(self, flow: Flow) -> None:
         self.flow = flow
         self.waiting = False
-        self.idle_ticks = 0
         self._inflight.clear()
+        self._inflight_bytes = 0
 
-    def sent(self, last: int, count: int) -> None:
+    def sent(self, last: int, count: int, size_bytes: int) -> None:
         """Notes an append of `count` entries up to `last`."""
         if self.flow is Flow.PROBE:
             self.waiting = True
         elif count:
             self.next = last + 1
-            self._inflight.append(last)
+            self._inflight.append((last, size_bytes))
+            self._inflight_bytes += size_bytes
 
     def acknowledged(self, index: int) -> bool:
         """Notes that everything up to `index` is durable there; whether that is news."""
         inflight = self._inflight
-        while inflight and inflight[0] <= index:
-            inflight.popleft()
+        while inflight and inflight[0][0] <= index:
+            self._free_first()
         self.next = max(self.next, index + 1)
         if index <= self.match:
             return False
         self.match = index
         self.waiting = False
         return True
+
+    def _free_first(self) -> None:
+        self._inflight_bytes -= self._inflight.popleft()[1]
 
     def refused(self, index: int, hint: int) -> bool:
         """Notes that the entry at `index` is not there; whether that is news and another place is to be tried."""
@@ -110,18 +125,18 @@ class Progress:
                 return False
             self.probe()
             return True
-        if self.next - 1 != index:
+        if self.flow is Flow.SNAPSHOT or self.next - 1 != index:
             return False
+        self.pending_snapshot = 0
         self.next = max(min(index, hint + 1), self.match + 1)
         self.waiting = False
         return True
 
     def heard(self) -> None:
         """Notes any answer: a lost probe may be repeated, a full pipeline may take one more."""
-        self.active = True
         self.waiting = False
-        if len(self._inflight) >= INFLIGHT_MAX:
-            self._inflight.popleft()
+        if self._is_full:
+            self._free_first()
 
 
 def quorum_value(values: Mapping[int, int], voters: Iterable[int]) -> int:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 
+#: reads that wait at once; a shell that lets its readers share one question never comes near it
+READS_MAX = 10_000
+
 
 class Reads:
-    """The reads at one leader.
+    """The reads at one leader, in one term.
 
     Attributes:
         newest_round: of heartbeats; a member that answered it knew no newer leader when it did.
@@ -22,8 +25,12 @@ class Reads:
         #: (round, index, member, request): may be answered at `index` once a majority answered `round`
         self._waiting: deque[tuple[int, int, int, int]] = deque()
 
-    def add(self, member: int, request: int) -> None:
+    def add(self, member: int, request: int) -> bool:
+        """Takes a read, unless too many wait."""
+        if len(self._incoming) + len(self._waiting) >= READS_MAX:
+            return False
         self._incoming.append((member, request))
+        return True
 
     def admit(self, committed: int) -> None:
         """Binds the reads that came in to the present commit index and to a round that is still to start."""
@@ -48,10 +55,8 @@ class Reads:
             done.append((member, request, index))
         return done
 
-    def drop(self, member: int) -> list[int]:
-        """Forgets everything; returns the requests of `member` itself."""
-        lost = [request for _, _, sender, request in self._waiting if sender == member]
-        lost += [request for sender, request in self._incoming if sender == member]
-        self._waiting.clear()
-        self._incoming.clear()
-        return lost
+    def pending(self, member: int) -> list[int]:
+        """Returns the requests of one member that are not answered."""
+        return [request for _, _, sender, request in self._waiting if sender == member] + [
+            request for sender, request in self._incoming if sender == member
+        ]

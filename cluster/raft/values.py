@@ -115,7 +115,7 @@ class Message(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
         log_term: of the entry at `index`.
         commit: the sender's commit index.
         rejected: a refusal; then `hint` and `hint_term` say where the logs may still agree.
-        context: the round of a heartbeat, the id of a read.
+        context: the round of a heartbeat, the id of a read; of PROPOSE the sender's life, in which `index` counts.
         forced: a vote that may disturb a living leader, since that leader itself asked for it (leader transfer).
         snapshot: of SNAPSHOT; its data travels beside the message.
     """
@@ -146,13 +146,16 @@ class Role(IntEnum):
 class Ready(Struct, kw_only=True):
     """Work for the shell, in this order of safety.
 
-    1. `messages` may leave at once. 2. `snapshot`, then `hard_state` and `entries` go to the disk, after those of the
-    Ready before; the shell then calls `Raft.persisted`. 3. only when all that is durable may `replies` leave.
-    4. `committed` may be applied at once, in order. 5. a read whose id is in `reads` may be answered from the state
-    machine once that has applied the index.
+    1. `messages` may leave at once. 2. `hard_state` and `snapshot` or `entries` go to the disk, after those of the
+    Ready before; the shell then calls `Raft.persisted`. 3. only when all that is durable may `replies` leave; one that
+    is addressed to this member itself (its own vote) is given back to it by `Raft.step`. 4. `committed` may be applied
+    at once, in order. 5. only after that is the state machine sent to the receivers of `installs`. 6. a read whose id
+    is in `reads` may be answered from the state machine once that has applied the index.
 
     Args:
-        entries: an entry whose index is on the disk already replaces it and everything after it.
+        entries: an entry whose index is on the disk already replaces it and everything after it; none with a snapshot.
+        installs: SNAPSHOT messages; the shell fills in its state, at the index applied then, and tells the end by
+            `Raft.snapshot_sent`.
         config: set when the committed entries changed the membership: the one now valid.
         lost: a leader's `reads` that will not be answered, since it leads no more.
     """
@@ -162,6 +165,7 @@ class Ready(Struct, kw_only=True):
     snapshot: SnapshotMeta | None = None
     messages: tuple[Message, ...] = ()
     replies: tuple[Message, ...] = ()
+    installs: tuple[Message, ...] = ()
     committed: tuple[Entry, ...] = ()
     reads: tuple[tuple[int, int], ...] = ()
     lost: tuple[int, ...] = ()
