@@ -123,14 +123,6 @@ class Session:
             for line in lines:
                 if line:
                     yield orjson.loads(line)
-        if rest:
-            yield orjson.loads(rest)
-
-    async def download(self, target: str) -> AsyncIterator[bytes]:
-        """GETs a target and yields its body as it comes; raises ApiError."""
-        answer = await self._answer("GET", target, accept="*/*")
-        async for chunk in _pieces(answer.body):
-            yield chunk
 
     async def _answer(
         self,
@@ -152,7 +144,7 @@ class Session:
 
 async def _pieces(body: Any) -> AsyncIterator[bytes]:
     if isinstance(body, bytes):
-        yield body
+        yield body + b"\n"
         return
     async for chunk in body:
         yield chunk

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -10,6 +13,7 @@ import grpc
 import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.store.filedisk import snapshot_file
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.values import Range
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 #: the etcd whose wire this is
 ETCD_VERSION = "3.4.0"
+#: bytes of a snapshot in one message
+SNAPSHOT_CHUNK_BYTES = 1 << 20
+SNAPSHOT_PAGE_BYTES = 512
 
 
 class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
@@ -26,12 +33,12 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
         self._replica = replica
 
     async def Alarm(self, request: etcd_pb2.AlarmRequest, context: Context) -> etcd_pb2.AlarmResponse:
-        """Lists the alarm of a full disk; it goes by itself when there is space again."""
+        """Lists the members whose disks are full; an alarm goes by itself when there is space again."""
         if request.action == etcd_pb2.AlarmRequest.ACTIVATE:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "alarms of this store are raised by the store itself")
-        full = self._replica.status().disk_full
-        row = etcd_pb2.AlarmMember(memberID=self._replica.member_id, alarm=etcd_pb2.NOSPACE)
-        return etcd_pb2.AlarmResponse(header=header_of(self._replica), alarms=[row] if full else [])
+        alarms = sorted(self._replica.status().alarms)
+        rows = [etcd_pb2.AlarmMember(memberID=member, alarm=etcd_pb2.NOSPACE) for member in alarms]
+        return etcd_pb2.AlarmResponse(header=header_of(self._replica), alarms=rows)
 
     async def Status(self, request: etcd_pb2.StatusRequest, context: Context) -> etcd_pb2.StatusResponse:
         status = self._replica.status()
@@ -45,7 +52,7 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
             raftIndex=status.commit_index,
             raftTerm=status.term,
             raftAppliedIndex=status.applied_index,
-            errors=[*errors, "NOSPACE"] if status.disk_full else errors,
+            errors=[*errors, "NOSPACE"] if status.alarms else errors,
             isLearner=status.member in status.config.learners,
         )
 
@@ -69,10 +76,30 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
     ) -> AsyncIterator[etcd_pb2.SnapshotResponse]:
         await guard(context, self._replica.read_barrier())
         header = header_of(self._replica)
-        async for chunk in self._replica.backup():
+        meta, state = self._replica.snapshot()
+        for chunk in _with_checksum(snapshot_file(meta, state)):
             yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=1, blob=chunk)
+            await asyncio.sleep(0)
         yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=0)
 
     async def MoveLeader(self, request: etcd_pb2.MoveLeaderRequest, context: Context) -> etcd_pb2.MoveLeaderResponse:
         await guard(context, self._replica.transfer_leadership(request.targetID))
         return etcd_pb2.MoveLeaderResponse(header=header_of(self._replica))
+
+
+def _with_checksum(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the pieces in chunks, then zeros up to a whole page and the SHA-256 of all, which etcdctl looks for."""
+    digest = hashlib.sha256()
+    chunk = bytearray()
+    size_bytes = 0
+    for piece in chain(pieces, (None,)):
+        if piece is None:
+            chunk += bytes(-(size_bytes + len(chunk)) % SNAPSHOT_PAGE_BYTES)
+        else:
+            chunk += piece
+        if piece is None or len(chunk) >= SNAPSHOT_CHUNK_BYTES:
+            digest.update(chunk)
+            size_bytes += len(chunk)
+            yield bytes(chunk)
+            chunk.clear()
+    yield digest.digest()

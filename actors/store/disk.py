@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from steersman.cluster.raft.values import Config, Entry, HardState, SnapshotMeta
@@ -25,6 +26,15 @@ class DataDirForeign(DiskFailure):
 
 class DataDamaged(DiskFailure):
     """The log or the snapshot is damaged where a crash cannot have done it."""
+
+
+def recovery(directory: Path) -> str:
+    """What to do about a member's damaged data."""
+    return (
+        "If the other members of the group are healthy, remove this member from the group (etcdctl member remove), "
+        f"move {directory} away and add it anew (etcdctl member add --learner); otherwise restore a backup "
+        "(steer restore)"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,9 @@ version of the directory, each file its own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from steersman.actors.store.disk import (
     Identity,
     Recovered,
     Saving,
+    recovery,
 )
 from steersman.actors.store.files import Files, OsFiles, Threads, Workers, write_durably
 from steersman.actors.store.records import (
@@ -39,6 +41,8 @@ from steersman.cluster.store.snapshot import Capture, SnapshotDamaged, decode, e
 DIRECTORY_FORMAT = 1
 #: writes are refused when less space than this is left, so that what is under way can still be finished
 RESERVE_BYTES = 96 << 20
+#: of the reserve a part is held by a file, which is given up when others have filled the disk all the same
+SPARE_FRACTION = 6
 SNAPSHOT_MAGIC = b"STEERSNP"
 
 
@@ -64,8 +68,10 @@ class FileDisk:
         self._reserve_bytes = reserve_bytes
         self._files = files or OsFiles()
         self._workers = workers or Threads()
-        self._wal = Wal(self._path / "wal", self._files, segment_bytes)
+        self._wal = Wal(self._path / "wal", self._files, segment_bytes, self._give_up_spare)
         self._lock = -1
+        self._spare = self._path / "spare"
+        self._has_spare = self._is_full = False
 
     async def open(self, identity: Identity) -> Recovered:
         try:
@@ -81,6 +87,8 @@ class FileDisk:
         config = self._check_member(identity)
         snapshot, state = self._read_snapshot()
         hard_state, entries, cut_bytes = self._wal.read(snapshot)
+        self._has_spare = self._files.exists(self._spare)
+        self._keep_spare()
         self._wal.open()
         return Recovered(
             config=config,
@@ -102,7 +110,7 @@ class FileDisk:
         path = self._path / "member.json"
         if not self._files.exists(path):
             if self._files.names(self._path / "wal"):
-                raise DataDamaged(f"{path} is missing beside a log; restore it or move {self._path} away")
+                raise DataDamaged(f"{path} is missing beside a log. {recovery(self._path)}")
             self._write_member(path, identity)
             self._files.sync_directory(self._path.parent)
             return identity.config
@@ -110,7 +118,7 @@ class FileDisk:
             found = json.loads(self._files.read(path))
             version, member = int(found["format"]), int(found["member"])
         except (ValueError, KeyError, TypeError):
-            raise DataDamaged(f"{path} is damaged; restore it, or move {self._path} away and join again") from None
+            raise DataDamaged(f"{path} is damaged. {recovery(self._path)}") from None
         if version > DIRECTORY_FORMAT:
             raise DataDirForeign(
                 f"the data directory {self._path} was written by a newer version (format {version}, this version reads "
@@ -167,7 +175,14 @@ class FileDisk:
 
     def _write_snapshot(self, meta: SnapshotMeta, state: Capture) -> None:
         path = self._path / "snap" / f"{meta.index:020d}.snap"
-        write_durably(self._files, path, snapshot_file(meta, state))
+        write_durably(self._files, path, self._while_there_is_space(snapshot_file(meta, state)))
+
+    def _while_there_is_space(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Ends a snapshot that would take the log's reserve."""
+        for piece in pieces:
+            if self._files.free_bytes(self._path) < self._reserve_bytes // 2:
+                raise OSError(errno.ENOSPC, "too little space for a snapshot", str(self._path))
+            yield piece
 
     def _read_snapshot(self) -> tuple[SnapshotMeta, Capture | None]:
         for leftover in self._snapshots(".tmp"):
@@ -180,7 +195,31 @@ class FileDisk:
     # the rest
 
     def is_full(self) -> bool:
-        return self._files.free_bytes(self._path) < self._reserve_bytes
+        free_bytes = self._files.free_bytes(self._path)
+        # an alarm ends only when there is clearly more space than at its beginning
+        wanted_bytes = self._reserve_bytes * 5 // 4 if self._is_full else self._reserve_bytes
+        if free_bytes >= wanted_bytes and not self._has_spare:
+            self._workers.run("log", self._keep_spare)
+        self._is_full = free_bytes < wanted_bytes or not self._has_spare
+        return self._is_full
+
+    def _keep_spare(self) -> None:
+        """Takes the spare space when there is plenty."""
+        size_bytes = self._reserve_bytes // SPARE_FRACTION
+        if not size_bytes:
+            self._has_spare = True
+        if not self._has_spare and self._files.free_bytes(self._path) >= self._reserve_bytes + size_bytes:
+            try:
+                self._files.allocate(self._spare, size_bytes)
+                self._has_spare = True
+            except OSError:
+                self._give_up_spare()
+
+    def _give_up_spare(self) -> bool:
+        had, self._has_spare = self._has_spare, False
+        if self._files.exists(self._spare):
+            self._files.unlink(self._spare)
+        return had
 
     async def close(self) -> None:
         await self._workers.close()
@@ -214,7 +253,4 @@ def read_snapshot_file(path: Path, content: bytes) -> tuple[SnapshotMeta, Captur
             raise SnapshotDamaged(f"a checksum is wrong at byte {end}")
         return msgspec.msgpack.decode(blocks[0], type=SnapshotMeta), decode(blocks[1:])
     except (SnapshotDamaged, IndexError, msgspec.DecodeError) as error:
-        raise DataDamaged(
-            f"the snapshot {path} is damaged ({error}). If other members of the group are healthy, move "
-            f"{path.parent.parent} away and let this member join again; otherwise restore a backup"
-        ) from None
+        raise DataDamaged(f"the snapshot {path} is damaged ({error}). {recovery(path.parent.parent)}") from None

@@ -181,6 +181,9 @@ def write_durably(files: Files, path: Path, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             write_whole(files, descriptor, (piece,), temporary)
         files.sync(descriptor)
+    except OSError:
+        files.unlink(temporary)
+        raise
     finally:
         files.close(descriptor)
     files.rename(temporary, path)

@@ -4,7 +4,9 @@ Format 1, all numbers little-endian:
     file    = magic (8 bytes) + format (u32) + record*
     record  = mark (4 bytes, A5 53 54 52) + length (u32) + crc32c of the payload (u32)
               + crc32c of the 12 bytes before (u32) + payload
-A record is written by one write and made durable before the next one begins, so a crash can damage only the last one.
+A record is written by one write and made durable before the next one begins, so a crash can tear only the last one.
+A torn write leaves a file that ends too early, or sectors that never arrived and read as zeros, since the file only
+grows. Anything else, a flipped bit in the last record too, is damage: what was acknowledged is never taken for a tear.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ _FILE_HEADER = struct.Struct("<8sI")
 _RECORD_HEADER = struct.Struct("<4sIII")
 FILE_HEADER_BYTES = _FILE_HEADER.size
 RECORD_HEADER_BYTES = _RECORD_HEADER.size
+#: what a disk writes as a whole or not at all
+SECTOR_BYTES = 512
 
 
 def file_header(magic: bytes) -> bytes:
@@ -71,11 +75,29 @@ def _record_at(data: memoryview, offset: int) -> memoryview | None:
 
 
 def is_torn_tail(data: memoryview, offset: int) -> bool:
-    """Whether what lies from `offset` on can be one torn write: no whole record follows in it."""
+    """Whether what lies from `offset` on can be one torn write (see above), and no whole record follows in it."""
+    return (_ends_early(data, offset) or _has_empty_sector(data, offset)) and not _has_record_after(data, offset)
+
+
+def _ends_early(data: memoryview, offset: int) -> bool:
+    start = offset + RECORD_HEADER_BYTES
+    if start > len(data):
+        return True
+    mark, length, _, head_crc = _RECORD_HEADER.unpack(data[offset:start])
+    is_whole_head: bool = mark == MARK and google_crc32c.value(bytes(data[offset : start - 4])) == head_crc
+    return is_whole_head and start + length > len(data)
+
+
+def _has_empty_sector(data: memoryview, offset: int) -> bool:
+    begins = (offset, *range(offset - offset % SECTOR_BYTES + SECTOR_BYTES, len(data), SECTOR_BYTES))
+    return any(not any(data[begin : begin - begin % SECTOR_BYTES + SECTOR_BYTES]) for begin in begins)
+
+
+def _has_record_after(data: memoryview, offset: int) -> bool:
     rest = bytes(data[offset:])
     position = rest.find(MARK, 1)
     while position >= 0:
         if _record_at(data, offset + position) is not None:
-            return False
+            return True
         position = rest.find(MARK, position + 1)
-    return True
+    return False

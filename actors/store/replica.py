@@ -13,7 +13,6 @@ import struct
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
-from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.leasekeeping import NO_LEASE, NOT_LEADING, LeaseKeeper
 from steersman.actors.store.requests import Proposals, QueuedReads
@@ -35,7 +34,7 @@ from steersman.cluster.raft.values import (
     config_of,
 )
 from steersman.cluster.store import codec
-from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
+from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, grows
 from steersman.cluster.store.mvcc import Change, Mvcc
 from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn
@@ -241,18 +240,12 @@ class Replica:
             watches=len(self._watches),
             config=core.config,
             disk_full=self._disk_full,
+            alarms=self._state.alarms,
         )
 
     def snapshot(self) -> tuple[SnapshotMeta, Capture]:
         """Returns the present state and its place in the log."""
         return self._snapshots.now(self._check_alive())
-
-    async def backup(self) -> AsyncIterator[bytes]:
-        """As the port says; writes go on meanwhile."""
-        await self.read_barrier()
-        for piece in backup_pieces(*self.snapshot()):
-            yield piece
-            await asyncio.sleep(0)
 
     # ports.Store
 
@@ -300,7 +293,7 @@ class Replica:
         core = self._check_alive()
         if len(data) > COMMAND_BYTES_MAX:
             raise TooLarge(f"the request has {len(data)} bytes, the store takes {COMMAND_BYTES_MAX}")
-        if self._disk_full and isinstance(command, Txn | LeaseGrant):
+        if self._disk_full and grows(command):
             raise NoSpace("the disk of the store is full: writes are refused until space is freed")
         if core.log.last - core.log.applied > 100_000:
             raise Unavailable("too many writes are waiting")
@@ -586,10 +579,26 @@ class Replica:
         if clock >= self._disk_check_due:
             self._disk_check_due = clock + 1.0
             self._disk_full = self._disk.is_full()
+            self._tell_alarms(core)
         if self._leases.leads:
             self._expire_leases()
             self._compact_old()
         self._pump()
+
+    def _tell_alarms(self, core: Raft) -> None:
+        """Lets the whole group know of a full disk, and that it is not full any more."""
+        alarms = self._state.alarms
+        if self._disk_full != (self.member_id in alarms):
+            self._supervise(self._submit_quietly(Alarm(self.member_id, self._disk_full)), "alarm")
+        for member in sorted(alarms.difference(core.config.members)) if core.is_leader else ():
+            self._supervise(self._submit_quietly(Alarm(member, raised=False)), "alarm")
+
+    async def _submit_quietly(self, command: Command) -> None:
+        """For what is tried again with a later tick."""
+        try:
+            await self.submit(command, codec.encode(command))
+        except StoreError as error:
+            logger.debug("store %s: %r: %s", self.name, command, error)
 
     def _expire_leases(self) -> None:
         for lease in self._leases.expired():

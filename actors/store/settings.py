@@ -36,7 +36,12 @@ class ReplicaSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
-    """What one member says about itself; `leader` is 0 when it knows none."""
+    """What one member says about itself.
+
+    Args:
+        leader: 0 when it knows none.
+        alarms: the members whose disks are full.
+    """
 
     name: str
     member: int
@@ -51,3 +56,4 @@ class ReplicaStatus:
     watches: int
     config: Config
     disk_full: bool
+    alarms: frozenset[int]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 from collections.abc import Callable
 
@@ -13,6 +15,9 @@ from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.values import Message, SnapshotMeta
 from steersman.cluster.store.mvcc import Mvcc
 from steersman.cluster.store.snapshot import Capture, capture
+
+#: pause after a snapshot for which there was no space
+RETRY_S = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ class Snapshots:
         self._name, self._disk, self._transport, self._saver = name, disk, transport, saver
         self._settings, self._state = settings, state
         self._taking = False
+        self._not_before = 0.0
 
     def now(self, core: Raft) -> tuple[SnapshotMeta, Capture]:
         """Returns the present state and its place in the log."""
@@ -46,17 +52,26 @@ class Snapshots:
     def is_due(self, core: Raft) -> bool:
         saver, settings = self._saver, self._settings
         grown = saver.entries >= settings.snapshot_entries or saver.bytes >= settings.snapshot_bytes
-        return grown and not self._taking and core.log.applied > core.snapshot_index
+        is_time = not self._taking and asyncio.get_running_loop().time() >= self._not_before
+        return grown and is_time and core.log.applied > core.snapshot_index
 
     async def take(self, core: Raft) -> None:
-        """Keeps a snapshot and lets the log forget; raises OSError or DiskFailure when the disk failed."""
+        """Keeps a snapshot and lets the log forget, when there is space; raises OSError when the disk failed."""
         self._taking = True
+        grown = self._saver.entries, self._saver.bytes
         self._saver.begin_count()
         try:
             meta, state = self.now(core)
             saving = self._disk.save_snapshot(meta, state)
             if saving is not None:
                 await saving
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            logger.warning("store %s: no snapshot was taken: %s", self._name, error)
+            self._not_before = asyncio.get_running_loop().time() + RETRY_S
+            self._saver.begin_count(*grown)
+            return
         finally:
             self._taking = False
         core.compact(meta.index if core.is_alone else meta.index - self._settings.kept_entries)

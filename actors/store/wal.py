@@ -6,13 +6,14 @@ Everything here blocks and runs in the disk's one thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from steersman.actors.store.disk import DataDamaged, merge_entries
+from steersman.actors.store.disk import DataDamaged, merge_entries, recovery
 from steersman.actors.store.files import Files, write_whole
 from steersman.actors.store.records import (
     FILE_HEADER_BYTES,
@@ -61,10 +62,14 @@ _decoder = msgspec.msgpack.Decoder(Saved | Restart | Begin)
 
 
 class Wal:
-    """The log in a directory."""
+    """The log in a directory.
 
-    def __init__(self, directory: Path, files: Files, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self._directory, self._files = directory, files
+    Args:
+        make_room: called when the file system is full; returns whether there is some space again.
+    """
+
+    def __init__(self, directory: Path, files: Files, segment_bytes: int, make_room: Callable[[], bool]) -> None:
+        self._directory, self._files, self._make_room = directory, files, make_room
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._size_bytes = 0
@@ -90,7 +95,10 @@ class Wal:
         cut_bytes = 0
         for position, number in enumerate(numbers):
             if position and number != numbers[position - 1] + 1:
-                raise DataDamaged(f"segment {number - 1} of the log in {self._directory} is missing")
+                raise DataDamaged(
+                    f"segment {number - 1} of the log in {self._directory} is missing. "
+                    f"{recovery(self._directory.parent)}"
+                )
             is_last = position == len(numbers) - 1
             cut_bytes = self._read_segment(number, entries, is_last=is_last, is_first=not position)
             self._closed[number] = self._last
@@ -102,7 +110,8 @@ class Wal:
         kept = [entry for entry in entries if entry.index > snapshot.index]
         if kept and kept[0].index != snapshot.index + 1:
             raise DataDamaged(
-                f"the log in {self._directory} begins at entry {kept[0].index}, the snapshot ends at {snapshot.index}"
+                f"the log in {self._directory} begins at entry {kept[0].index}, the snapshot ends at {snapshot.index}. "
+                f"{recovery(self._directory.parent)}"
             )
         # the snapshot of a leader may hold entries that others had made durable and this disk had not yet
         self._ahead = snapshot if self._last < snapshot.index else None
@@ -127,9 +136,8 @@ class Wal:
             return 0
         if not is_last or not is_torn_tail(data, offset):
             raise DataDamaged(
-                f"the log is damaged in the middle: {path} at byte {offset}. Nothing after it can be trusted. If other "
-                f"members of the group are healthy, move {self._directory.parent} away and let this member join again; "
-                "otherwise restore a backup"
+                f"the log is damaged: {path} at byte {offset}. Nothing after it can be trusted. "
+                f"{recovery(self._directory.parent)}"
             )
         self._files.truncate(path, offset)
         return len(data) - offset
@@ -155,7 +163,9 @@ class Wal:
                     self._hard_state = hard_state
                 if added:
                     if added[0].index > self._last + 1:
-                        raise DataDamaged(f"entry {self._last + 1} is missing from the log ({path})")
+                        raise DataDamaged(
+                            f"entry {self._last + 1} is missing from the log ({path}). {recovery(path.parent.parent)}"
+                        )
                     merge_entries(entries, added)
                     self._last = added[-1].index
 
@@ -221,7 +231,16 @@ class Wal:
     def _write(self, record: Saved | Restart | Begin) -> None:
         payload = _encoder.encode(record)
         pieces = (record_header(payload), payload)
-        self._size_bytes += write_whole(self._files, self._descriptor, pieces, self._path(self._number))
+        path = self._path(self._number)
+        try:
+            wrote = write_whole(self._files, self._descriptor, pieces, path)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._make_room():
+                raise
+            # a part of it may have arrived
+            self._files.truncate(path, self._size_bytes)
+            wrote = write_whole(self._files, self._descriptor, pieces, path)
+        self._size_bytes += wrote
 
 
 def is_torn_header(content: bytes) -> bool:

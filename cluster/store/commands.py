@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from steersman.cluster.store.values import Txn
+from steersman.cluster.store.values import Put, Txn
 
 
 class Compact(Struct, frozen=True, array_like=True, tag=16):
@@ -29,8 +29,23 @@ class LeaseRevoke(Struct, frozen=True, array_like=True, tag=18):
     lease: int
 
 
-#: an entry of the log
-Command = Txn | Compact | LeaseGrant | LeaseRevoke
+class Alarm(Struct, frozen=True, array_like=True, tag=19):
+    """A member's disk is full, or no longer; while any is, the store takes nothing that makes it larger."""
 
-#: the answer to `Compact`, `LeaseGrant` and `LeaseRevoke`: the store's revision after it
+    member: int
+    raised: bool
+
+
+#: an entry of the log
+Command = Txn | Compact | LeaseGrant | LeaseRevoke | Alarm
+
+
+def grows(command: Command) -> bool:
+    """Whether a command may make the store larger: it is refused while a disk is full."""
+    if not isinstance(command, Txn):
+        return isinstance(command, LeaseGrant)
+    return any(isinstance(op, Put) or (isinstance(op, Txn) and grows(op)) for op in command.success + command.failure)
+
+
+#: the answer to every command but `Txn`: the store's revision after it
 Done = int

@@ -16,7 +16,7 @@ from typing import Any
 
 from sortedcontainers import SortedDict
 
-from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke
+from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, grows
 from steersman.cluster.store.rules import contains
 from steersman.cluster.store.selection import keys_needed, select
 from steersman.cluster.store.values import (
@@ -31,6 +31,7 @@ from steersman.cluster.store.values import (
     KeyValue,
     LeaseExists,
     LeaseNotFound,
+    NoSpace,
     Put,
     PutResult,
     Range,
@@ -54,12 +55,14 @@ class Mvcc:
         revision: of the newest change.
         compacted: the oldest revision that can be read or watched; 0 while all can.
         size_bytes: keys and values of the live versions.
+        alarms: members whose disks are full.
     """
 
     def __init__(self) -> None:
         self.revision = FIRST_REVISION
         self.compacted = 0
         self.size_bytes = 0
+        self.alarms: frozenset[int] = frozenset()
         self._live: Any = SortedDict()
         #: the changes of revisions `_log_start ..= revision`, one item a revision, none missing
         self._log: list[Change] = []
@@ -198,6 +201,8 @@ class Mvcc:
         Raises:
             StoreError: the command is refused, the same on every member.
         """
+        if self.alarms and grows(command):
+            raise NoSpace(f"the disk of store member {min(self.alarms)} is full: writes are refused until it has space")
         match command:
             case Txn():
                 return self._apply_txn(command)
@@ -209,6 +214,8 @@ class Mvcc:
                 self._leases[lease] = (ttl_s, {})
             case LeaseRevoke(lease=lease):
                 self._revoke(lease)
+            case Alarm(member=member, raised=raised):
+                self.alarms = self.alarms | {member} if raised else self.alarms - {member}
         return self.revision
 
     def _apply_txn(self, txn: Txn) -> TxnResult:
@@ -347,11 +354,18 @@ class Mvcc:
 
     @classmethod
     def restored(
-        cls, *, compacted: int, log_start: int, base: list[KeyValue], log: list[Change], leases: list[tuple[int, int]]
+        cls,
+        *,
+        compacted: int,
+        log_start: int,
+        base: list[KeyValue],
+        log: list[Change],
+        leases: list[tuple[int, int]],
+        alarms: frozenset[int] = frozenset(),
     ) -> Mvcc:
         """Returns the state made of a base, the changes after it, and the leases (id, time to live in seconds)."""
         state = cls()
-        state.compacted, state._log_start, state._log = compacted, log_start, log
+        state.compacted, state._log_start, state._log, state.alarms = compacted, log_start, log, alarms
         state.revision = log_start - 1 + len(log)
         live = {kv.key: kv for kv in base}
         for change in log:

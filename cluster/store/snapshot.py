@@ -28,6 +28,7 @@ class Header(Struct, frozen=True, array_like=True, tag=32):
     compacted: int
     log_start: int
     leases: tuple[tuple[int, int], ...]
+    alarms: tuple[int, ...] = ()
 
 
 class Base(Struct, frozen=True, array_like=True, tag=33):
@@ -67,6 +68,7 @@ class Capture:
             base=list(self.base),
             log=list(self.changes),
             leases=list(self.header.leases),
+            alarms=frozenset(self.header.alarms),
         )
 
 
@@ -77,7 +79,9 @@ _decoder = msgspec.msgpack.Decoder(Header | Base | Changes | End)
 def capture(state: Mvcc) -> Capture:
     """Returns the state as it is now; takes milliseconds for 100,000 keys."""
     log_start, changes = state.history()
-    return Capture(Header(state.compacted, log_start, tuple(state.leases())), state.base(), changes)
+    return Capture(
+        Header(state.compacted, log_start, tuple(state.leases()), tuple(sorted(state.alarms))), state.base(), changes
+    )
 
 
 def encode(captured: Capture) -> Iterator[bytes]:

@@ -111,9 +111,19 @@ async def test_damage_in_the_middle_is_refused_and_nothing_is_cut(tmp_path: Path
     content = bytearray(path.read_bytes())
     content[int(len(content) * where)] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(DataDamaged, match="the log is damaged in the middle"):
+    with pytest.raises(DataDamaged, match=r"the log is damaged: .* remove this member from the group"):
         await keys_in(tmp_path)
     assert path.read_bytes() == content
+
+
+async def test_a_flipped_bit_in_the_very_last_record_is_refused(tmp_path: Path) -> None:
+    await fill(tmp_path, 20)
+    path = segments(tmp_path)[-1]
+    content = bytearray(path.read_bytes())
+    content[-60] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataDamaged, match=r"the log is damaged: .* remove this member from the group"):
+        await keys_in(tmp_path)
 
 
 async def test_a_missing_segment_is_refused(tmp_path: Path) -> None:
