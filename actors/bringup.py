@@ -298,6 +298,28 @@ def read_site(data_dir: Path) -> Site:
     return Site(_recorded(tree["config"], data_dir), hosts, here)
 
 
+def store_members(config: ClusterConfig) -> dict[int, tuple[str, str, Path]]:
+    """The store members on this machine of a cluster that is down: id to name, address and data directory.
+
+    Args:
+        config: as its last `up` left it, or of a cluster that never was up.
+
+    Raises:
+        BringUpFailed: the cluster runs, or its directory cannot be used.
+    """
+    data_dir = data_dir_of(config)
+    _make_data_dir(data_dir)
+    if has_keeper(data_dir):
+        raise BringUpFailed(f"the cluster in {data_dir} runs: stop it with `steer down` first")
+    config = config.model_copy(update={"ports": config.ports.resolved()})
+    here = Host(name=config.node.name or node_name(), address=config.host, data_dir=str(data_dir), runtime="none")
+    site = Site(config, (here,), here)
+    return {
+        member: (f"store-{member - 1}", address, site.store_dir(member))
+        for member, address in store_peers(config, site.hosts).items()
+    }
+
+
 def _recorded(tree: dict[str, Any], data_dir: Path) -> ClusterConfig:
     """The configuration that an `up` left, of which another version may have had fields that this one has not."""
     try:
@@ -456,7 +478,7 @@ async def take_down(
 
 async def _purge_node(site: Site) -> None:
     """Removes every container, mount, namespace and rule that the node's runtime and proxy made on this machine."""
-    if not site.node_dir.exists():
+    if site.here.runtime == "none" or not site.node_dir.exists():
         return
     choice = choose_runtime(site, now=time.time, rng=random.Random())
     await choice.runtime.start()

@@ -150,3 +150,7 @@ class Store(Protocol):
     async def lease_keep_alive(self, lease: int) -> int:
         """Returns the remaining time in seconds; raises LeaseNotFound."""
         ...
+
+    def backup(self) -> AsyncIterator[bytes]:
+        """Yields the pieces of a backup of the present state (see `actors.store.backup`)."""
+        ...

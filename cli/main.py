@@ -32,6 +32,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "status": Entry("lifecycle", "Show every component: where it runs and how it is."),
         "config": Entry("lifecycle", "Show the cluster's effective configuration."),
         "kubeconfig": Entry("lifecycle", "Print a kubeconfig for the running cluster."),
+        "backup": Entry("backup", "Save the cluster's whole state to a file."),
+        "restore": Entry("backup", "Begin a cluster again from a backup."),
     },
     "Objects": {
         "get": Entry("get", "List objects, or show some of them."),

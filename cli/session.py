@@ -123,6 +123,14 @@ class Session:
             for line in lines:
                 if line:
                     yield orjson.loads(line)
+        if rest:
+            yield orjson.loads(rest)
+
+    async def download(self, target: str) -> AsyncIterator[bytes]:
+        """GETs a target and yields its body as it comes; raises ApiError."""
+        answer = await self._answer("GET", target, accept="*/*")
+        async for chunk in _pieces(answer.body):
+            yield chunk
 
     async def _answer(
         self,
@@ -144,7 +152,7 @@ class Session:
 
 async def _pieces(body: Any) -> AsyncIterator[bytes]:
     if isinstance(body, bytes):
-        yield body + b"\n"
+        yield body
         return
     async for chunk in body:
         yield chunk

@@ -20,7 +20,6 @@ from steersman.cluster.node.values import (
     Mount,
     SandboxSpec,
     SandboxStatus,
-    SecurityContext,
 )
 from steersman.pb import cri_pb2
 from steersman.runtime.cgroups import CPU_PERIOD_US
@@ -147,7 +146,7 @@ def container_config(
         stdin_once=spec.stdin_once,
         tty=spec.tty,
         linux=cri_pb2.LinuxContainerConfig(
-            resources=_resources(spec), security_context=_security(spec.security, sandbox, image_user)
+            resources=_resources(spec), security_context=_security(spec, sandbox, image_user)
         ),
     )
 
@@ -163,16 +162,17 @@ def _resources(spec: ContainerSpec) -> cri_pb2.LinuxContainerResources:
     )
 
 
-def _security(
-    security: SecurityContext, sandbox: SandboxSpec, image_user: str
-) -> cri_pb2.LinuxContainerSecurityContext:
+def _security(spec: ContainerSpec, sandbox: SandboxSpec, image_user: str) -> cri_pb2.LinuxContainerSecurityContext:
+    security, namespaces = spec.security, _namespaces(sandbox)
+    if spec.target:
+        namespaces.pid, namespaces.target_id = cri_pb2.TARGET, spec.target
     profile = cri_pb2.SecurityProfile.Unconfined if security.privileged else cri_pb2.SecurityProfile.RuntimeDefault
     found = cri_pb2.LinuxContainerSecurityContext(
         capabilities=cri_pb2.Capability(
             add_capabilities=security.capabilities_add, drop_capabilities=security.capabilities_drop
         ),
         privileged=security.privileged,
-        namespace_options=_namespaces(sandbox),
+        namespace_options=namespaces,
         readonly_rootfs=security.read_only_root,
         supplemental_groups=security.supplemental_groups,
         no_new_privs=security.no_new_privileges,

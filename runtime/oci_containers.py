@@ -119,7 +119,7 @@ class Containers:
         pod_files = host.ledger.sandbox_dir(sandbox.id)
         around = Surroundings(
             rootfs=str(rootfs),
-            namespaces=_namespaces(sandbox, pod_files / "ns"),
+            namespaces=_namespaces(sandbox, pod_files / "ns") | self._targeted(spec),
             cgroup=f"{host.pod_cgroup(sandbox)}/{container_id}",
             files=tuple((str(pod_files / name), f"/etc/{name}") for name in ("hosts", "resolv.conf", "hostname")),
             shm="/dev/shm" if sandbox.spec.host_ipc else str(pod_files / "shm"),
@@ -131,6 +131,10 @@ class Containers:
             cgroup_version=host.cgroups.version,
         )
         return oci_spec.build(spec, sandbox.spec, config, account, around)
+
+    def _targeted(self, spec: ContainerSpec) -> dict[str, str]:
+        """The process namespace of the container that this one is to look at."""
+        return {"pid": f"/proc/{self._running(spec.target).pid}/ns/pid"} if spec.target else {}
 
     def _launch(self, container_id: str, spec: ContainerSpec) -> Launch:
         return Launch(

@@ -1,4 +1,4 @@
-"""Everything that is no resource: discovery, OpenAPI, version, health, metrics and the keys of the token issuer.
+"""Everything that is no resource: discovery, OpenAPI, version, health, metrics, the token issuer's keys, backups.
 
 The documents are built by `cluster/api`, encoded once per set of kinds and answered with an ETag.
 """
@@ -75,6 +75,9 @@ class Documents:
                 return _json(self._version())
             case ["metrics"]:
                 return Response(200, _METRICS, self._metrics.render(self._cache.revision, self._reader.watches))
+            case ["steersman", "v1", "backup"]:
+                # everything, secrets too: RBAC gives this path to administrators alone
+                return Response(200, {"content-type": "application/octet-stream"}, await self._reader.backup())
             case ["api" | "apis", *_]:
                 return self._discovery(call, parts)
             case ["openapi", "v2"]:
@@ -130,7 +133,7 @@ class Documents:
     def _paths(self) -> list[str]:
         groups = sorted({(k.resource.group, k.resource.version) for k in self._registry.all() if k.resource.group})
         fixed = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics"]
-        fixed += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        fixed += ["/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/steersman/v1/backup", "/version"]
         return sorted(fixed + [f"/apis/{group}/{version}" for group, version in groups])
 
     # ---- documents

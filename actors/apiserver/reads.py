@@ -103,6 +103,12 @@ class Reader:
         for watcher in list(self._watchers):
             watcher.end()
 
+    async def backup(self) -> AsyncIterator[bytes]:
+        """Returns the pieces of a backup; the first has come already when this returns."""
+        pieces = self._store.backup()
+        first = await anext(pieces)
+        return _from_first(first, pieces)
+
     async def fresh(self) -> None:
         """Returns when the cache shows everything acknowledged before the call."""
         await self._cache.fresh()
@@ -399,3 +405,9 @@ def decode_continue(token: str) -> tuple[int, str]:
     except (binascii.Error, ValueError, KeyError, TypeError):
         pass
     raise BadRequest("continue key is not valid")
+
+
+async def _from_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

@@ -86,7 +86,7 @@ class Resources:
         handle = self._verbs.get(attributes.verb)
         if handle is None or attributes.verb not in kind.verbs:
             raise _not_allowed()
-        if not attributes.name and attributes.verb in ("update", "patch"):
+        if bool(attributes.name) == (attributes.verb == "create") and attributes.verb in ("create", "update", "patch"):
             raise _not_allowed()
         if kind.resource.namespaced and not attributes.namespace and attributes.verb not in ("list", "watch"):
             raise NotFound("the server could not find the requested resource")

@@ -18,6 +18,7 @@ from steersman.cluster.node.containers import (
     TERMINATION_MESSAGE_BYTES_MAX,
     container_spec,
     find_container,
+    target_id,
     termination_path,
 )
 from steersman.cluster.node.environment import Surroundings, environment, wanted
@@ -108,7 +109,14 @@ async def create(
     variables = environment(pod, container, around)
     mounts = await container_mounts(host, pod, container, attempt, paths=paths, environment=variables)
     spec = container_spec(
-        pod, container, attempt, image=image, environment=variables, mounts=mounts, config=host.config
+        pod,
+        container,
+        attempt,
+        image=image,
+        environment=variables,
+        mounts=mounts,
+        config=host.config,
+        target=target_id(container, host.view.containers(pod["metadata"]["uid"])),
     )
     container_id = await host.runtime.create_container(sandbox_id, spec)
     host.event(pod, "Normal", "Created", f"Created container: {container['name']}", container["name"])
@@ -123,8 +131,12 @@ async def post_start(host: Host, pod: Obj, container: Obj, container_id: str, po
     target = Target(container_id=container_id, container=container, pod_ip=pod_ip)
     answer = await host.handlers.hook(handler, target, POST_START_DEADLINE_S)
     if not answer.success:
-        host.event(pod, "Warning", "FailedPostStartHook", f"PostStartHook failed: {answer.output}", container["name"])
+        host.event(pod, "Warning", "FailedPostStartHook", _hook_failure("PostStart", answer.output), container["name"])
     return bool(answer.success)
+
+
+def _hook_failure(hook: str, output: str) -> str:
+    return f"{hook}Hook failed: {output}" if output else f"{hook}Hook failed"
 
 
 async def pre_stop(host: Host, pod: Obj, status: ContainerStatus, pod_ip: str, deadline_s: float) -> None:
@@ -136,7 +148,7 @@ async def pre_stop(host: Host, pod: Obj, status: ContainerStatus, pod_ip: str, d
     target = Target(container_id=status.id, container=container, pod_ip=pod_ip)
     answer = await host.handlers.hook(handler, target, deadline_s)
     if not answer.success:
-        host.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {answer.output}", status.name)
+        host.event(pod, "Warning", "FailedPreStopHook", _hook_failure("PreStop", answer.output), status.name)
 
 
 async def termination_message(host: Host, pod: Obj, status: ContainerStatus) -> str:

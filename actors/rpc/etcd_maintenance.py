@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import chain
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -13,7 +10,6 @@ import grpc
 import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
-from steersman.actors.store.filedisk import snapshot_file
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.values import Range
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
@@ -23,9 +19,6 @@ if TYPE_CHECKING:
 
 #: the etcd whose wire this is
 ETCD_VERSION = "3.4.0"
-#: bytes of a snapshot in one message
-SNAPSHOT_CHUNK_BYTES = 1 << 20
-SNAPSHOT_PAGE_BYTES = 512
 
 
 class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
@@ -76,30 +69,10 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
     ) -> AsyncIterator[etcd_pb2.SnapshotResponse]:
         await guard(context, self._replica.read_barrier())
         header = header_of(self._replica)
-        meta, state = self._replica.snapshot()
-        for chunk in _with_checksum(snapshot_file(meta, state)):
+        async for chunk in self._replica.backup():
             yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=1, blob=chunk)
-            await asyncio.sleep(0)
         yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=0)
 
     async def MoveLeader(self, request: etcd_pb2.MoveLeaderRequest, context: Context) -> etcd_pb2.MoveLeaderResponse:
         await guard(context, self._replica.transfer_leadership(request.targetID))
         return etcd_pb2.MoveLeaderResponse(header=header_of(self._replica))
-
-
-def _with_checksum(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the pieces in chunks, then zeros up to a whole page and the SHA-256 of all, which etcdctl looks for."""
-    digest = hashlib.sha256()
-    chunk = bytearray()
-    size_bytes = 0
-    for piece in chain(pieces, (None,)):
-        if piece is None:
-            chunk += bytes(-(size_bytes + len(chunk)) % SNAPSHOT_PAGE_BYTES)
-        else:
-            chunk += piece
-        if piece is None or len(chunk) >= SNAPSHOT_CHUNK_BYTES:
-            digest.update(chunk)
-            size_bytes += len(chunk)
-            yield bytes(chunk)
-            chunk.clear()
-    yield digest.digest()

@@ -32,7 +32,7 @@ from steersman.cluster.store.values import (
     Unavailable,
     WatchBatch,
 )
-from steersman.pb import store_pb2, store_pb2_grpc
+from steersman.pb import etcd_pb2, etcd_pb2_grpc, store_pb2, store_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +167,17 @@ class StoreClient:
             raise Unavailable(f"the watch at {address} broke: {error}") from None
         finally:
             call.cancel()
+
+    async def backup(self) -> AsyncIterator[bytes]:
+        """As the port says: of the member that leads."""
+        stream = await self._find_stream(self._deadline())
+        stub = etcd_pb2_grpc.MaintenanceStub(self._channel(stream.address))
+        try:
+            async for response in stub.Snapshot(etcd_pb2.SnapshotRequest()):
+                if response.blob:
+                    yield response.blob
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"the backup from {stream.address} broke off: {error.details()}") from None
 
     # calls
 

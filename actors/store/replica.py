@@ -13,6 +13,7 @@ import struct
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
+from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.leasekeeping import NO_LEASE, NOT_LEADING, LeaseKeeper
 from steersman.actors.store.requests import Proposals, QueuedReads
@@ -246,6 +247,13 @@ class Replica:
     def snapshot(self) -> tuple[SnapshotMeta, Capture]:
         """Returns the present state and its place in the log."""
         return self._snapshots.now(self._check_alive())
+
+    async def backup(self) -> AsyncIterator[bytes]:
+        """As the port says; writes go on meanwhile."""
+        await self.read_barrier()
+        for piece in backup_pieces(*self.snapshot()):
+            yield piece
+            await asyncio.sleep(0)
 
     # ports.Store
 

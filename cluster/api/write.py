@@ -310,9 +310,10 @@ def _apply(
         now=ctx.now, subresource=subresource,
     )  # fmt: skip
     fresh = orjson.loads(orjson.dumps(merged))
+    version = meta.get("resourceVersion")
+    if version and version != (old["metadata"].get("resourceVersion") if old else None):
+        raise errors.conflict(kind.resource.plural, wanted_name, _STALE, kind.resource.group)
     if old is None:
-        if meta.get("resourceVersion"):
-            raise errors.conflict(kind.resource.plural, wanted_name, _STALE, kind.resource.group)
         return _with_warnings(_create(registry, kind, fresh, ctx, namespace, track=False), warnings)
     part = "" if subresource == "scale" else subresource
     return _with_warnings(_update(registry, kind, fresh, old, part, ctx, track=False), warnings)

@@ -5,7 +5,7 @@ Source: k8s.io/kubernetes/pkg/kubelet/kuberuntime/kuberuntime_container.go
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from steersman.cluster.meta import quantity
@@ -15,7 +15,7 @@ from steersman.cluster.node.config import SIMULATION_PREFIX, NodeConfig
 from steersman.cluster.node.expansion import expand
 from steersman.cluster.node.resources import container_resources
 from steersman.cluster.node.security import security_context
-from steersman.cluster.node.values import ContainerSpec, Image, Mount
+from steersman.cluster.node.values import ContainerSpec, ContainerState, ContainerStatus, Image, Mount, RuntimeFailure
 
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 #: bytes kept of a termination message, and of logs standing in for one (80 lines at most)
@@ -71,6 +71,24 @@ def simulation(pod: Mapping[str, Any], container: str) -> tuple[tuple[str, str],
     return tuple(sorted({**general, **own}.items()))
 
 
+def target_id(container: Mapping[str, Any], rows: Iterable[ContainerStatus]) -> str:
+    """Returns the id of the container whose processes an ephemeral container wants to see, empty if of none.
+
+    Args:
+        rows: the pod's containers.
+
+    Raises:
+        RuntimeFailure: `CreateContainerConfigError`: that container does not run.
+    """
+    name = container.get("targetContainerName")
+    if not name:
+        return ""
+    for row in rows:
+        if row.name == name and row.state is ContainerState.RUNNING:
+            return row.id
+    raise RuntimeFailure("CreateContainerConfigError", f"unable to find target container {name}")
+
+
 def container_spec(
     pod: Mapping[str, Any],
     container: Mapping[str, Any],
@@ -80,6 +98,7 @@ def container_spec(
     environment: tuple[tuple[str, str], ...],
     mounts: tuple[Mount, ...],
     config: NodeConfig,
+    target: str = "",
 ) -> ContainerSpec:
     """Returns the runtime's orders for one container; commands and arguments have their `$(VAR)` replaced."""
     variables = dict(environment)
@@ -102,6 +121,7 @@ def container_spec(
         tty=bool(container.get("tty")),
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
+        target=target,
         spec_hash=spec_hash(container),
         simulation=simulation(pod, container["name"]),
     )

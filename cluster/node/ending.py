@@ -29,6 +29,7 @@ from steersman.cluster.node.values import ContainerStatus
 #: what a container gets at least, whatever hooks and earlier containers have used up
 GRACE_MIN_S = 2.0
 GRACE_DEFAULT_S = 30.0
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -87,7 +88,7 @@ def ending_of(
         grace_s = grace_s if seen.refusal.grace_s is None else seen.refusal.grace_s
         condition = seen.refusal.condition
     elif deadline is not None and now >= deadline and before.get("phase") != "Succeeded":
-        reason, message, failed = "DeadlineExceeded", DEADLINE_MESSAGE, True
+        reason, message, failed = DEADLINE_EXCEEDED, DEADLINE_MESSAGE, True
     if is_deleting(pod) and pod["metadata"].get("deletionGracePeriodSeconds") is not None:
         grace_s = float(pod["metadata"]["deletionGracePeriodSeconds"])
     terminal = before.get("phase") in ("Succeeded", "Failed")

@@ -17,7 +17,7 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.node.backoff import next_backoff, ready_at
 from steersman.cluster.node.config import NodeConfig
 from steersman.cluster.node.containers import spec_hash
-from steersman.cluster.node.ending import deadline_at, end, ending_of, grace_of
+from steersman.cluster.node.ending import DEADLINE_EXCEEDED, deadline_at, end, ending_of, grace_of
 from steersman.cluster.node.history import History, has_exited, history_of, is_alive, restarts
 from steersman.cluster.node.observed import (
     Action,
@@ -69,6 +69,8 @@ def decide(
     if ending is not None:
         outcome = end(ending, seen, history, now)
         draft.actions += outcome.actions
+        if ending.reason == DEADLINE_EXCEEDED:
+            draft.notes.append(Note(type="Normal", reason=ending.reason, message=ending.message, once=ending.reason))
         draft.wake(outcome.wake_at)
         finished = outcome.finished
     else:
@@ -210,6 +212,8 @@ def _start(
     if failure is not None and now < failure.retry_at:
         draft.wake(failure.retry_at)
         return
+    if "start" in seen.busy:  # also of this container: its back-off is over then
+        return
     backoff = None
     if latest is not None and has_exited(latest):
         at = ready_at(seen.crash.get(name), latest.finished_at)
@@ -218,7 +222,7 @@ def _start(
             draft.notes.append(_backoff_note(pod, name, latest.attempt))
             return
         backoff = next_backoff(seen.crash.get(name), latest.finished_at, now)
-    if "start" in seen.busy or any(isinstance(action, StartContainer) for action in draft.actions):
+    if any(isinstance(action, StartContainer) for action in draft.actions):
         return
     draft.actions.append(
         StartContainer(name=name, attempt=history.next_attempt(name), sandbox_id=sandbox.id, backoff=backoff)

@@ -136,6 +136,7 @@ class ContainerSpec:
         image: an image id (`sha256:...`) that `pull` or `image` returned.
         command: the entrypoint, empty for the image's own; args: its arguments, empty for the image's own unless
             `command` is given.
+        target: id of a running container of the sandbox whose processes this one sees as its own; empty for none.
         spec_hash: of the container's spec in the pod; kept and shown again in `ContainerStatus`.
     """
 
@@ -156,6 +157,7 @@ class ContainerSpec:
     tty: bool = False
     stdin: bool = False
     stdin_once: bool = False
+    target: str = ""
     spec_hash: str = ""
     simulation: tuple[tuple[str, str], ...] = ()
 

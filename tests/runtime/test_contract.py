@@ -98,6 +98,24 @@ async def test_a_container_that_ends_well_is_completed(subject: Any) -> None:
     assert (done.exit_code, done.reason) == (0, "Completed")
 
 
+async def test_a_container_may_see_the_processes_of_another(subject: Any) -> None:
+    if subject.name in ("process", "simulated"):
+        pytest.skip(f"the {subject.name} runtime has no process namespaces")
+    sandbox = await subject.sandbox()
+    target = await subject.run(sandbox, "sleep 61", name="target")
+    look = "tr '\\0' ' ' < /proc/1/cmdline"
+    beside = await subject.run(sandbox, look, name="beside")
+    inside = await subject.run(sandbox, look, name="inside", target=target)
+    await subject.exited(beside)
+    assert (await subject.exited(inside)).exit_code == 0
+    assert "sleep 61" not in str(await lines_of(subject, beside))
+    assert "sleep 61" in str(await lines_of(subject, inside))
+    assert (await subject.status(target)).state is ContainerState.RUNNING
+    await subject.runtime.stop_container(target, 0)
+    with pytest.raises(RuntimeFailure):
+        await subject.run(sandbox, look, name="late", target=target)
+
+
 async def test_a_stopped_container_may_end_by_itself(subject: Any) -> None:
     script = "trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done"
     container = await subject.run(await subject.sandbox(), script)

@@ -149,6 +149,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "no such path": ("GET", "/nowhere", None, "", 404, ""),
     "no such subresource": ("GET", f"{CONFIG_MAPS}/old/status", None, "", 404, ""),
     "no such verb": ("PUT", CONFIG_MAPS, GOOD, "", 405, ""),
+    "a name to create under": ("POST", f"{CONFIG_MAPS}/new", GOOD, "", 405, ""),
     "a strange method": ("BREW", CONFIG_MAPS, None, "", 405, ""),
     "a namespace missing": ("POST", "/api/v1/configmaps", GOOD, "", 404, ""),
     "a namespace too many": ("GET", "/api/v1/namespaces/default/nodes", None, "", 404, ""),

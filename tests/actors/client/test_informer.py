@@ -153,6 +153,20 @@ def test_turns_of_a_key_keep_their_distance(virtually: Any) -> None:
     virtually(scenario)
 
 
+def test_events_sort_by_name_as_they_happened(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        obj = world.api.create(CONFIG_MAPS, config_map("a", "red"))
+        recorder = EventRecorder(world.client, "tester", "node-1", world.now, random.Random(1))
+        reasons = [f"Step{number}" for number in range(9)]
+        for reason in reasons:
+            recorder.event(obj, "Normal", reason, "all in the same instant")
+        await asyncio.sleep(1)
+        found = sorted(world.api.of(EVENTS), key=lambda event: event["metadata"]["name"])
+        assert [event["reason"] for event in found] == reasons
+
+    virtually(scenario)
+
+
 def test_repeated_events_are_counted_and_floods_are_cut(virtually: Any) -> None:
     async def scenario(world: Any) -> None:
         obj = world.api.create(CONFIG_MAPS, config_map("a", "red"))

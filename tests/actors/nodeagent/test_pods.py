@@ -307,6 +307,7 @@ def test_an_active_deadline_ends_the_pod(virtually: Any) -> None:
         await world.ready()
         await world.until(lambda: world.status()["phase"] == "Failed", 90)
         assert world.status()["reason"] == "DeadlineExceeded"
+        assert world.event_count("Pod was active on the node longer than the specified deadline") == 1
         assert not [row for row in await world.runtime.sandboxes() if row.ready]
 
     virtually(scenario)

@@ -6,6 +6,7 @@ import pytest
 
 from steersman.cluster.api import write
 from steersman.cluster.meta.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, UnsupportedMediaType
+from steersman.cluster.meta.objects import Obj
 
 
 def test_a_new_object_gets_what_only_the_server_gives(api: Any) -> None:
@@ -130,6 +131,19 @@ def test_apply_creates_what_is_not_there(api: Any) -> None:
     assert (entry["manager"], entry["operation"]) == ("me", "Apply")
     with pytest.raises(NotFound):
         api.patch("configmaps", "b", {"data": {}}, write.MERGE_PATCH)
+
+
+def test_an_applied_resource_version_is_a_precondition(api: Any) -> None:
+    before = api.create("configmaps", {"metadata": {"name": "a"}})["metadata"]["resourceVersion"]
+
+    def applied(version: str) -> Obj:
+        meta = {"name": "a", "resourceVersion": version}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"k": version}}
+        return api.patch("configmaps", "a", body, write.APPLY_PATCH, field_manager="me")
+
+    assert applied(before)["data"] == {"k": before}
+    with pytest.raises(Conflict, match="the object has been modified"):
+        applied(before)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.node.containers import container_spec, field_path, simulation
+from steersman.cluster.node.containers import container_spec, field_path, simulation, target_id
 from steersman.cluster.node.environment import Surroundings, environment, service_variables, wanted
 from steersman.cluster.node.expansion import expand, expand_strict
 from steersman.cluster.node.images import credentials_for, default_policy, full_reference, must_pull, parse_pull_secret
@@ -21,7 +21,7 @@ from steersman.cluster.node.resources import (
     qos_class,
 )
 from steersman.cluster.node.security import check_non_root, security_context
-from steersman.cluster.node.values import Image, RegistryAuth, RuntimeFailure
+from steersman.cluster.node.values import ContainerState, ContainerStatus, Image, RegistryAuth, RuntimeFailure
 
 Obj = dict[str, Any]
 IMAGE = Image(id="sha256:1", names=("web:1",))
@@ -49,6 +49,24 @@ def _around(**configuration: Any) -> Surroundings:
         services=SERVICES,
         allocatable={"cpu": "4", "memory": "8Gi"},
     )
+
+
+def test_a_debugging_container_looks_at_a_running_one() -> None:
+    def row(name: str, state: ContainerState, number: int) -> ContainerStatus:
+        return ContainerStatus(
+            id=f"{name}-{number}", sandbox_id="s", pod_uid="u", pod_name="p", namespace="n", name=name, attempt=number,
+            state=state,
+        )  # fmt: skip
+
+    rows = (
+        row("main", ContainerState.EXITED, 0),
+        row("main", ContainerState.RUNNING, 1),
+        row("other", ContainerState.EXITED, 0),
+    )
+    assert target_id({"name": "debugger", "targetContainerName": "main"}, rows) == "main-1"
+    assert target_id({"name": "debugger"}, rows) == ""
+    with pytest.raises(RuntimeFailure, match="unable to find target container other"):
+        target_id({"name": "debugger", "targetContainerName": "other"}, rows)
 
 
 EXPANSIONS = [

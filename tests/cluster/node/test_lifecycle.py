@@ -120,6 +120,8 @@ def test_the_second_crash_waits_ten_seconds(node: Any, pod_of: Any, ran: Any) ->
     assert _names(waiting) == []
     assert waiting.wake_at == NOW + 10
     assert waiting.notes[0].reason == "BackOff"
+    starting = node.decide(pod_of(), containers=(exited,), crash={"main": first.backoff}, busy=frozenset({"start"}))
+    assert (starting.notes, starting.actions) == ((), ())
     due = node.decide(pod_of(), NOW + 10, containers=(exited, again), crash={"main": first.backoff})
     assert due.actions[0].backoff == Backoff(delay_s=20, since=NOW + 10)
 
