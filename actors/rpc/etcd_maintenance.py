@@ -11,6 +11,8 @@ import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
 from steersman.actors.store.replica import Replica
+from steersman.cluster.store import codec
+from steersman.cluster.store.commands import Alarm
 from steersman.cluster.store.values import Range
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
 
@@ -26,16 +28,30 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
         self._replica = replica
 
     async def Alarm(self, request: etcd_pb2.AlarmRequest, context: Context) -> etcd_pb2.AlarmResponse:
-        """Lists the members whose disks are full; an alarm goes by itself when there is space again."""
+        """Lists the members whose disks are full, or disarms: an alarm whose reason lasts comes back at once."""
         if request.action == etcd_pb2.AlarmRequest.ACTIVATE:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "alarms of this store are raised by the store itself")
-        alarms = sorted(self._replica.status().alarms)
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this store raises its alarms itself, of a full disk")
+        return await guard(context, self._alarm(request))
+
+    async def _alarm(self, request: etcd_pb2.AlarmRequest) -> etcd_pb2.AlarmResponse:
+        if request.alarm == etcd_pb2.CORRUPT:  # a member that finds its data damaged stops, and raises no alarm
+            return etcd_pb2.AlarmResponse(header=header_of(self._replica))
+        await self._replica.read_barrier()
+        alarms = [m for m in sorted(self._replica.status().alarms) if request.memberID in (0, m)]
+        if request.action == etcd_pb2.AlarmRequest.DEACTIVATE:
+            for member in alarms:
+                command = Alarm(member, False)
+                await self._replica.submit(command, codec.encode(command))
         rows = [etcd_pb2.AlarmMember(memberID=member, alarm=etcd_pb2.NOSPACE) for member in alarms]
         return etcd_pb2.AlarmResponse(header=header_of(self._replica), alarms=rows)
 
     async def Status(self, request: etcd_pb2.StatusRequest, context: Context) -> etcd_pb2.StatusResponse:
+        return await guard(context, self._status())
+
+    async def _status(self) -> etcd_pb2.StatusResponse:
         status = self._replica.status()
         errors = [] if status.leader else ["etcdserver: no leader"]
+        errors += [f"memberID:{member} alarm:NOSPACE " for member in sorted(status.alarms)]
         return etcd_pb2.StatusResponse(
             header=header_of(self._replica),
             version=ETCD_VERSION,
@@ -45,14 +61,26 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
             raftIndex=status.commit_index,
             raftTerm=status.term,
             raftAppliedIndex=status.applied_index,
-            errors=[*errors, "NOSPACE"] if status.alarms else errors,
+            errors=errors,
             isLearner=status.member in status.config.learners,
         )
 
+    async def Defragment(self, request: etcd_pb2.DefragmentRequest, context: Context) -> etcd_pb2.DefragmentResponse:
+        """Puts a snapshot in the place of this member's log: what a disk can be relieved of here."""
+        await guard(context, self._replica.shorten_log())
+        return etcd_pb2.DefragmentResponse(header=header_of(self._replica))
+
+    async def Hash(self, request: etcd_pb2.HashRequest, context: Context) -> etcd_pb2.HashResponse:
+        found = await guard(context, self._hash(0))
+        return etcd_pb2.HashResponse(header=found.header, hash=found.hash)
+
     async def HashKV(self, request: etcd_pb2.HashKVRequest, context: Context) -> etcd_pb2.HashKVResponse:
         """A checksum of the versions live at a revision: equal on members that hold the same."""
-        wanted = Range(key=b"\0", range_end=b"\0", revision=request.revision, serializable=True)
-        result = await guard(context, self._replica.range(wanted))
+        return await guard(context, self._hash(request.revision))
+
+    async def _hash(self, revision: int) -> etcd_pb2.HashKVResponse:
+        wanted = Range(key=b"\0", range_end=b"\0", revision=revision, serializable=True)
+        result = await self._replica.range(wanted)
         checksum = google_crc32c.Checksum()
         for kv in result.kvs:
             checksum.update(b"%d:%d:%s%s" % (len(kv.key), kv.mod_revision, kv.key, kv.value))
@@ -61,7 +89,7 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
             header=header_of(self._replica),
             hash=int.from_bytes(checksum.digest(), "big"),
             compact_revision=status.compacted,
-            hash_revision=request.revision or status.revision,
+            hash_revision=revision or status.revision,
         )
 
     async def Snapshot(

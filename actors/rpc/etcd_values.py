@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from steersman.actors.store import refusals
 from steersman.cluster.store.values import (
     Compacted,
     Compare,
@@ -51,6 +52,21 @@ _CODES: dict[type[StoreError], tuple[grpc.StatusCode, str]] = {
     LeaseExists: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: lease already exists"),
     LeaseTooLong: (grpc.StatusCode.OUT_OF_RANGE, "etcdserver: too large lease TTL"),
     NoSpace: (grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"),
+    refusals.NotLeader: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: not leader"),
+    refusals.BadTransferee: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: bad leader transferee"),
+    refusals.MemberNotFound: (grpc.StatusCode.NOT_FOUND, "etcdserver: member not found"),
+    refusals.MemberExists: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists"),
+    refusals.NotLearner: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: can only promote a learner member"),
+    refusals.LearnerBehind: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    ),
+    refusals.TooManyLearners: (grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"),
+    refusals.NotEnoughMembers: (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "etcdserver: re-configuration failed due to not enough started members",
+    ),
+    refusals.BadAddress: (grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: given member URLs are invalid"),
     TooLarge: (grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: request is too large"),
 }
 
@@ -59,7 +75,7 @@ def status_of(error: StoreError) -> tuple[grpc.StatusCode, str]:
     """Returns the code and the words in which etcd would refuse."""
     if isinstance(error, InvalidRequest):
         return grpc.StatusCode.INVALID_ARGUMENT, f"etcdserver: {error}"
-    return _CODES.get(type(error), (grpc.StatusCode.UNAVAILABLE, f"etcdserver: request timed out ({error})"))
+    return _CODES.get(type(error), (grpc.StatusCode.UNAVAILABLE, "etcdserver: request timed out"))
 
 
 # requests

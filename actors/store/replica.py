@@ -16,6 +16,7 @@ from typing import Any
 from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.leasekeeping import NO_LEASE, NOT_LEADING, LeaseKeeper
+from steersman.actors.store.refusals import BadTransferee, NotLeader
 from steersman.actors.store.requests import Proposals, QueuedReads
 from steersman.actors.store.saving import Saver
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
@@ -248,6 +249,13 @@ class Replica:
         """Returns the present state and its place in the log."""
         return self._snapshots.now(self._check_alive())
 
+    async def shorten_log(self) -> None:
+        """Puts a snapshot in the place of the log, as far as no member behind needs it; raises Unavailable."""
+        core = self._check_alive()
+        if core.log.applied > core.snapshot_index:
+            await self._take_snapshot(core)
+            self._check_alive()
+
     async def backup(self) -> AsyncIterator[bytes]:
         """As the port says; writes go on meanwhile."""
         await self.read_barrier()
@@ -320,8 +328,8 @@ class Replica:
         await self.submit(command, codec.encode(command))
 
     async def lease_grant(self, ttl_s: int, lease: int = 0) -> int:
-        if ttl_s < 1 or lease < 0:
-            raise InvalidRequest("a lease lasts at least a second and its id is not negative")
+        if ttl_s < 1:
+            raise InvalidRequest("a lease lasts at least a second")
         command = LeaseGrant(lease or self._rng.getrandbits(62) + 1, ttl_s)
         await self.submit(command, codec.encode(command))
         return command.lease
@@ -389,10 +397,19 @@ class Replica:
         return core.config
 
     async def transfer_leadership(self, to: int) -> None:
-        """Hands leadership to another member; raises Unavailable when it did not take it."""
+        """Hands leadership to another member.
+
+        Raises:
+            GroupRefusal: this member does not lead, or the other one cannot.
+            Unavailable: the other one did not take it in time.
+        """
         core = self._check_alive()
+        if not core.is_leader:
+            raise NotLeader("this member does not lead")
+        if to == self.member_id:
+            return
         if not core.transfer(to):
-            raise Unavailable("this member does not lead, or the other one cannot")
+            raise BadTransferee(f"member {to} does not vote")
         self._schedule_pump()
         deadline = self._deadline()
         while core.leader != to:

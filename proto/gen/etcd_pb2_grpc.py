@@ -676,6 +676,16 @@ class MaintenanceStub:
                 request_serializer=steersman_dot_pb_dot_etcd__pb2.StatusRequest.SerializeToString,
                 response_deserializer=steersman_dot_pb_dot_etcd__pb2.StatusResponse.FromString,
                 _registered_method=True)
+        self.Defragment = channel.unary_unary(
+                '/etcdserverpb.Maintenance/Defragment',
+                request_serializer=steersman_dot_pb_dot_etcd__pb2.DefragmentRequest.SerializeToString,
+                response_deserializer=steersman_dot_pb_dot_etcd__pb2.DefragmentResponse.FromString,
+                _registered_method=True)
+        self.Hash = channel.unary_unary(
+                '/etcdserverpb.Maintenance/Hash',
+                request_serializer=steersman_dot_pb_dot_etcd__pb2.HashRequest.SerializeToString,
+                response_deserializer=steersman_dot_pb_dot_etcd__pb2.HashResponse.FromString,
+                _registered_method=True)
         self.HashKV = channel.unary_unary(
                 '/etcdserverpb.Maintenance/HashKV',
                 request_serializer=steersman_dot_pb_dot_etcd__pb2.HashKVRequest.SerializeToString,
@@ -703,6 +713,18 @@ class MaintenanceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Defragment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Hash(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -738,6 +760,16 @@ def add_MaintenanceServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=steersman_dot_pb_dot_etcd__pb2.StatusRequest.FromString,
                     response_serializer=steersman_dot_pb_dot_etcd__pb2.StatusResponse.SerializeToString,
+            ),
+            'Defragment': grpc.unary_unary_rpc_method_handler(
+                    servicer.Defragment,
+                    request_deserializer=steersman_dot_pb_dot_etcd__pb2.DefragmentRequest.FromString,
+                    response_serializer=steersman_dot_pb_dot_etcd__pb2.DefragmentResponse.SerializeToString,
+            ),
+            'Hash': grpc.unary_unary_rpc_method_handler(
+                    servicer.Hash,
+                    request_deserializer=steersman_dot_pb_dot_etcd__pb2.HashRequest.FromString,
+                    response_serializer=steersman_dot_pb_dot_etcd__pb2.HashResponse.SerializeToString,
             ),
             'HashKV': grpc.unary_unary_rpc_method_handler(
                     servicer.HashKV,
@@ -809,6 +841,60 @@ class Maintenance:
             '/etcdserverpb.Maintenance/Status',
             steersman_dot_pb_dot_etcd__pb2.StatusRequest.SerializeToString,
             steersman_dot_pb_dot_etcd__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Defragment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/Defragment',
+            steersman_dot_pb_dot_etcd__pb2.DefragmentRequest.SerializeToString,
+            steersman_dot_pb_dot_etcd__pb2.DefragmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Hash(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/Hash',
+            steersman_dot_pb_dot_etcd__pb2.HashRequest.SerializeToString,
+            steersman_dot_pb_dot_etcd__pb2.HashResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,7 @@ async def pair(served: Any, tmp_path: Path) -> AsyncIterator[tuple[Server, Serve
 ODD_REQUESTS = [
     ("LeaseGrant", etcd_pb2.LeaseGrantRequest(TTL=0, ID=77)),
     ("LeaseGrant", etcd_pb2.LeaseGrantRequest(TTL=-5, ID=78)),
+    ("LeaseGrant", etcd_pb2.LeaseGrantRequest(TTL=9, ID=-78)),
     ("LeaseRevoke", etcd_pb2.LeaseRevokeRequest()),
     ("LeaseTimeToLive", etcd_pb2.LeaseTimeToLiveRequest()),
     ("Compact", etcd_pb2.CompactionRequest(revision=-1)),

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from steersman.actors.store.filedisk import read_snapshot_file
+from steersman.actors.store.backup import read_backup
+from steersman.cluster.store.values import Range
 
 pytestmark = pytest.mark.skipif(
     shutil.which("etcdctl") is None, reason="etcdctl (Debian's etcd-client) is not installed"
@@ -50,7 +51,12 @@ async def etcdctl(served: Any, pki: Any) -> AsyncIterator[Run]:
                     process.kill()
                     await process.wait()
                     return shown.decode()
-                out, err = await process.communicate(stdin.encode())
+                try:
+                    out, err = await process.communicate(stdin.encode())
+                except asyncio.CancelledError:
+                    process.kill()
+                    await process.wait()
+                    raise
             return out.decode() if process.returncode == 0 else err.decode()
 
         yield run
@@ -93,23 +99,66 @@ async def test_a_watch_begins_in_the_past(etcdctl: Run) -> None:
     assert out.split() == ["PUT", "/w", "1", "PUT", "/w", "1", "/w", "2", "DELETE", "/w", "2", "/w"]
 
 
-async def test_the_group_and_its_health(etcdctl: Run, tmp_path: Path) -> None:
+async def test_the_group_and_its_health(etcdctl: Run) -> None:
     members = json.loads(await etcdctl("member", "list", "-w", "json"))["members"]
     assert [member["ID"] for member in members] == [1, 2, 3]
-    statuses = [row["Status"] for row in json.loads(await etcdctl("endpoint", "status", "-w", "json"))]
+    statuses = [row["Status"] for row in json.loads(await etcdctl("endpoint", "status", "-w", "json", "--cluster"))]
     leader = statuses[0]["leader"]
     assert {status["leader"] for status in statuses} == {leader} and leader in (1, 2, 3)
+    assert len({status["header"]["cluster_id"] for status in statuses}) == 1
     assert await etcdctl("put", "/a", "1") == "OK\n"
     hashes = {row["HashKV"]["hash"] for row in json.loads(await etcdctl("endpoint", "hashkv", "-w", "json"))}
     assert len(hashes) == 1
+    healths = json.loads(await etcdctl("endpoint", "health", "--cluster", "-w", "json"))
+    assert [row["health"] for row in healths] == [True] * 3
+    assert (await etcdctl("defrag", "--cluster")).count("Finished defragmenting") == 3
+    assert await etcdctl("alarm", "list") == "" and await etcdctl("alarm", "disarm") == ""
+
+
+async def test_leadership_moves(etcdctl: Run) -> None:
+    async def leader() -> int:
+        rows = json.loads(await etcdctl("endpoint", "status", "-w", "json"))
+        return int(rows[0]["Status"]["leader"])
+
+    old = await leader()
+    new = old % 3 + 1
+    assert "transferred" in await etcdctl("move-leader", f"{new:x}")
+    assert await leader() == new
+    assert "bad leader transferee" in await etcdctl("move-leader", "99")
+
+
+async def test_snapshots_are_backups(etcdctl: Run, tmp_path: Path) -> None:
+    assert await etcdctl("put", "/a", "1") == "OK\n"
     assert "Snapshot saved" in await etcdctl("snapshot", "save", str(tmp_path / "snapshot"), members=1)
-    path = _without_digest(tmp_path / "snapshot")
-    meta, state = read_snapshot_file(path, path.read_bytes())
-    assert meta.index > 0 and [kv.key for kv in state.restore().live()] == [b"/a"]
-    assert await etcdctl("alarm", "list") == ""
-    assert "client certificates decide" in await etcdctl("user", "add", "x:y")
+    assert [kv.key for kv in read_backup(tmp_path / "snapshot").state.live()] == [b"/a"]
 
 
-def _without_digest(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[:-32])
-    return path
+async def test_locks_elections_and_mirrors(etcdctl: Run, served: Any) -> None:
+    assert (await etcdctl("lock", "here", "echo", "held")) == "held\n"
+    assert (await etcdctl("elect", "chief", "me", until="me\n")).endswith("me\n")
+    async with served(1) as target:
+        await etcdctl("put", "/mirrored", "1")
+        mirror = asyncio.create_task(etcdctl("make-mirror", "--dest-insecure-transport", target.peers[1]))
+        client = await target.client()
+        async with asyncio.timeout(15):
+            while not (await client.range(Range(key=b"/mirrored"))).kvs:  # noqa: ASYNC110  (of another process)
+                await asyncio.sleep(0.02)
+        await etcdctl("put", "/mirrored", "2")
+        async with asyncio.timeout(15):
+            while (await client.range(Range(key=b"/mirrored"))).kvs[0].value != b"2":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        mirror.cancel()
+        await asyncio.gather(mirror, return_exceptions=True)
+
+
+LEFT_OUT = [
+    ("user", "add", "x:y"), ("user", "list"), ("user", "get", "x"), ("user", "delete", "x"),
+    ("user", "grant-role", "x", "r"), ("user", "revoke-role", "x", "r"), ("role", "add", "r"), ("role", "list"),
+    ("role", "get", "r"), ("role", "delete", "r"), ("role", "grant-permission", "r", "read", "/k"),
+    ("role", "revoke-permission", "r", "/k"), ("auth", "disable"), ("auth", "enable"),
+]  # fmt: skip
+
+
+async def test_what_is_left_out_is_refused_by_name_and_never_hangs(etcdctl: Run) -> None:
+    for command, said in zip(LEFT_OUT, await asyncio.gather(*(etcdctl(*each) for each in LEFT_OUT)), strict=True):
+        assert "client certificates decide who may use it" in said, command
