@@ -16,15 +16,15 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from steersman.actors import kubeconfig, ranges
+from steersman.actors import kubeconfig, ranges, roster
 from steersman.actors.parts import over_tls, proxy_of
-from steersman.actors.site import Site
+from steersman.actors.site import Site, machines_of, machines_tree
 from steersman.actors.thisnode import choose_runtime
 from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
 from steersman.cluster.control import CONTROLLERS
@@ -34,7 +34,7 @@ from steersman.cluster.topology import (
     Host,
     api_endpoints,
     grpc_port,
-    store_peers,
+    keeper_port,
     topology,
 )
 from steersman.runtime.detect import why_not_oci
@@ -46,6 +46,9 @@ from steersman.runtime.ray_processes import RayHost, ray_ip
 LAYOUT_VERSION = 1
 #: how long the ports of killed processes may stay taken
 _PORTS_FREED_S = 5.0
+
+
+_FOREIGN = "the cluster in {} was started by another version of Steersman, which has to stop it"
 
 
 class BringUpFailed(Exception):
@@ -83,7 +86,20 @@ def prepare(config: ClusterConfig) -> Site:
         }
     )
     here = Host(name=config.node.name or node_name(), address=address, data_dir=str(data_dir), runtime=runtime)
-    return Site(config, (here,), here)
+    try:
+        hosts, group, _ = roster.read(data_dir)
+    except ValueError as error:
+        raise BringUpFailed(str(error)) from error
+    if group is None:
+        return Site(config, (here,), here)
+    if hosts[0].name != here.name:
+        if len(hosts) > 1:
+            raise BringUpFailed(
+                f"this machine was called {hosts[0].name} when others joined it, and is called {here.name} now: give it"
+                " its name again"
+            )
+        group = replace(group, members=tuple(replace(member, host=here.name) for member in group.members))
+    return Site(config, (here, *hosts[1:]), here, group)
 
 
 def prepare_joining(config: ClusterConfig, head: Host, towards: str) -> Site:
@@ -108,7 +124,7 @@ def prepare_joining(config: ClusterConfig, head: Host, towards: str) -> Site:
     name = config.node.name or node_name()
     if name == head.name:
         raise BringUpFailed(f"the head is called {name} too: choose another --node-name")
-    here = Host(name=name, address=address, data_dir=str(data_dir), runtime=runtime, control_plane=False)
+    here = Host(name=name, address=address, data_dir=str(data_dir), runtime=runtime)
     return Site(config.model_copy(update={"data_dir": str(data_dir), "host": head.address}), (head, here), here)
 
 
@@ -273,11 +289,14 @@ async def claim(site: Site) -> None:
     write_kubeconfig(site)
     (site.data_dir / "config.yaml").write_text(render(site.config))
     write_site(site)
+    if site.recorded is None:
+        roster.write(site)
 
 
 def write_site(site: Site) -> None:
     """Leaves the site's description for the commands that come later."""
-    tree = {"config": site.config.model_dump(), "hosts": [asdict(host) for host in site.hosts], "here": site.here.name}
+    machines = machines_tree(site.hosts, site.recorded)
+    tree = {"config": site.config.model_dump(), "machines": machines, "here": site.here.name}
     temporary = site.run / "site.json.new"
     temporary.write_text(json.dumps(tree))
     temporary.replace(site.run / "site.json")
@@ -293,9 +312,12 @@ def read_site(data_dir: Path) -> Site:
         tree = json.loads((data_dir / "run" / "site.json").read_text())
     except OSError as error:
         raise BringUpFailed(f"no cluster in {data_dir}: start one with `steer up`") from error
-    hosts = tuple(Host(**row) for row in tree["hosts"])
+    try:
+        hosts, group = machines_of(tree["machines"])
+    except (LookupError, TypeError) as error:
+        raise BringUpFailed(_FOREIGN.format(data_dir)) from error
     here = next(host for host in hosts if host.name == tree["here"])
-    return Site(_recorded(tree["config"], data_dir), hosts, here)
+    return Site(_recorded(tree["config"], data_dir), hosts, here, group)
 
 
 def store_members(config: ClusterConfig) -> dict[int, tuple[str, str, Path]]:
@@ -315,8 +337,7 @@ def store_members(config: ClusterConfig) -> dict[int, tuple[str, str, Path]]:
     here = Host(name=config.node.name or node_name(), address=config.host, data_dir=str(data_dir), runtime="none")
     site = Site(config, (here,), here)
     return {
-        member: (f"store-{member - 1}", address, site.store_dir(member))
-        for member, address in store_peers(config, site.hosts).items()
+        member: (f"store-{member - 1}", address, site.store_dir(member)) for member, address in site.store_peers.items()
     }
 
 
@@ -327,9 +348,7 @@ def _recorded(tree: dict[str, Any], data_dir: Path) -> ClusterConfig:
     except ValidationError as mistakes:
         foreign = [row["loc"] for row in mistakes.errors() if row["type"] == "extra_forbidden"]
         if len(foreign) < mistakes.error_count():
-            raise BringUpFailed(
-                f"the cluster in {data_dir} was started by another version of Steersman, which has to stop it"
-            ) from mistakes
+            raise BringUpFailed(_FOREIGN.format(data_dir)) from mistakes
     for *parents, field in foreign:
         below: Any = tree
         for part in parents:
@@ -339,7 +358,7 @@ def _recorded(tree: dict[str, Any], data_dir: Path) -> ClusterConfig:
 
 
 def actors_of(site: Site) -> tuple[ActorSpec, ...]:
-    return topology(site.config, site.hosts, sorted(CONTROLLERS))
+    return topology(site.config, site.hosts, sorted(CONTROLLERS), site.group)
 
 
 def actors_here(site: Site) -> tuple[ActorSpec, ...]:
@@ -363,11 +382,15 @@ def _check_ports(site: Site) -> None:
     ports = site.config.ports
     wanted = {}
     if site.here == site.hosts[0]:
-        wanted = {"api": ports.api, "grpc": ports.grpc, "store": ports.store}
+        wanted = {"api": ports.api, "grpc": ports.grpc}
     if not site.config.embedded:
         wanted["node_agent"] = ports.node_agent
         if wanted.get("api") and not site.config.ray.address:
             wanted["ray"] = ports.ray
+        if site.here == site.hosts[0]:
+            wanted["status of the keeper"] = keeper_port(site.config)
+    members = [member for member in site.group.members if member.host == site.here.name]
+    wanted |= {f"store {member.slot}" if member.slot else "store": ports.store + member.slot for member in members}
     wanted |= {f"status of {spec.name}": spec.status_port for spec in actors_here(site)}
     for name, port in wanted.items():
         with socket.socket() as probe:
@@ -429,10 +452,9 @@ def endpoints(site: Site) -> dict[str, Any]:
     return {
         "api": list(api_endpoints(config, site.hosts)),
         "grpc": [
-            f"{site.hosts[index % len(site.hosts)].address}:{grpc_port(config, index)}"
-            for index in range(config.control_plane.api_servers)
+            f"{site.hosts[0].address}:{grpc_port(config, index)}" for index in range(config.control_plane.api_servers)
         ],
-        "storeClients": [f"https://{endpoint}" for endpoint in store_peers(config, site.hosts).values()],
+        "storeClients": [f"https://{endpoint}" for endpoint in site.store_peers.values()],
         "kubeconfig": str(site.data_dir / "kubeconfig"),
         "certificates": {"ca": str(store.ca), "cert": str(store.cert), "key": str(store.key)},
         "logs": str(site.logs),
@@ -448,7 +470,8 @@ async def take_down(
     data_dir: Path,
     tell: Callable[..., None],
     stop_actors: Callable[[Site, Sequence[ActorSpec]], Awaitable[None]],
-    leave: Callable[[Site], Awaitable[None]],
+    leave: Callable[[Site], Awaitable[str]],
+    withdraw: Callable[[Site], Awaitable[None]],
     *,
     delete_data: bool,
 ) -> None:
@@ -460,14 +483,17 @@ async def take_down(
     site = read_site(data_dir)
     tell("step", name="keeper", detail="stopping the keeper")
     await _end_keeper(site)
+    if site.here != site.hosts[0]:
+        tell("step", name="leave", detail="leaving the cluster")
+        if why_not := await leave(site):
+            tell("step", name="leave", detail=f"the cluster keeps this machine in mind: {why_not}")
     if not site.config.embedded:
         tell("step", name="actors", detail="stopping the actors")
         await stop_actors(site, actors_of(site) if site.here == site.hosts[0] else actors_here(site))
         tell("step", name="ray", detail="stopping Ray")
         await end_processes(site)
     if site.here != site.hosts[0]:
-        tell("step", name="leave", detail="leaving the cluster")
-        await leave(site)
+        await withdraw(site)
     tell("step", name="containers", detail="removing containers, networks and rules")
     await _purge_node(site)
     shutil.rmtree(site.run, ignore_errors=True)

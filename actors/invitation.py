@@ -1,4 +1,4 @@
-"""How another machine joins: the token it is given, what it fetches with it, and how the hosts of a cluster are kept.
+"""How another machine joins: the token it is given, and what it fetches with it.
 
 The token is `ID.SECRET.KEY`: a bootstrap token and the public key of the cluster's authority, by which the joining
 machine knows the right API server before it says anything. What it fetches makes it a fully trusted machine, the
@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import json
 import re
 import secrets
 import ssl
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +23,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from steersman.actors import roster
 from steersman.actors.client import Client
 from steersman.actors.http.client import Endpoint, HttpTransport
 from steersman.actors.site import Site
-from steersman.cluster.config import ClusterConfig
-from steersman.cluster.meta.errors import ApiError, NotFound
-from steersman.cluster.meta.resources import CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES, SECRETS
+from steersman.cluster.config import ClusterConfig, parse
+from steersman.cluster.meta.errors import ApiError
+from steersman.cluster.meta.resources import ROLE_BINDINGS, ROLES, SECRETS
 from steersman.cluster.topology import Host, api_endpoints
 
 NAMESPACE = "kube-system"
 _SECRET = "steersman-join"
 _MANAGER = "steersman-keeper"
-_HOST_LABEL = "steersman/host"
+#: of an API server, which answers nothing while the store does not
+_READ_S_MAX = 10.0
 _FILES = ("ca.crt", "ca.key", "sa.key")
 _FORM = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})\.([A-Za-z0-9_-]{44})")
 
@@ -106,22 +106,18 @@ def command(site: Site) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
-    """What a joining machine is given.
+    """What a joining machine is given; the rest the head's keeper tells it.
 
     Args:
-        incarnation: changes whenever Ray on the head begins anew, and every other host's Ray must do so too.
-        ray_token: the secret shared by the cluster's Ray processes.
         files: of the certificate authority, by name.
     """
 
     config: ClusterConfig
     head: Host
-    incarnation: str
-    ray_token: str
     files: dict[str, str]
 
 
-async def publish(client: Client, site: Site, incarnation: str) -> None:
+async def publish(client: Client, site: Site) -> None:
     """Has the API server hand the invitation to whoever shows the token."""
     token = token_of(site)
     bootstrap = {
@@ -133,8 +129,6 @@ async def publish(client: Client, site: Site, incarnation: str) -> None:
     invitation = {
         "config": site.config.model_dump_json(),
         "head": json.dumps(asdict(site.hosts[0])),
-        "incarnation": incarnation,
-        "ray-token": (site.run / "ray.token").read_text(),
         **{name: (site.pki / name).read_text() for name in _FILES},
     }
     may_read = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": [_SECRET]}
@@ -170,62 +164,39 @@ async def accept(server: str, token: Token) -> Invitation:
     tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate just checked is the anchor
     client = Client(HttpTransport((server,), tls=tls, token=token.bearer))
     try:
-        return await read(client)
-    except ApiError as error:
-        raise InvalidInvitation(f"{server} does not let this machine join: {error}") from error
+        return await asyncio.wait_for(_read(client), _READ_S_MAX)
+    except (ApiError, TimeoutError) as error:
+        raise InvalidInvitation(f"{server} does not let this machine join: {error or 'no answer'}") from error
     finally:
         await client.close()
 
 
-async def read(client: Client) -> Invitation:
+async def _read(client: Client) -> Invitation:
     """Returns the invitation as it is now; raises ApiError."""
     secret = await client.get(SECRETS, _SECRET, NAMESPACE)
     data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
     return Invitation(
         config=ClusterConfig.model_validate_json(data["config"]),
         head=Host(**json.loads(data["head"])),
-        incarnation=data["incarnation"],
-        ray_token=data["ray-token"],
         files={name: data[name] for name in _FILES},
     )
 
 
 def save(invitation: Invitation, site: Site) -> None:
-    """Writes the cluster's secrets into this machine's data directory."""
-    rows: Sequence[tuple[Path, str]] = (
-        *((site.pki / name, text) for name, text in invitation.files.items()),
-        (site.run / "ray.token", invitation.ray_token),
-    )
+    """Writes the authority's files into this machine's data directory."""
     site.pki.mkdir(mode=0o700, exist_ok=True)
-    for path, text in rows:
-        path.touch(0o600)
-        path.write_text(text)
+    for name, text in invitation.files.items():
+        (site.pki / name).touch(0o600)
+        (site.pki / name).write_text(text)
 
 
-async def announce(client: Client, host: Host) -> None:
-    """Tells the head of a host; raises ApiError."""
-    name = f"steersman-host-{host.name}"
-    obj = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {_HOST_LABEL: "true"}},
-        "data": {"host": json.dumps(asdict(host))},
-    }
-    await client.patch(CONFIG_MAPS, name, obj, NAMESPACE, kind="apply", field_manager=_MANAGER, force=True)
-
-
-async def withdraw(client: Client, host: Host) -> None:
-    """Has the cluster forget a host and its Node; raises ApiError."""
-    for resource, name, namespace in (
-        (CONFIG_MAPS, f"steersman-host-{host.name}", NAMESPACE),
-        (NODES, host.name, None),
-    ):
-        with contextlib.suppress(NotFound):
-            await client.delete(resource, name, namespace)
-
-
-async def joined(client: Client) -> tuple[Host, ...]:
-    """The hosts that have joined, by name; raises ApiError."""
-    found = await client.list(CONFIG_MAPS, NAMESPACE, label_selector=f"{_HOST_LABEL}=true")
-    hosts = [Host(**json.loads(row["data"]["host"])) for row in found.items]
-    return tuple(sorted(hosts, key=lambda host: host.name))
+def saved(data_dir: Path, token: Token) -> Invitation | None:
+    """Returns what a machine kept of an earlier membership in the token's cluster; None when there is nothing."""
+    try:
+        files = {name: (data_dir / "pki" / name).read_text() for name in _FILES}
+        token.check(files["ca.crt"])
+        hosts, _, _ = roster.read(data_dir)
+        config = parse((data_dir / "config.yaml").read_text())
+    except (OSError, ValueError, InvalidInvitation):
+        return None
+    return Invitation(config=config, head=hosts[0], files=files) if hosts else None

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from steersman.actors import bringup, invitation
+from steersman.actors import bringup, invitation, roster
 from steersman.actors.bringup import BringUpFailed
+from steersman.actors.head import Known
 from steersman.actors.invitation import InvalidInvitation, Invitation, Token
 from steersman.actors.parts import over_tls
+from steersman.actors.rpc.keeper import HeadAway, HeadClient
 from steersman.actors.site import Site
 from steersman.actors.watchman import Watchman
 from steersman.cluster.meta.errors import ApiError
+from steersman.cluster.meta.resources import NODES
 
 _READY_S_MAX = 90.0
 _LOOK_S = 2.0
-_ANNOUNCE_S_MAX = 20.0
+#: of the head's keeper, which may be starting as well
+_MEET_S_MAX, _MEET_AGAIN_S = 20.0, 0.2
 #: of the API server, when a withdrawal is not answered: the head may be gone for good
 _WITHDRAW_S_MAX = 5.0
 
@@ -34,33 +39,47 @@ class JoinOptions:
     runtime: str = "auto"
 
 
-async def prepare(options: JoinOptions) -> tuple[Site, Invitation]:
+async def prepare(options: JoinOptions) -> Site:
     """Fetches the cluster's configuration and secrets, and prepares the data directory.
 
     Raises:
         BringUpFailed: the token, the server or this machine will not do.
     """
     try:
-        invited = await invitation.accept(options.server, Token.parse(options.token))
+        token = Token.parse(options.token)
+        invited = await _invited(options, token)
     except InvalidInvitation as error:
         raise BringUpFailed(str(error)) from error
     node = invited.config.node.model_copy(update={"name": options.node_name, "runtime": options.runtime})
     update = {"data_dir": options.data_dir, "node": node, "host": options.address or "127.0.0.1"}
     site = bringup.prepare_joining(invited.config.model_copy(update=update), invited.head, invited.head.address)
     invitation.save(invited, site)
-    return site, invited
+    return site
+
+
+async def _invited(options: JoinOptions, token: Token) -> Invitation:
+    """Asks the API server; a machine that was here before may be needed for the API server to answer at all.
+
+    Raises:
+        InvalidInvitation: neither the API server nor this machine's own files will do.
+    """
+    try:
+        return await invitation.accept(options.server, token)
+    except InvalidInvitation:
+        kept = invitation.saved(Path(options.data_dir), token)
+        if kept is None:
+            raise
+        return kept
 
 
 class JoinedKeeper:
     """Keeps one machine that is not the head."""
 
-    def __init__(self, site: Site, invited: Invitation, tell: Callable[..., None], stopping: asyncio.Event) -> None:
-        self._site, self._incarnation, self._tell = site, invited.incarnation, tell
-        self._stopping = stopping
-        self._ray = bringup.ray_host(site)
-        self._actors = bringup.actors_here(site)
+    def __init__(self, site: Site, tell: Callable[..., None], stopping: asyncio.Event) -> None:
+        self._site, self._tell, self._stopping = site, tell, stopping
+        self._head = HeadClient(site)
         self._watchman = Watchman(site)
-        self._client = over_tls(site, "component")
+        self._incarnation = ""
         self._process: asyncio.subprocess.Process | None = None
 
     async def bring_up(self) -> None:
@@ -69,61 +88,104 @@ class JoinedKeeper:
         Raises:
             BringUpFailed: they did not become so, or the head did not answer.
         """
+        self._tell("step", name="head", detail="asking the head")
+        end = asyncio.get_running_loop().time() + _MEET_S_MAX
+        while True:
+            try:
+                known = await self._head.meet(self._site.here)
+                if known.incarnation:
+                    break
+            except HeadAway as error:
+                if error.refuses or asyncio.get_running_loop().time() > end:
+                    raise BringUpFailed(f"the head does not take this machine: {error}") from error
+            await asyncio.sleep(_MEET_AGAIN_S)
         self._tell("step", name="ray", detail="joining Ray")
-        self._process = await self._ray.start(self._site.logs / "ray.log")
+        await self._start_ray(known)
+        meeting = asyncio.create_task(self._meet_on())
         try:
-            async with asyncio.timeout(_ANNOUNCE_S_MAX):
-                await invitation.announce(self._client, self._site.here)
-        except (ApiError, TimeoutError) as error:
-            raise BringUpFailed(f"the head does not take this machine: {error}") from error
-        await self._wait_until_ready()
+            await self._wait_until_ready()
+        finally:
+            meeting.cancel()
+
+    async def _start_ray(self, known: Known) -> None:
+        self._take_over(known)
+        token = self._site.run / "ray.token"
+        token.touch(0o600)
+        token.write_text(known.ray_token)
+        self._process = await bringup.ray_host(self._site).start(self._site.logs / "ray.log")
+        self._incarnation = known.incarnation
+
+    def _take_over(self, known: Known) -> None:
+        """Keeps the machines and members that the head knows, for commands and for the next start."""
+        site = replace(self._site, hosts=known.hosts, recorded=known.group)
+        if site != self._site:
+            self._site = site
+            roster.write(site)
+            bringup.write_site(site)
+
+    async def _meet_on(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(HeadAway):
+                self._take_over(await self._head.meet(self._site.here))
 
     async def _wait_until_ready(self) -> None:
+        """Waits for what every machine runs; a store member that is to come here takes the time it takes."""
+        actors = [spec for spec in bringup.actors_here(self._site) if spec.role != "store"]
         end = asyncio.get_running_loop().time() + _READY_S_MAX
         told: set[str] = set()
-        while len(told) < len(self._actors):
-            replies = await self._watchman.statuses(self._actors, deadline_s=1.0)
-            for spec in self._actors:
+        while len(told) < len(actors):
+            replies = await self._watchman.statuses(actors, deadline_s=1.0)
+            for spec in actors:
                 reply = replies[spec.name]
                 if reply is not None and reply.healthy and spec.name not in told:
                     told.add(spec.name)
-                    done, of = len(told), len(self._actors)
+                    done, of = len(told), len(actors)
                     self._tell("actor", name=spec.name, addresses=list(reply.addresses), done=done, of=of)
             if self._process is not None and self._process.returncode is not None:
                 raise BringUpFailed("Ray ended while joining", self._site.logs / "ray.log")
             if self._stopping.is_set() or asyncio.get_running_loop().time() > end:
-                missing = ", ".join(spec.name for spec in self._actors if spec.name not in told)
+                missing = ", ".join(spec.name for spec in actors if spec.name not in told)
                 raise BringUpFailed(f"not ready: {missing}", self._site.logs / "keeper.log")
             await asyncio.sleep(0.1)
 
     async def keep(self) -> None:
         """Sees that Ray runs here until told to stop; anew when it ended, or when the head's Ray began anew."""
         while not self._stopping.is_set():
-            with contextlib.suppress(ApiError):
-                invited = await invitation.read(self._client)
+            with contextlib.suppress(HeadAway):
+                known = await self._head.meet(self._site.here)
                 ended = self._process is None or self._process.returncode is not None
-                if invited.incarnation != self._incarnation or ended:
+                if known.incarnation and (known.incarnation != self._incarnation or ended):
                     bringup.note_state(self._site, "recovering")
-                    invitation.save(invited, self._site)
-                    self._ray = bringup.ray_host(self._site)
-                    self._process = await self._ray.start(self._site.logs / "ray.log")
-                    self._incarnation = invited.incarnation
-                    await invitation.announce(self._client, self._site.here)
-            replies = await self._watchman.statuses(self._actors)
+                    await self._start_ray(known)
+                self._take_over(known)
+            replies = await self._watchman.statuses(bringup.actors_here(self._site))
             bringup.note_state(self._site, "ready" if all(replies.values()) else "recovering")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._stopping.wait()
         await self._watchman.close()
-        await self._client.close()
+        await self._head.close()
 
 
-async def leave(site: Site) -> None:
-    """Has the cluster forget this machine, whose agent runs no more; without an answer it has to find out by itself."""
+async def leave(site: Site) -> str:
+    """Has the head forget this machine, whose store members leave first; returns why not, empty when it has."""
+    head = HeadClient(site)
+    try:
+        await head.leave(site.here)
+    except HeadAway as error:
+        return str(error)
+    finally:
+        await head.close()
+    return ""
+
+
+async def withdraw(site: Site) -> None:
+    """Removes this machine's Node, whose agent runs no more; without an answer the cluster finds out by itself."""
     client = over_tls(site, "component")
     try:
         async with asyncio.timeout(_WITHDRAW_S_MAX):
-            await invitation.withdraw(client, site.here)
+            await client.delete(NODES, site.here.name, None)
     except (ApiError, TimeoutError):
         return
     finally:

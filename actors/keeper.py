@@ -15,14 +15,15 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from steersman.actors import bringup, invitation, joining
 from steersman.actors.bringup import BringUpFailed
 from steersman.actors.client import Client
+from steersman.actors.head import Head
 from steersman.actors.parts import over_tls
+from steersman.actors.rpc.keeper import serve_keeper
 from steersman.actors.site import Site, encode
 from steersman.actors.watchman import Watchman
 from steersman.cluster.config import ClusterConfig
@@ -58,17 +59,17 @@ class Progress:
 
 
 class Keeper:
-    """Keeps one machine of a cluster on Ray."""
+    """Keeps the head of a cluster on Ray."""
 
     def __init__(self, site: Site, progress: Progress) -> None:
         self._site = site
         self._progress = progress
         self._ray = bringup.ray_host(site)
+        self._head = Head(site)
         self._actors = bringup.actors_of(site)
         self._watchman = Watchman(site)
         self._client: Client | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._incarnation = ""
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -78,6 +79,7 @@ class Keeper:
             BringUpFailed: the cluster did not become ready; the message says which component and why.
         """
         self._stopping = _on_signals()
+        server = await serve_keeper(self._head)
         await self._start_ray()
         await self._launch(())
         await self._wait_until_ready()
@@ -89,48 +91,61 @@ class Keeper:
         self._progress.tell("ready", api=bringup.endpoints(self._site)["api"][0], join=join)
         self._progress.finish()
         await self._keep()
+        await server.stop(0.2)
+        await self._head.close()
         await self._watchman.close()
         if self._client is not None:
             await self._client.close()
 
     async def _invite(self) -> None:
-        """Lets others join; they start their Ray anew when the incarnation changes.
+        """Lets others join.
 
         Raises:
             BringUpFailed: the API server refused it.
         """
         assert self._client is not None
         try:
-            await invitation.publish(self._client, self._site, self._incarnation)
+            await invitation.publish(self._client, self._site)
         except ApiError as error:
             raise BringUpFailed(f"other machines cannot join: {error}", self._site.logs / "apiserver-0.log") from error
 
-    async def _look_for_hosts(self) -> None:
-        """Launches actors on machines that have joined, and gives up those of machines that have left."""
-        if self._client is None:
+    async def _follow_head(self) -> None:
+        """Has actors made where machines have joined or members are to be, and gives up those that have no place."""
+        if not self._head.changed.is_set():
             return
-        try:
-            hosts = (self._site.here, *await invitation.joined(self._client))
-        except ApiError:
-            return
-        if set(hosts) == set(self._site.hosts):
-            return
-        before = {spec.name for spec in self._actors}
-        self._site = replace(self._site, hosts=hosts)
-        self._actors = bringup.actors_of(self._site)
-        bringup.write_site(self._site)
+        self._head.changed.clear()
+        before = {spec.name: spec for spec in self._actors}
+        self._site = self._head.site
+        actors = bringup.actors_of(self._site)
+        now = {spec.name: spec for spec in actors}
+        gone = [name for name, spec in before.items() if now.get(name) != spec]
         await self._watchman.close()
         self._watchman = Watchman(self._site)
-        gone = before - {spec.name for spec in self._actors}
-        with contextlib.suppress(BringUpFailed):
-            await self._launch(sorted(gone))
+        try:
+            if gone:
+                self._actors = tuple(spec for spec in actors if spec.name not in gone)
+                await self._launch(gone)
+            self._actors = actors
+            await self._launch(())
+        except BringUpFailed:
+            self._actors = tuple(before.values())
+            self._head.changed.set()
+
+    def _here(self) -> list[ActorSpec]:
+        """The actors of the head itself."""
+        return [spec for spec in self._actors if spec.host == self._site.here.name]
+
+    def _present(self) -> list[ActorSpec]:
+        """The actors of machines that are there."""
+        hosts = self._head.present()
+        return [spec for spec in self._actors if spec.host in hosts]
 
     async def _start_ray(self) -> None:
         self._progress.tell("step", name="ray", detail="starting Ray")
         if self._site.config.ray.address:
             return
         self._process = await self._ray.start(self._site.logs / "ray.log")
-        self._incarnation = f"{time.time():.3f}"
+        self._head.incarnation = f"{time.time():.3f}"
 
     async def _launch(self, replace: Sequence[str]) -> None:
         """Has every missing actor made; Ray may still be starting, so a first failure is tried again."""
@@ -172,18 +187,21 @@ class Keeper:
         return process.returncode == 0
 
     async def _wait_until_ready(self) -> None:
+        """Waits for the head's own actors; the store among them waits for as many members as it needs."""
         end = asyncio.get_running_loop().time() + _READY_S_MAX
         told: set[str] = set()
         while True:
-            statuses = await self._watchman.statuses(self._actors, deadline_s=1.0)
-            for spec in self._actors:
+            await self._follow_head()
+            actors = self._here()
+            statuses = await self._watchman.statuses(actors, deadline_s=1.0)
+            for spec in actors:
                 reply = statuses[spec.name]
                 if reply is not None and reply.healthy and spec.name not in told:
                     told.add(spec.name)
                     self._progress.tell(
-                        "actor", name=spec.name, addresses=list(reply.addresses), done=len(told), of=len(self._actors)
+                        "actor", name=spec.name, addresses=list(reply.addresses), done=len(told), of=len(actors)
                     )
-            if len(told) == len(self._actors):
+            if told >= {spec.name for spec in actors}:
                 return
             if asyncio.get_running_loop().time() > end:
                 self._fail(statuses)
@@ -192,39 +210,42 @@ class Keeper:
             await asyncio.sleep(0.1)
 
     def _fail(self, statuses: Any) -> None:
-        for spec in self._actors:
-            reply = statuses[spec.name]
+        for spec in self._here():
+            reply = statuses.get(spec.name)
             if reply is None or not reply.healthy:
                 why = reply.detail if reply is not None else bringup.last_failure(self._site, spec.name)
                 raise BringUpFailed(f"{spec.name} did not become ready: {why}", self._site.logs / f"{spec.name}.log")
 
     async def _keep(self) -> None:
         """Looks after Ray and the actors until told to stop; Ray gone means Ray started anew, with all its actors."""
-        misses: dict[str, int] = dict.fromkeys((spec.name for spec in self._actors), 0)
+        misses: dict[str, int] = {}
         while not self._stopping.is_set():
             if self._process is not None and self._process.returncode is not None:
                 bringup.note_state(self._site, "recovering")
                 with contextlib.suppress(BringUpFailed):
                     await self._start_ray()
                     await self._launch(())
-                    if self._client is not None:
-                        await self._wait_until_ready()
-                        await self._invite()
-                misses = dict.fromkeys(misses, 0)
-            await self._look_for_hosts()
-            statuses = await self._watchman.statuses(self._actors)
-            for spec in self._actors:
-                misses[spec.name] = 0 if statuses[spec.name] is not None else misses.get(spec.name, 0) + 1
-            misses = {spec.name: misses[spec.name] for spec in self._actors}
+                    await self._wait_until_ready()
+                misses = {}
+            await self._head.step()
+            await self._follow_head()
+            actors = self._present()
+            statuses = await self._watchman.statuses(actors)
+            misses = {spec.name: 0 if statuses[spec.name] else misses.get(spec.name, 0) + 1 for spec in actors}
             lost = [name for name, count in misses.items() if count >= _MISSES_MAX]
             if lost and not self._stopping.is_set():
                 with contextlib.suppress(BringUpFailed):
                     await self._launch(lost)
-                misses = dict.fromkeys(misses, 0)
+                misses = {}
             bringup.note_state(self._site, "ready" if not any(misses.values()) else "recovering")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await self._stopping.wait()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next look: soon when something has changed."""
+        events = [asyncio.create_task(event.wait()) for event in (self._stopping, self._head.changed)]
+        await asyncio.wait(events, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for event in events:
+            event.cancel()
 
 
 async def stop_actors(site: Site, actors: Sequence[ActorSpec]) -> None:
@@ -309,7 +330,7 @@ async def _join(options: joining.JoinOptions) -> int:
     progress = Progress(os.dup(1))
     try:
         progress.tell("step", name="prepare", detail=f"asking {options.server}")
-        site, invited = await joining.prepare(options)
+        site = await joining.prepare(options)
     except BringUpFailed as failure:
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
         return 1
@@ -321,7 +342,7 @@ async def _join(options: joining.JoinOptions) -> int:
     try:
         bringup.note_state(site, "starting")
         await bringup.claim(site)
-        keeper = joining.JoinedKeeper(site, invited, progress.tell, _on_signals())
+        keeper = joining.JoinedKeeper(site, progress.tell, _on_signals())
         await keeper.bring_up()
         bringup.note_state(site, "ready")
         progress.tell("ready", name=site.here.name, address=site.here.address, data_dir=str(site.data_dir))
@@ -332,6 +353,7 @@ async def _join(options: joining.JoinOptions) -> int:
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
         await bringup.end_processes(site)
         await joining.leave(site)
+        await joining.withdraw(site)
         return 1
     finally:
         lock.close()
@@ -358,7 +380,9 @@ def _redirect_output(log: Path) -> None:
 async def _down(data_dir: Path, *, delete_data: bool) -> int:
     progress = Progress(os.dup(1))
     try:
-        await bringup.take_down(data_dir, progress.tell, stop_actors, joining.leave, delete_data=delete_data)
+        await bringup.take_down(
+            data_dir, progress.tell, stop_actors, joining.leave, joining.withdraw, delete_data=delete_data
+        )
     except BringUpFailed as failure:
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
         return 1

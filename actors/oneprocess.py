@@ -21,7 +21,7 @@ from steersman.actors.store.replica import Replica
 from steersman.actors.store.settings import ReplicaSettings
 from steersman.actors.thisnode import choose_runtime, measure_pressure, node_config
 from steersman.actors.tls import server_credentials
-from steersman.cluster.topology import ActorSpec, store_peers
+from steersman.cluster.topology import ActorSpec
 from steersman.runtime.detect import Choice
 
 #: the users that the certificates of these files name
@@ -64,7 +64,7 @@ class OneProcess:
 
     def _store_door(self, cluster: EmbeddedCluster) -> Component:
         site = self._site
-        address = store_peers(site.config, site.hosts)[1]
+        address = site.store_peers[1]
         return _StoreDoor(cluster.store, address, server_credentials(site.credentials("component")))
 
     def _extra(self, role: str, cluster: EmbeddedCluster) -> Component:
@@ -90,7 +90,7 @@ class OneProcess:
         addresses = (
             f"https://{api.host}:{api.port}",
             f"grpcs://{api.host}:{api.grpc_port}",
-            f"https://{store_peers(site.config, site.hosts)[1]}",
+            f"https://{site.store_peers[1]}",
         )
         lost = [agent.name for agent in self.cluster.agents if not agent.is_ready]
         detail = f"node {lost[0]} is not ready" if lost else f"{len(self.cluster.agents)} nodes"

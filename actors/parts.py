@@ -24,7 +24,6 @@ from steersman.cluster.topology import (
     cluster_dns,
     grpc_port,
     node_port_range,
-    store_peers,
 )
 from steersman.runtime.credentials import Credentials
 
@@ -95,13 +94,14 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
     from steersman.actors.store.service import StoreService
     from steersman.actors.tls import client_credentials, server_credentials
 
-    member: int = spec.options["member"] + 1
-    peers = store_peers(site.config, site.hosts)
+    member: int = spec.options["member"]
+    peers, names = site.store_peers, {row.id: row.name for row in site.group.members}
     credentials = site.credentials("component")
     service = StoreService(
         name=spec.name,
         member_id=member,
-        peers=peers,
+        address=peers[member],
+        founders=site.store_founders,
         directory=site.store_dir(member),
         server=server_credentials(credentials),
         client=client_credentials(credentials),
@@ -112,7 +112,8 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
 
     def report() -> Report:
         leader = service.replica.status().leader
-        detail = ("leads" if leader == member else f"follows store-{leader - 1}") if leader else "no leader"
+        follows = f"follows {names.get(leader, f'{leader:x}')}" if leader else "no leader"
+        detail = "leads" if leader == member else follows
         return Report(healthy=bool(leader), detail=detail, addresses=(f"https://{peers[member]}",))
 
     return Part(service, report)
@@ -145,9 +146,7 @@ def _apiserver(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: ran
     from steersman.actors.tls import client_credentials
 
     settings = api_config(site, spec.options["index"])
-    store = StoreClient(
-        list(store_peers(site.config, site.hosts).values()), client_credentials(site.credentials("component"))
-    )
+    store = StoreClient(list(site.store_peers.values()), client_credentials(site.credentials("component")))
     server = ApiServer(
         store=store,
         nodes=GrpcNodeDirectory(connect("apiserver"), client_credentials(site.credentials("apiserver"))),

@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from steersman.actors import collector
+from steersman.actors import collector, roster
 from steersman.actors.parts import Part, make
+from steersman.actors.rpc.guard import NameGuard
 from steersman.actors.site import Site, decode
 from steersman.actors.tls import server_credentials
 from steersman.cluster.topology import ActorSpec, api_endpoints
@@ -44,7 +45,8 @@ class Shell:
     """Runs one component for as long as its process lives."""
 
     def __init__(self, payload: str) -> None:
-        self.spec, self.site = decode(payload)
+        self.spec, site = decode(payload)
+        self.site = roster.refreshed(site)
         self._began = time.time()
         self._part: Part | None = None
         self._detail = "starting"
@@ -182,7 +184,7 @@ class _Servicer(actor_pb2_grpc.ActorServicer):
 
 
 async def _serve(shell: Shell, spec: ActorSpec, site: Site) -> grpc.aio.Server:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(interceptors=(NameGuard(("steersman",)),), options=[("grpc.so_reuseport", 0)])
     actor_pb2_grpc.add_ActorServicer_to_server(_Servicer(shell), server)
     server.add_secure_port(f"{site.here.address}:{spec.status_port}", server_credentials(site.credentials("component")))
     await server.start()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from steersman.cluster.topology import ActorSpec, Host
+from steersman.cluster.placement import StoreGroup, StoreMember, founding_group
+from steersman.cluster.topology import ActorSpec, Host, store_peers
 from steersman.runtime.credentials import Credentials, credentials_in
 
 if TYPE_CHECKING:
@@ -18,11 +19,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Args: config: with its ports resolved; hosts: all machines, the head first; here: the machine at hand."""
+    """A cluster as one of its machines sees it.
+
+    Args:
+        config: with its ports resolved; hosts: all machines, the head first; here: the machine at hand.
+        recorded: the store's members as last known; None for a new cluster.
+    """
 
     config: ClusterConfig
     hosts: tuple[Host, ...]
     here: Host
+    recorded: StoreGroup | None = None
+
+    @property
+    def group(self) -> StoreGroup:
+        """The store's members."""
+        return self.recorded or founding_group(self.config.control_plane.replicas, self.hosts[0].name)
+
+    @property
+    def store_peers(self) -> dict[int, str]:
+        """Store member id to `host:port`."""
+        return store_peers(self.config, self.hosts, self.group)
+
+    @property
+    def store_founders(self) -> dict[int, str]:
+        """As `store_peers`, of the group as it began."""
+        return store_peers(self.config, self.hosts, founding_group(self.group.founders, self.hosts[0].name))
 
     @property
     def data_dir(self) -> Path:
@@ -62,7 +84,7 @@ def encode(spec: ActorSpec, site: Site) -> str:
         {
             "spec": {**asdict(spec), "options": dict(spec.options)},
             "config": site.config.model_dump(),
-            "hosts": [asdict(host) for host in site.hosts],
+            "machines": machines_tree(site.hosts, site.recorded),
         }
     )
 
@@ -71,9 +93,23 @@ def decode(text: str) -> tuple[ActorSpec, Site]:
     """Returns what `encode` wrote."""
     tree: Mapping[str, Any] = json.loads(text)
     spec = ActorSpec(**tree["spec"])
-    hosts = tuple(Host(**row) for row in tree["hosts"])
+    hosts, group = machines_of(tree["machines"])
     here = next(host for host in hosts if host.name == spec.host)
-    return spec, Site(cast("ClusterConfig", _plain(tree["config"])), hosts, here)
+    return spec, Site(cast("ClusterConfig", _plain(tree["config"])), hosts, here, group)
+
+
+def machines_tree(hosts: Sequence[Host], group: StoreGroup | None) -> dict[str, Any]:
+    """Returns machines and store members as plain data."""
+    return {"hosts": [asdict(host) for host in hosts], "store": asdict(group) if group else None}
+
+
+def machines_of(tree: Mapping[str, Any]) -> tuple[tuple[Host, ...], StoreGroup | None]:
+    """Returns what `machines_tree` wrote; raises LookupError or TypeError for anything else."""
+    store = tree["store"]
+    group = store and StoreGroup(
+        members=tuple(StoreMember(**row) for row in store["members"]), founders=store["founders"]
+    )
+    return tuple(Host(**row) for row in tree["hosts"]), group
 
 
 #: fields whose value is a mapping rather than a section

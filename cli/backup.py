@@ -122,7 +122,7 @@ def restore(file: Path, name: str | None, data_dir: str | None, force: bool) -> 
 
 
 async def _restore(found: Any, given: dict[str, str | None], force: bool) -> list[Path]:
-    from steersman.actors import bringup
+    from steersman.actors import bringup, roster
     from steersman.actors.store import backup as backups
     from steersman.actors.store.disk import DiskFailure
     from steersman.cluster.config import ConfigError, parse
@@ -131,7 +131,10 @@ async def _restore(found: Any, given: dict[str, str | None], force: bool) -> lis
         overrides = {field: value for field, value in given.items() if value}
         former = bringup.data_dir_of(parse("", overrides)) / "config.yaml"
         config = parse(former.read_text() if former.exists() else "", overrides)
-        return await backups.restore(found, bringup.store_members(config), force=force)
+        members = bringup.store_members(config)
+        aside = await backups.restore(found, members, force=force)
+        roster.begin_group_anew(bringup.data_dir_of(config), len(members))
+        return aside
     except backups.NotEmpty as error:
         raise failed(f"{error}\n--force replaces it and keeps it aside.") from None
     except (bringup.BringUpFailed, ConfigError, DiskFailure) as error:

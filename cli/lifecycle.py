@@ -18,10 +18,10 @@ import click
 
 from steersman.cluster.config import ClusterConfig, ConfigError, parse, render
 
-_name_option = click.option(
+name_option = click.option(
     "--name", envvar="STEERSMAN_NAME", default=None, help="Name of the cluster [default: default]."
 )
-_data_dir_option = click.option(
+data_dir_option = click.option(
     "--data-dir", envvar="STEERSMAN_DATA_DIR", default=None, help="Where its state lives [default: ~/.steersman/NAME]."
 )
 _config_option = click.option(
@@ -29,7 +29,7 @@ _config_option = click.option(
 )
 
 
-def _fail(message: str, log: str = "") -> NoReturn:
+def fail(message: str, log: str = "") -> NoReturn:
     click.echo(f"error: {message}", err=True)
     if log:
         click.echo(f"       more in {log}", err=True)
@@ -42,7 +42,7 @@ def _load(config_file: str | None, overrides: dict[str, Any]) -> ClusterConfig:
         try:
             text = Path(config_file).read_text()
         except OSError as error:
-            _fail(f"{config_file}: {error.strerror}")
+            fail(f"{config_file}: {error.strerror}")
     try:
         return parse(text, overrides)
     except ConfigError as error:
@@ -53,7 +53,7 @@ def _load(config_file: str | None, overrides: dict[str, Any]) -> ClusterConfig:
         raise SystemExit(1) from error
 
 
-def _data_dir(name: str | None, data_dir: str | None) -> Path:
+def data_dir_path(name: str | None, data_dir: str | None) -> Path:
     return Path(data_dir or f"~/.steersman/{name or 'default'}").expanduser().absolute()
 
 
@@ -92,8 +92,8 @@ Examples:
 """
 )
 @_config_option
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 @click.option("--host", help="Address that clients and other machines use [default: 127.0.0.1].")
 @click.option("--replicas", type=click.Choice(["1", "3", "5"]), help="Members of the store.")
 @click.option("--api-servers", type=int, help="Number of API servers.")
@@ -121,7 +121,7 @@ def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
     if options["replicas"]:
         options["replicas"] = int(options["replicas"])
     given = {paths[key]: value for key, value in options.items()} | _ports(ports)
-    former = _data_dir(options["name"], options["data_dir"]) / "config.yaml"
+    former = data_dir_path(options["name"], options["data_dir"]) / "config.yaml"
     if config_file is None and former.exists():
         config_file = str(former)
     config = _load(config_file, _overrides(given))
@@ -137,16 +137,16 @@ def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
                 click.echo(f"Cluster {config.name} runs already (keeper pid {event['pid']}, {event['state']}).")
                 return
             case "failed":
-                _fail(event["reason"], event["log"])
+                fail(event["reason"], event["log"])
             case "ready":
                 _announce(config, event["api"], event["join"], time.monotonic() - began)
                 return
-    _fail("the keeper ended before the cluster was ready", str(_data_dir(config.name, config.data_dir) / "logs"))
+    fail("the keeper ended before the cluster was ready", str(data_dir_path(config.name, config.data_dir) / "logs"))
 
 
 def _announce(config: ClusterConfig, api: str, join: str, took_s: float) -> None:
     _clear_step()
-    data_dir = _data_dir(config.name, config.data_dir)
+    data_dir = data_dir_path(config.name, config.data_dir)
     first, suffix = _naming(config)
     words = [f"steer {command}{suffix}" for command in ("status", "get nodes", "apply -f deploy/examples/web.yaml")]
     click.echo(f"Cluster {config.name} is ready after {took_s:.1f} s: {api}")
@@ -158,8 +158,8 @@ def _announce(config: ClusterConfig, api: str, join: str, took_s: float) -> None
 
 def _naming(config: ClusterConfig) -> tuple[list[str], str]:
     """How other commands are told to mean this cluster: what is to be done first, and what is added to each."""
-    if config.data_dir and _data_dir(None, config.data_dir) != _data_dir(config.name, None):
-        return [f"export STEERSMAN_DATA_DIR={_data_dir(None, config.data_dir)}"], ""
+    if config.data_dir and data_dir_path(None, config.data_dir) != data_dir_path(config.name, None):
+        return [f"export STEERSMAN_DATA_DIR={data_dir_path(None, config.data_dir)}"], ""
     return [], "" if config.name == "default" else f" --name {config.name}"
 
 
@@ -203,12 +203,12 @@ Examples:
   steer down --delete-data   and forget it
 """
 )
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 @click.option("--delete-data", is_flag=True, help="Delete the cluster's state as well.")
 def down(name: str | None, data_dir: str | None, delete_data: bool) -> None:
     """Stop the cluster: actors, Ray, containers, mounts, namespaces and rules."""
-    where = _data_dir(name, data_dir)
+    where = data_dir_path(name, data_dir)
     shown = f"in {where}" if data_dir else name or "default"
     words = ["down", str(where), *(["--delete-data"] if delete_data else [])]
     for event in _keeper_events(words):
@@ -217,12 +217,12 @@ def down(name: str | None, data_dir: str | None, delete_data: bool) -> None:
                 _step(event["detail"])
             case "failed":
                 _clear_step()
-                _fail(event["reason"], event["log"])
+                fail(event["reason"], event["log"])
             case "done":
                 _clear_step()
                 click.echo(f"Cluster {shown} is down" + (" and its data deleted." if delete_data else "."))
                 return
-    _fail("the command ended before all was down")
+    fail("the command ended before all was down")
 
 
 @click.command(
@@ -232,8 +232,8 @@ Examples:
   steer status -o json    for scripts: actors, endpoints, certificate paths
 """
 )
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 @click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", help="Form of the output.")
 def status(name: str | None, data_dir: str | None, output: str) -> None:
     """Show each actor: node, pid, health, restarts, memory and address."""
@@ -243,9 +243,9 @@ def status(name: str | None, data_dir: str | None, output: str) -> None:
     from steersman.actors.watchman import Watchman
 
     try:
-        site = bringup.read_site(_data_dir(name, data_dir))
+        site = bringup.read_site(data_dir_path(name, data_dir))
     except bringup.BringUpFailed as error:
-        _fail(str(error))
+        fail(str(error))
     actors = bringup.actors_of(site)
 
     async def ask() -> Any:
@@ -317,8 +317,8 @@ Examples:
 )
 @click.argument("server", metavar="ADDRESS:PORT")
 @click.option("--token", required=True, help="Shown by `steer token` on the head.")
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 @click.option("--host", default="", help="Address that the others reach this machine at.")
 @click.option("--node-name", default="", help="Name of this machine's Node [default: its host name].")
 @click.option(
@@ -330,7 +330,7 @@ def join(server: str, token: str, name: str | None, data_dir: str | None, host: 
 
     The machines trust each other fully: this one is given the cluster's secrets, and the head may run code here.
     """
-    directory = str(_data_dir(name, data_dir))
+    directory = str(data_dir_path(name, data_dir))
     given = {"server": server, "token": token, "data_dir": directory, "address": host, **options}
     for event in _keeper_events(["join"], json.dumps(given)):
         match event["event"]:
@@ -343,14 +343,14 @@ def join(server: str, token: str, name: str | None, data_dir: str | None, host: 
                 return
             case "failed":
                 _clear_step()
-                _fail(event["reason"], event["log"])
+                fail(event["reason"], event["log"])
             case "ready":
                 _clear_step()
                 click.echo(
                     f"This machine is node {event['name']} at {event['address']}; `steer down` takes it out again."
                 )
                 return
-    _fail("the keeper ended before this machine was ready", f"{directory}/logs")
+    fail("the keeper ended before this machine was ready", f"{directory}/logs")
 
 
 @click.command(
@@ -359,18 +359,18 @@ Examples:
   steer token        the line to type on another machine
 """
 )
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 def token(name: str | None, data_dir: str | None) -> None:
     """Print the command with which another machine joins this cluster."""
     from steersman.actors import bringup, invitation
 
     try:
-        site = bringup.read_site(_data_dir(name, data_dir))
+        site = bringup.read_site(data_dir_path(name, data_dir))
     except bringup.BringUpFailed as error:
-        _fail(str(error))
+        fail(str(error))
     if not site.config.head or site.here != site.hosts[0]:
-        _fail("this cluster takes no other machines: start it with `steer up --head` on its first one")
+        fail("this cluster takes no other machines: start it with `steer up --head` on its first one")
     click.echo(invitation.command(site))
 
 
@@ -394,11 +394,11 @@ Examples:
 """,
 )
 @_config_option
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 def config_show(config_file: str | None, name: str | None, data_dir: str | None) -> None:
     """Print the effective configuration as YAML, a comment per field."""
-    running = _data_dir(name, data_dir) / "config.yaml"
+    running = data_dir_path(name, data_dir) / "config.yaml"
     if config_file is None and running.exists():
         config_file = str(running)
     given = _overrides({"name": name, "data_dir": data_dir})
@@ -412,14 +412,14 @@ Examples:
   export KUBECONFIG=$(steer kubeconfig --path)
 """
 )
-@_name_option
-@_data_dir_option
+@name_option
+@data_dir_option
 @click.option("--path", is_flag=True, help="Print where the file is instead of what is in it.")
 def kubeconfig(name: str | None, data_dir: str | None, path: bool) -> None:
     """Print the administrator's kubeconfig of the cluster."""
-    file = _data_dir(name, data_dir) / "kubeconfig"
+    file = data_dir_path(name, data_dir) / "kubeconfig"
     if not file.exists():
-        _fail(f"{file} does not exist: start the cluster with `steer up`")
+        fail(f"{file} does not exist: start the cluster with `steer up`")
     click.echo(str(file) if path else file.read_text(), nl=path)
 
 

@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "down": Entry("lifecycle", "Stop the cluster and leave nothing behind."),
         "status": Entry("lifecycle", "Show every component: where it runs and how it is."),
         "config": Entry("lifecycle", "Show the cluster's effective configuration."),
+        "store": Entry("store", "Look after the members of the store."),
         "kubeconfig": Entry("lifecycle", "Print a kubeconfig for the running cluster."),
         "backup": Entry("backup", "Save the cluster's whole state to a file."),
         "restore": Entry("backup", "Begin a cluster again from a backup."),

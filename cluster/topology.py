@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from steersman.cluster.placement import StoreGroup, addresses, founding_group
+
 if TYPE_CHECKING:
     from steersman.cluster.config import ClusterConfig
 
@@ -20,16 +22,13 @@ class Host:
 
     Args:
         name: of its Node; address: where others reach it; data_dir: absolute path of its state;
-        runtime: `oci`, `cri`, `process`, `simulated` or `none`;
-        control_plane: whether store members and API servers may run there; not on machines that joined later, since
-        the places of those that exist must not change.
+        runtime: `oci`, `cri`, `process`, `simulated` or `none`.
     """
 
     name: str
     address: str
     data_dir: str
     runtime: str = "none"
-    control_plane: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,23 +49,24 @@ class ActorSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence[str]) -> tuple[ActorSpec, ...]:
+def topology(
+    config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence[str], group: StoreGroup | None = None
+) -> tuple[ActorSpec, ...]:
     """Returns every component of the cluster, those that others wait for first.
 
     Args:
         config: with its ports resolved.
-        hosts: the machines, the head first; store members and API servers go round them.
+        hosts: the machines, the head first, where everything is of which there is one.
         controllers: names of all controllers.
+        group: the store's members; a new cluster's when not given.
     """
     plane, status = config.control_plane, config.ports.status
     head = hosts[0].name
     if config.embedded:
         return (ActorSpec(name="embedded", role="embedded", host=head, status_port=status),)
     plain: list[tuple[str, str, str, dict[str, Any]]] = []
-    for index in range(plane.replicas):
-        plain.append((f"store-{index}", "store", control_host(hosts, index).name, {"member": index}))
     for index in range(plane.api_servers):
-        plain.append((f"apiserver-{index}", "apiserver", control_host(hosts, index).name, {"index": index}))
+        plain.append((f"apiserver-{index}", "apiserver", head, {"index": index}))
     plain.append(("scheduler", "scheduler", head, {}))
     if config.simulated_nodes.count:
         plain.append(("simulated-nodes", "simulated-nodes", head, {}))
@@ -77,7 +77,8 @@ def topology(config: ClusterConfig, hosts: Sequence[Host], controllers: Sequence
         for index, (name, role, host, options) in enumerate(plain)
     ]
     first = next(index for index, actor in enumerate(actors) if actor.role == "scheduler")
-    return (*actors[:first], *_host_actors(hosts, status + _HOST_PORTS), *actors[first:])
+    stores = _store_actors(group or founding_group(plane.replicas, head), hosts, status + _STORE_PORTS)
+    return (*stores, *actors[:first], *_host_actors(hosts, status + _HOST_PORTS), *actors[first:])
 
 
 #: the one controller that may hand out rights it has not: it is somebody of its own, and runs by itself
@@ -122,15 +123,25 @@ def controller_groups(names: Sequence[str], how: str) -> dict[str, list[str]]:
     return groups
 
 
-#: the status ports of what runs on every host begin this far above the first
-_HOST_PORTS = 60
+#: how far above the first status port the head's keeper listens, and the ports begin of what runs on every host and of
+#: store members, which come and go
+_KEEPER_PORT, _HOST_PORTS, _STORE_PORTS = 59, 60, 70
 _HOST_ROLES = ("node", "proxy", "dns")
 
 
-def control_host(hosts: Sequence[Host], index: int) -> Host:
-    """Returns where store member or API server number `index` runs."""
-    able = [host for host in hosts if host.control_plane]
-    return able[index % len(able)]
+def _store_actors(group: StoreGroup, hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
+    known = {host.name for host in hosts}
+    return [
+        ActorSpec(
+            name=member.name,
+            role="store",
+            host=member.host,
+            status_port=first_port + member.slot,
+            options={"member": member.id},
+        )
+        for member in group.members
+        if member.host in known
+    ]
 
 
 def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
@@ -142,19 +153,20 @@ def _host_actors(hosts: Sequence[Host], first_port: int) -> list[ActorSpec]:
     ]
 
 
-def store_peers(config: ClusterConfig, hosts: Sequence[Host]) -> dict[int, str]:
-    """Returns member id (from 1) to the `address:port` at which that store member serves peers and clients."""
-    return {
-        index + 1: f"{control_host(hosts, index).address}:{config.ports.store + index}"
-        for index in range(config.control_plane.replicas)
-    }
+def keeper_port(config: ClusterConfig) -> int:
+    """Returns the port at which the head's keeper listens."""
+    return config.ports.status + _KEEPER_PORT
+
+
+def store_peers(config: ClusterConfig, hosts: Sequence[Host], group: StoreGroup) -> dict[int, str]:
+    """Returns member id to the `address:port` at which that store member serves peers and clients."""
+    return addresses(group.members, {host.name: host.address for host in hosts}, config.ports.store)
 
 
 def api_endpoints(config: ClusterConfig, hosts: Sequence[Host]) -> tuple[str, ...]:
     """Returns the URL of each API server, in order; the second one listens one port above the first, and so on."""
     return tuple(
-        f"https://{control_host(hosts, index).address}:{api_port(config, index)}"
-        for index in range(config.control_plane.api_servers)
+        f"https://{hosts[0].address}:{api_port(config, index)}" for index in range(config.control_plane.api_servers)
     )
 
 

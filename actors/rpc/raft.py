@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -26,6 +26,11 @@ QUEUE_LETTERS_MAX = 4096
 QUEUE_BYTES_MAX = 64 << 20
 #: pauses between attempts to reach a member
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 0.5
+#: members that called without being in the group as this member knows it; of more the oldest are forgotten
+MET_MAX = 16
+
+#: metadata by which a caller says who it is, and where
+_MEMBER, _ADDRESS = "steersman-member", "steersman-address"
 
 MESSAGE_BYTES_MAX = 128 << 20
 _OPTIONS = [
@@ -43,18 +48,30 @@ _OPTIONS = [
 class GrpcTransport:
     """Sends letters to the other members; what comes in is handed over by `PeerServicer`.
 
+    A member that has been away may not know the present leader: whoever calls says who and where it is, and is answered
+    there.
+
     Args:
         member_id: of the member that sends.
+        address: where it is called itself; empty where all members know each other.
         credentials: with this member's certificate; None for plain text (tests on loopback).
         server_name: the name in the members' certificates where they carry no addresses.
     """
 
     def __init__(
-        self, member_id: int, credentials: grpc.ChannelCredentials | None = None, *, server_name: str = ""
+        self,
+        member_id: int,
+        credentials: grpc.ChannelCredentials | None = None,
+        *,
+        address: str = "",
+        server_name: str = "",
     ) -> None:
         self._member_id, self._credentials, self._server_name = member_id, credentials, server_name
+        self._address = address
         self._inbox: Inbox | None = None
         self._links: dict[int, _Link] = {}
+        self._known: Mapping[int, str] = {}
+        self._met: dict[int, str] = {}
 
     async def start(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -63,8 +80,20 @@ class GrpcTransport:
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.stop() for link in links))
 
+    def meet(self, member: int, address: str) -> None:
+        """Notes that a member called, and from where it is to be answered."""
+        if self._met.get(member) != address and self._inbox is not None:
+            self._met.pop(member, None)
+            self._met[member] = address
+            while len(self._met) > MET_MAX:
+                del self._met[next(iter(self._met))]
+            self.connect(self._known)
+
     def connect(self, addresses: Mapping[int, str]) -> None:
         assert self._inbox is not None
+        self._known = addresses
+        # where a member says that it is goes before where the group believes it to be
+        addresses = {**addresses, **self._met}
         for member, link in list(self._links.items()):
             if addresses.get(member) != link.address:
                 link.abandon()
@@ -72,7 +101,10 @@ class GrpcTransport:
         for member, address in sorted(addresses.items()):
             if member != self._member_id and member not in self._links:
                 channel = open_channel(address, self._credentials, self._server_name)
-                self._links[member] = _Link(member, address, channel, self._inbox)
+                self._links[member] = _Link(member, address, channel, self._inbox, self._introduction())
+
+    def _introduction(self) -> tuple[tuple[str, str], ...]:
+        return ((_MEMBER, str(self._member_id)), (_ADDRESS, self._address)) if self._address else ()
 
     def send(self, letter: Letter) -> None:
         link = self._links.get(letter.to)
@@ -109,9 +141,16 @@ def open_channel(address: str, credentials: grpc.ChannelCredentials | None, serv
 class _Link:
     """The stream to one member."""
 
-    def __init__(self, member: int, address: str, channel: grpc.aio.Channel, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        member: int,
+        address: str,
+        channel: grpc.aio.Channel,
+        inbox: Inbox,
+        introduction: tuple[tuple[str, str], ...],
+    ) -> None:
         self.address, self.channel = address, channel
-        self._member, self._inbox = member, inbox
+        self._member, self._inbox, self._introduction = member, inbox, introduction
         self._queue: list[bytes] = []
         self._queue_bytes = 0
         self._wake = asyncio.Event()
@@ -155,7 +194,7 @@ class _Link:
 
     async def _stream(self) -> None:
         """Writes letters until the stream breaks."""
-        call = raft_pb2_grpc.PeerStub(self.channel).Deliver()
+        call = raft_pb2_grpc.PeerStub(self.channel).Deliver(metadata=self._introduction)
         call.add_done_callback(lambda _: self._wake.set())
         try:
             while not call.done():
@@ -170,12 +209,19 @@ class _Link:
 
 
 class PeerServicer(raft_pb2_grpc.PeerServicer):
-    """Hands what other members send to this one."""
+    """Hands what other members send to this one.
 
-    def __init__(self, member_id: int, inbox: Inbox) -> None:
-        self._member_id, self._inbox = member_id, inbox
+    Args:
+        meet: told which member calls, and where it is.
+    """
+
+    def __init__(self, member_id: int, inbox: Inbox, meet: Callable[[int, str], None] | None = None) -> None:
+        self._member_id, self._inbox, self._meet = member_id, inbox, meet
 
     async def Deliver(self, requests: AsyncIterator[raft_pb2.Letters], context: Context) -> raft_pb2.Delivered:
+        told = dict(context.invocation_metadata() or ())
+        if self._meet is not None and _ADDRESS in told and str(told.get(_MEMBER, "")).isdecimal():
+            self._meet(int(told[_MEMBER]), str(told[_ADDRESS]))
         async for batch in requests:
             for data in batch.letters:
                 letter = await self._open(data, context)

@@ -13,8 +13,10 @@ import grpc
 import grpc.aio
 
 from steersman.actors.rpc.etcd import add_etcd_services
+from steersman.actors.rpc.guard import NameGuard
 from steersman.actors.rpc.raft import MESSAGE_BYTES_MAX, PeerServicer
 from steersman.actors.store.replica import Replica
+from steersman.cluster.raft.values import Config
 from steersman.cluster.store import codec
 from steersman.cluster.store.rules import check_txn
 from steersman.cluster.store.values import (
@@ -33,7 +35,6 @@ from steersman.cluster.store.values import (
 from steersman.pb import raft_pb2_grpc, store_pb2, store_pb2_grpc
 
 if TYPE_CHECKING:
-    Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
 
 #: calls of one session that may be under way; beyond it the session is not read
@@ -62,10 +63,12 @@ async def serve_store(
     server_credentials: grpc.ServerCredentials | None,
     *,
     names: Collection[str] | None = None,
+    meet: Callable[[int, str], None] | None = None,
 ) -> grpc.aio.Server:
     """Serves a replica; the caller stops the server before the replica.
 
     Args:
+        meet: told which other member calls, and where it is (`GrpcTransport.meet`).
         address: `host:port`.
         server_credentials: with client certificates required; None for plain text (tests on loopback).
         names: common names of the client certificates that may use the store; None for every certificate that the
@@ -75,7 +78,7 @@ async def serve_store(
         AddressInUse: somebody listens there already, or the address is not this machine's.
     """
     server = grpc.aio.server(
-        interceptors=() if names is None else (_NameGuard(frozenset(names)),),
+        interceptors=() if names is None else (NameGuard(names),),
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -86,7 +89,7 @@ async def serve_store(
         ],
     )
     store_pb2_grpc.add_SessionServicer_to_server(SessionServicer(replica), server)
-    raft_pb2_grpc.add_PeerServicer_to_server(PeerServicer(replica.member_id, replica), server)
+    raft_pb2_grpc.add_PeerServicer_to_server(PeerServicer(replica.member_id, replica, meet), server)
     add_etcd_services(server, replica)
     try:
         if server_credentials is None:
@@ -129,26 +132,28 @@ class _Session:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def write(self, reader: asyncio.Task[None]) -> None:
-        """Sends replies until the client leaves; the first message only says who leads."""
-        leader = self._leader()
-        await self._context.write(store_pb2.Replies(leader=leader))
+        """Sends replies until the client leaves; the first message only says who leads, and who there is."""
+        leader, config = self._leader(), self._replica.config
+        await self._context.write(store_pb2.Replies(leader=leader, members=_addresses(config)))
         reader.add_done_callback(lambda _: self._wake.set())
         while not (reader.done() and not self._under_way and not self._replies):
             try:
                 async with asyncio.timeout(LEADER_CHECK_S):
                     await self._wake.wait()
             except TimeoutError:
-                if self._leader() == leader:
+                if self._leader() == leader and self._replica.config is config:
                     continue
             self._wake.clear()
-            leader = self._leader()
+            before, leader, config = config, self._leader(), self._replica.config
+            members = () if config is before else _addresses(config)
             replies, self._replies = self._replies, []
             self._room.set()
-            await self._context.write(store_pb2.Replies(replies=replies, leader=leader))
+            await self._context.write(store_pb2.Replies(replies=replies, leader=leader, members=members))
 
     def _leader(self) -> str:
-        """The leader's address; a group of one has no address to tell, and needs none."""
-        if self._replica.failure is not None or not self._replica.leader:
+        """The leader's address; a group of one has no address to tell, and needs none; who was removed knows nobody."""
+        replica = self._replica
+        if replica.failure is not None or not replica.leader or replica.member_id not in replica.config.members:
             return ""
         if self._replica.is_leader:
             return "self"
@@ -284,45 +289,6 @@ class _Session:
             task.cancel()
 
 
-class _NameGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc, type-arg]
-    """Refuses clients whose certificate bears a name that may not use the store."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        handler = await continuation(details)
-        return None if handler is None else self._guarded(handler)
-
-    def _guarded(self, handler: Any) -> Handler:
-        kinds = {
-            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-        }
-        attribute, make = kinds[handler.request_streaming, handler.response_streaming]
-        behaviour = getattr(handler, attribute)
-        guarded: Any
-        if handler.response_streaming and not asyncio.iscoroutinefunction(behaviour):
-
-            async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-                await self._check(context)
-                async for response in behaviour(request, context):
-                    yield response
-        else:
-
-            async def guarded(request: Any, context: Context) -> Any:
-                await self._check(context)
-                return await behaviour(request, context)
-
-        return make(guarded, handler.request_deserializer, handler.response_serializer)
-
-    async def _check(self, context: Context) -> None:
-        found = context.auth_context().get("x509_common_name", [])
-        if not any(name.decode(errors="replace") in self._names for name in found):
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this certificate may not use the store")
+def _addresses(config: Config) -> tuple[str, ...]:
+    """Of the members; a group of one may have no address to tell."""
+    return tuple(address for _, address in config.addresses if address)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 import grpc.aio
@@ -73,7 +73,7 @@ class StoreClient:
     """Uses the store over gRPC; implements `ports.Store` and `ports.Component`.
 
     Args:
-        endpoints: `host:port` of the members; it is enough that one of them answers.
+        endpoints: `host:port` of members; it is enough that one of them answers, and says who the others are.
         credentials: with a client certificate of the cluster; None for plain text (tests on loopback).
         server_name: the name in the members' certificates where they carry no addresses.
         timeout_s: after it a call ends with `Unavailable`.
@@ -89,6 +89,8 @@ class StoreClient:
     ) -> None:
         if not endpoints:
             raise ValueError("a store client needs at least one endpoint")
+        self._given = tuple(endpoints)
+        #: those to ask for the leader, the last one first; members that left are forgotten, what was given is not
         self._endpoints = list(endpoints)
         self._credentials, self._server_name, self._timeout_s = credentials, server_name, timeout_s
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -163,6 +165,8 @@ class StoreClient:
                     if reply.status:
                         raise _error(reply)
                     yield codec.decode_watch_batch(reply.body)
+                if not replies.leader:
+                    raise Unavailable(f"the member at {address} has lost its group")
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise Unavailable(f"the watch at {address} broke: {error}") from None
         finally:
@@ -249,6 +253,13 @@ class StoreClient:
                 old.retire()
             await stream.led.wait()
 
+    def _learn_members(self, leader: str, members: Sequence[str]) -> None:
+        """Takes over who there is, from a member that knows who leads: one that was removed may know no better."""
+        if leader and members:
+            known = dict.fromkeys((*members, *self._given))
+            kept = [endpoint for endpoint in self._endpoints if endpoint in known]
+            self._endpoints = list(dict.fromkeys((*kept, *known)))
+
     async def _connect(self) -> _Stream:
         """Returns a stream to the leader, asking the members in turn and following what they say."""
         while True:
@@ -259,7 +270,7 @@ class StoreClient:
                 if address in asked:
                     continue
                 asked.append(address)
-                stream = _Stream(address, self._channel(address))
+                stream = _Stream(address, self._channel(address), self._learn_members)
                 if await stream.open() and stream.leads:
                     self._endpoints.sort(key=lambda endpoint: endpoint != address)
                     return stream
@@ -277,8 +288,11 @@ class _Stream:
         led: set when this member leads no more, or the stream is over.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, address: str, channel: grpc.aio.Channel, learn_members: Callable[[str, Sequence[str]], None]
+    ) -> None:
         self.address = address
+        self._learn_members = learn_members
         self.leader = ""
         self.led = asyncio.Event()
         self.is_over = False
@@ -305,6 +319,7 @@ class _Stream:
         if not isinstance(hello, store_pb2.Replies):
             return False
         self.leader = hello.leader
+        self._learn_members(hello.leader, hello.members)
         works = (self._read(), self._write(), self._watch_deadlines())
         self._tasks = [asyncio.create_task(work, name=f"store-stream-{self.address}") for work in works]
         return True
@@ -345,6 +360,7 @@ class _Stream:
                     if future is not None and not future.done():
                         future.set_result(reply)
                 self.leader = replies.leader
+                self._learn_members(replies.leader, replies.members)
                 if not self.leads:
                     self.led.set()
                 if self._retired and not self._pending:

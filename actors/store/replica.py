@@ -59,6 +59,8 @@ logger = logging.getLogger(__name__)
 
 #: bytes of one command: three objects of the largest size that the API server takes
 COMMAND_BYTES_MAX = 8 << 20
+#: of the id of a member that is added; a founder's is its number
+MEMBER_ID_BITS = 48
 #: how often a watch reports progress while nothing changes
 PROGRESS_S = 5.0
 #: what precedes a command in a log entry: the member that proposed it and the number it gave it
@@ -210,6 +212,11 @@ class Replica:
     def leader(self) -> int:
         """The id of the member that leads as far as known; 0 for nobody."""
         return 0 if self._core is None else self._core.leader
+
+    @property
+    def config(self) -> Config:
+        """The group as this member knows it; another object whenever it has changed."""
+        return self._founding if self._core is None else self._core.config
 
     @property
     def revision(self) -> int:
@@ -373,6 +380,10 @@ class Replica:
             await asyncio.sleep(self.settings.tick_s)
 
     # the group
+
+    def new_member_id(self) -> int:
+        """Returns an id that no member has had: the data of a former one must never be taken for another's."""
+        return self._rng.getrandbits(MEMBER_ID_BITS - 1) | 1 << (MEMBER_ID_BITS - 1)
 
     async def change_members(self, change: ConfigChange) -> Config:
         """Changes one member, through the leader.

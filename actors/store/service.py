@@ -19,7 +19,9 @@ class StoreService:
     """One member of the group.
 
     Args:
-        peers: member id to `host:port` of the founding group; a group of one has only this member in it.
+        address: `host:port` at which this member serves.
+        founders: member id to `host:port` of the group as it began; this member is not among them when it was added
+            later, and then it learns the rest from the leader.
         directory: the member's own data directory.
         server, client: credentials to listen and to call others with.
         names: common names of the certificates that may use the store.
@@ -31,7 +33,8 @@ class StoreService:
         *,
         name: str,
         member_id: int,
-        peers: Mapping[int, str],
+        address: str,
+        founders: Mapping[int, str],
         directory: Path,
         server: grpc.ServerCredentials,
         client: grpc.ChannelCredentials,
@@ -39,22 +42,25 @@ class StoreService:
         snapshot_entries: int,
         rng: random.Random,
     ) -> None:
-        self._address = peers[member_id]
+        self._address = address
         self._server_credentials, self._names = server, names
         self._server: grpc.aio.Server | None = None
+        self._transport = GrpcTransport(member_id, client, address=address)
         self.replica = Replica(
             name=name,
             member_id=member_id,
-            peers=peers,
+            peers=founders,
             disk=FileDisk(directory),
-            transport=GrpcTransport(member_id, client) if len(peers) > 1 else None,
+            transport=self._transport,
             rng=rng,
             settings=ReplicaSettings(snapshot_entries=snapshot_entries),
         )
 
     async def start(self) -> None:
         await self.replica.start()
-        self._server = await serve_store(self.replica, self._address, self._server_credentials, names=self._names)
+        self._server = await serve_store(
+            self.replica, self._address, self._server_credentials, names=self._names, meet=self._transport.meet
+        )
 
     async def stop(self) -> None:
         if self._server is not None:

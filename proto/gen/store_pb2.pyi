@@ -44,12 +44,14 @@ class Call(_message.Message):
     def __init__(self, id: _Optional[int] = ..., kind: _Optional[_Union[Call.Kind, str]] = ..., body: _Optional[bytes] = ..., number: _Optional[int] = ..., lease: _Optional[int] = ...) -> None: ...
 
 class Replies(_message.Message):
-    __slots__ = ("replies", "leader")
+    __slots__ = ("replies", "leader", "members")
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     replies: _containers.RepeatedCompositeFieldContainer[Reply]
     leader: str
-    def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., leader: _Optional[str] = ...) -> None: ...
+    members: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., leader: _Optional[str] = ..., members: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("id", "status", "body", "number", "message")

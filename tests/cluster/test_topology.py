@@ -5,7 +5,7 @@ from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import Host, controller_groups, topology
 
 HERE = Host(name="one", address="127.0.0.1", data_dir="/data", runtime="oci")
-THERE = Host(name="two", address="127.0.0.2", data_dir="/data", runtime="oci", control_plane=False)
+THERE = Host(name="two", address="127.0.0.2", data_dir="/data", runtime="oci")
 
 
 def actors(text="", hosts=(HERE,)):

@@ -109,7 +109,9 @@ class Served:
     """A group of replicas in this process, over gRPC."""
 
     def __init__(self, size: int, disks: dict[int, Disk], pki: Pki | None) -> None:
+        #: of the founders; and of those that were added later
         self.peers = {n: f"127.0.0.1:{port}" for n, port in enumerate(free_ports(size), start=1)}
+        self.added: dict[int, str] = {}
         self.disks, self.pki = disks, pki
         self.replicas: dict[int, Replica] = {}
         self._servers: dict[int, grpc.aio.Server] = {}
@@ -117,13 +119,19 @@ class Served:
 
     async def start(self, member: int, **settings: Any) -> Replica:
         credentials = self.pki.client() if self.pki else None
+        address = (self.peers | self.added)[member]
+        transport = GrpcTransport(member, credentials, address=address)
         replica = Replica(
             name=f"s{member}", member_id=member, peers=self.peers, disk=self.disks.setdefault(member, MemoryDisk()),
-            transport=GrpcTransport(member, credentials), rng=random.Random(),
+            transport=transport, rng=random.Random(),
             settings=ReplicaSettings(**settings),
         )  # fmt: skip
         server = await serve_store(
-            replica, self.peers[member], self.pki.server() if self.pki else None, names={"store"} if self.pki else None
+            replica,
+            address,
+            self.pki.server() if self.pki else None,
+            names={"store"} if self.pki else None,
+            meet=transport.meet,
         )
         await replica.start()
         self.replicas[member], self._servers[member] = replica, server

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from tests.actors.store.conftest import free_ports
 
 from steersman.actors.rpc.store import AddressInUse, serve_store
 from steersman.actors.store.client import StoreClient
@@ -22,7 +23,7 @@ from steersman.cluster.store.values import (
     Txn,
     Unavailable,
 )
-from steersman.pb import store_pb2, store_pb2_grpc
+from steersman.pb import etcd_pb2, etcd_pb2_grpc, store_pb2, store_pb2_grpc
 
 ALL = Range(key=b"\0", range_end=b"\0")
 
@@ -177,3 +178,57 @@ async def test_a_client_without_store_gives_up_in_time() -> None:
     with pytest.raises(Unavailable, match=r"no leader of the store at 127\.0\.0\.1:1"):
         await client.range(ALL)
     await client.stop()
+
+
+async def test_members_move_one_by_one_until_none_of_the_founders_is_left(served: Any, wait_until: Any) -> None:
+    """A newcomer knows the founders alone; those that lead by then find it, and tell it where they are."""
+    async with served(3) as group:
+        client = await group.client()
+        for number in range(20):
+            await client.txn(put(f"/{number}"))
+        for old in list(group.peers):
+            new = await _add_learner(group)
+            replica = await group.start(new)
+            leader = group.replicas[group.leader()]
+            await wait_until(lambda replica=replica, leader=leader: replica.revision == leader.revision)
+            await _cluster(group).MemberPromote(etcd_pb2.MemberPromoteRequest(ID=new))
+            if group.leader() == old:
+                await leader.transfer_leadership(new)
+                await wait_until(lambda new=new: group.leader() == new)
+            await _cluster(group).MemberRemove(etcd_pb2.MemberRemoveRequest(ID=old))
+            await group.stop(old)
+        await client.txn(put("/after"))
+        listed = await _cluster(group).MemberList(etcd_pb2.MemberListRequest(linearizable=True))
+        assert {row.ID for row in listed.members} == set(group.added)
+        late = next(n for n in group.replicas if n != group.leader())
+        await group.stop(late)
+        await client.txn(put("/while-away"))
+        returned = await group.start(late)
+        await wait_until(lambda: returned.revision == group.replicas[group.leader()].revision)
+
+
+async def test_changes_that_make_no_sense_are_refused_in_the_words_of_etcd(served: Any) -> None:
+    async with served(3) as group:
+        await (await group.client()).txn(put("/a"))
+        cluster = _cluster(group)
+        for call, words in (
+            (cluster.MemberAdd(etcd_pb2.MemberAddRequest(peerURLs=[f"https://{group.peers[1]}"])), "already exists"),
+            (cluster.MemberRemove(etcd_pb2.MemberRemoveRequest(ID=99)), "member not found"),
+            (cluster.MemberPromote(etcd_pb2.MemberPromoteRequest(ID=1)), "can only promote a learner member"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match=words):
+                await call
+
+
+def _cluster(group: Any) -> etcd_pb2_grpc.ClusterStub:
+    """The service at the member that leads."""
+    address = (group.peers | group.added)[group.leader()]
+    return etcd_pb2_grpc.ClusterStub(grpc.aio.insecure_channel(address))
+
+
+async def _add_learner(group: Any) -> int:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    request = etcd_pb2.MemberAddRequest(peerURLs=[f"https://{address}"], isLearner=True)
+    number = (await _cluster(group).MemberAdd(request)).member.ID
+    group.added[number] = address
+    return int(number)
