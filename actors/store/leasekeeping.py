@@ -73,10 +73,9 @@ class LeaseKeeper:
         self._transport.send(LeaseAsk(self._member_id, leader, number, lease, renew))
         return future
 
-    def asked(self, letter: LeaseAsk) -> None:
+    def answer(self, ask: LeaseAsk, left_ms: int) -> None:
         if self._transport is not None:
-            left_ms = self.left_ms(letter.lease, renew=letter.renew)
-            self._transport.send(LeaseAnswer(self._member_id, letter.sender, letter.request, left_ms))
+            self._transport.send(LeaseAnswer(self._member_id, ask.sender, ask.request, left_ms))
 
     def answered(self, letter: LeaseAnswer) -> None:
         future, _ = self._asks.pop(letter.request, (None, 0.0))

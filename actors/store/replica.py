@@ -103,7 +103,6 @@ class Replica:
         self._leases = LeaseKeeper(member_id, transport, self._clock)
         self._proposals = Proposals(rng)
         self._reads = QueuedReads()
-        self._expiring: set[int] = set()
         self._core: Raft | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -368,6 +367,8 @@ class Replica:
             answer = NOT_LEADING
             if core.is_leader:
                 answer = self._leases.left_ms(lease, renew=renew)
+                await self.read_barrier()
+                answer = answer if self._leases.leads else NOT_LEADING
             elif core.leader and self._transport is not None:
                 number = self._proposals.next_number()
                 answer = await self._leases.ask(core.leader, number, lease, renew=renew, deadline=deadline)
@@ -440,9 +441,22 @@ class Replica:
                 self._core.step(letter, self._clock())
                 self._schedule_pump()
             case LeaseAsk():
-                self._leases.asked(letter)
+                self._answer_ask(letter)
             case LeaseAnswer():
                 self._leases.answered(letter)
+
+    def _answer_ask(self, ask: LeaseAsk) -> None:
+        """Answers once it is proven that this member still led when it knew the answer: no other gave up the lease."""
+        left_ms = self._leases.left_ms(ask.lease, renew=ask.renew)
+        proof = self.begin_read() if left_ms != NOT_LEADING else None
+        if proof is None:
+            self._leases.answer(ask, left_ms)
+        else:
+            proof.add_done_callback(
+                lambda proof: self._leases.answer(
+                    ask, NOT_LEADING if proof.exception() or not self._leases.leads else left_ms
+                )
+            )
 
     def receive_snapshot(self, message: Message, state: Capture) -> None:
         """Takes a snapshot of the leader's state."""
@@ -564,16 +578,14 @@ class Replica:
         if self._state.revision != before:
             changes.append(self._state.newest)
         self._leases.applied(command)
-        if isinstance(command, LeaseRevoke):
-            self._expiring.discard(command.lease)
         if proposal:
             proposal.resolve(result)
 
     def _notice_role(self, core: Raft) -> None:
-        leads = core.is_leader and core.log.applied >= core.log.committed
+        # what an earlier leader decided, the end of a lease too, is applied before the first entry of this term
+        leads = core.is_leader and core.log.term(core.log.applied) == core.term
         if leads and not self._leases.leads:
             self._leases.lead(self._state)
-            self._expiring.clear()
             logger.info("store %s leads in term %d", self.name, core.term)
         elif self._leases.leads and core.role is not Role.LEADER:
             self._leases.follow()
@@ -616,8 +628,8 @@ class Replica:
             self._disk_check_due = clock + 1.0
             self._disk_full = self._disk.is_full()
             self._tell_alarms(core)
-        if self._leases.leads:
-            self._expire_leases()
+        if self._leases.leads and core.is_leader:
+            self._expire_leases(core)
             self._compact_old()
         self._pump()
 
@@ -636,19 +648,11 @@ class Replica:
         except StoreError as error:
             logger.debug("store %s: %r: %s", self.name, command, error)
 
-    def _expire_leases(self) -> None:
+    def _expire_leases(self, core: Raft) -> None:
+        """Proposes the end of leases in this leader's own term: if it was deposed unknowingly, nothing comes of it."""
         for lease in self._leases.expired():
-            if lease not in self._expiring:
-                self._expiring.add(lease)
-                self._supervise(self._revoke_expired(lease), f"lease-{lease}")
-
-    async def _revoke_expired(self, lease: int) -> None:
-        try:
-            await self.lease_revoke(lease)
-        except (LeaseNotFound, Unavailable) as error:
-            logger.debug("store %s: lease %d: %s", self.name, lease, error)
-        finally:
-            self._expiring.discard(lease)
+            number = self._proposals.next_number()
+            core.propose([_ORIGIN.pack(self.member_id, number) + codec.encode(LeaseRevoke(lease))])
 
     def _compact_old(self) -> None:
         state = self._state

@@ -98,9 +98,9 @@ class Saver:
         return self._disk.save(hard_state, entries)
 
     def _written(self, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
         if self._has_failed or future.cancelled():
             return
-        error = future.exception()
         if error is not None:
             self._fail(error)
             return

@@ -216,6 +216,8 @@ class Wal:
             if self._closed[number] > index:
                 break
             self._files.unlink(self._path(number))
+            # before the next one goes: a crash must never bring back an older one alone, as a log with a gap
+            self._files.sync_directory(self._directory)
             del self._closed[number]
 
     def close(self) -> None:
