@@ -1,0 +1,160 @@
+"""The members of a simulated store: each a machine with a disk, on which processes come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from tests.sim.disk import Disk, Lanes
+from tests.sim.network import Network
+from tests.sim.process import Process
+
+from steersman.actors.clocks import VirtualTimeLoop
+from steersman.actors.store.disk import DiskFailure
+from steersman.actors.store.filedisk import FileDisk
+from steersman.actors.store.replica import Replica
+from steersman.actors.store.settings import ReplicaSettings
+from steersman.cluster.store.values import Unavailable, WatchBatch
+
+T = TypeVar("T")
+
+FOUNDERS = (1, 2, 3)
+#: clocks run at most so much too fast or too slow
+DRIFT_MAX = 0.05
+SETTINGS = ReplicaSettings(
+    tick_s=0.02, heartbeat_ticks=2, election_ticks=10, request_timeout_s=0.8, snapshot_entries=25, kept_entries=8,
+    retention_s=0.0,
+)  # fmt: skip
+#: of a file of the log: small, so that logs rotate in a short story
+SEGMENT_BYTES = 3000
+RESERVE_BYTES = 4000
+
+
+class Machine:
+    """One member: its disk, and the process that runs on it now.
+
+    Attributes:
+        replica: None while none serves.
+        refusal: why the last start failed; None when it did not.
+    """
+
+    def __init__(self, member: int, group: Group) -> None:
+        self.member = member
+        self.disk = Disk(group.rng)
+        self.disk.on_power_loss = self.crash
+        self.process: Process | None = None
+        self.replica: Replica | None = None
+        self.refusal: Exception | None = None
+        self._group = group
+        self._past: list[Process] = []
+
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.alive
+
+    def crash(self) -> None:
+        if self.process is not None:
+            self.process.die()
+
+    def _died(self, process: Process) -> None:
+        self._past.append(process)
+        self.process = self.replica = None
+        self.disk.crash()
+
+    def bugs(self) -> list[BaseException]:
+        """What no process may come across."""
+        return [bug for process in (*self._past, self.process) if process is not None for bug in process.bugs]
+
+    async def start(self) -> None:
+        """Returns when the member serves, or has refused to, or has died of it."""
+        group = self._group
+        rate = 1 + group.rng.uniform(-DRIFT_MAX, DRIFT_MAX)
+        process = Process(group.world, group.rng, rate=rate, on_death=self._died)
+        self.process, self.refusal = process, None
+        replica = group.make(self, process)
+        try:
+            await process.spawn(replica.start)
+        except (DiskFailure, OSError) as error:
+            self.refusal = error
+            process.die()
+        else:
+            self.replica = replica
+
+
+class Group:
+    """The members and what joins them."""
+
+    def __init__(self, world: VirtualTimeLoop, rng: random.Random) -> None:
+        self.world, self.rng = world, rng
+        self.network = Network(rng)
+        self.machines = {member: Machine(member, self) for member in FOUNDERS}
+
+    def make(self, machine: Machine, process: Process) -> Replica:
+        member = machine.member
+        return Replica(
+            name=f"s{member}", member_id=member, peers={founder: f"m{founder}" for founder in FOUNDERS},
+            disk=FileDisk(
+                "/data", files=machine.disk, workers=Lanes(process), segment_bytes=SEGMENT_BYTES,
+                reserve_bytes=RESERVE_BYTES,
+            ),
+            transport=self.network.transport(member, process), rng=random.Random(self.rng.random()), settings=SETTINGS,
+        )  # fmt: skip
+
+    def up(self) -> list[Machine]:
+        return [machine for _, machine in sorted(self.machines.items()) if machine.replica is not None]
+
+    def leader(self) -> Machine | None:
+        """The member that believes to lead in the newest term."""
+        leading = [
+            machine
+            for machine in self.up()
+            if (replica := machine.replica) is not None and replica.failure is None and replica.is_leader
+        ]
+        return max(leading, key=lambda machine: machine.replica.status().term, default=None)  # type: ignore[union-attr]
+
+    async def call(self, member: int, work: Callable[[Replica], Awaitable[T]]) -> T:
+        """A client's call: the way there, the work in the member's process, the way back.
+
+        Raises:
+            Unavailable: no answer came; whether the work was done is unknown.
+        """
+        network, machine = self.network, self.machines[member]
+        await asyncio.sleep(network.delay())
+        process, replica = machine.process, machine.replica
+        if process is None or replica is None:
+            raise Unavailable("nobody answers")
+
+        async def ask() -> T:
+            return await work(replica)
+
+        try:
+            async with asyncio.timeout(1.5):
+                result = await process.spawn(ask)
+        except (ConnectionResetError, TimeoutError) as error:
+            raise Unavailable(str(error)) from None
+        await asyncio.sleep(network.delay())
+        return result
+
+    async def open_watch(self, member: int, key: bytes, end: bytes, start: int) -> Callable[[], Awaitable[WatchBatch]]:
+        """Opens a watch at a member; what is returned waits for the next batch, and raises Unavailable at its death."""
+
+        async def opened(replica: Replica) -> AsyncIterator[WatchBatch]:
+            return replica.watch(key, end, start)
+
+        stream = await self.call(member, opened)
+        process = self.machines[member].process
+
+        async def following() -> WatchBatch:
+            return await anext(stream)
+
+        async def following_here() -> WatchBatch:
+            if process is None:
+                raise Unavailable("the process died")
+            try:
+                return await process.spawn(following)
+            except ConnectionResetError as error:
+                raise Unavailable(str(error)) from None
+
+        return following_here

@@ -1,0 +1,255 @@
+"""One story of a store's group: a seed tells what clients ask, what breaks and when; in the end all is judged.
+
+python -m tests.sim.store --seed 17
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import random
+from collections.abc import Callable, Sequence
+
+from tests.sim.clients import Clients
+from tests.sim.group import Group, Machine
+from tests.sim.history import Broken, Witness, check
+
+from steersman.actors.clocks import VirtualTimeLoop
+from steersman.actors.store.replica import Replica
+from steersman.cluster.store.snapshot import encode
+
+#: how long things break
+STORY_S = 3.0
+#: after the last repair: how long the members may need to agree, and every lease to end
+PEACE_S = 20.0
+
+
+class Story:
+    """What happens under one seed."""
+
+    def __init__(self, world: VirtualTimeLoop, seed: int, story_s: float = STORY_S) -> None:
+        self._rng = random.Random(seed)
+        self._world, self._story_s = world, story_s
+        self.group = Group(world, self._rng)
+        self.clients = Clients(self.group, self._rng)
+        #: how this story likes to break things: some faults often, others never
+        self._weights = [self._rng.choice((0, 0, 1, 1, 4)) for _ in self._faults()]
+        self._over = False
+        self.told: list[str] = []
+
+    async def run(self) -> Witness:
+        """Lives the story.
+
+        Raises:
+            Broken: a promise was broken; the message says which.
+        """
+        group, clients = self.group, self.clients
+        await asyncio.gather(*(machine.start() for machine in group.machines.values()))
+        async with asyncio.TaskGroup() as keepers, asyncio.TaskGroup() as watchers:
+            supervisor = keepers.create_task(self._supervise())
+            watchers.create_task(clients.watch(clients.watches[0]))
+            async with asyncio.TaskGroup() as users:
+                for work in clients.works():
+                    users.create_task(work)
+                users.create_task(self._disturb())
+                await asyncio.sleep(self._story_s)
+                self._over = clients.over = True
+                self._repair()
+            clients.last_revision = await self._agree()
+            supervisor.cancel()
+        return self._judge()
+
+    # what breaks
+
+    def _faults(self) -> list[Callable[[], None]]:
+        return [
+            self._crash, self._crash_at_a_step, self._crash_at_a_disk_call, self._cut_all_power, self._part, self._part,
+            self._lose_letters, self._heal, self._freeze, self._jump, self._slow_down, self._break_disk,
+            self._fill_disk,
+        ]  # fmt: skip
+
+    async def _disturb(self) -> None:
+        faults = self._faults()
+        weights = self._weights if any(self._weights) else [1] * len(faults)
+        while not self._over:
+            await asyncio.sleep(self._rng.uniform(0, 0.5))
+            if not self._over:
+                self._rng.choices(faults, weights)[0]()
+
+    def _tell(self, text: str) -> None:
+        self.told.append(f"{self._world.time():7.3f} {text}")
+
+    def _victim(self) -> Machine | None:
+        """A member that runs, the leader more often than others."""
+        leader, up = self.group.leader(), self.group.up()
+        if leader is not None and self._rng.random() < 0.5:
+            return leader
+        return self._rng.choice(up) if up else None
+
+    def _crash(self) -> None:
+        if (machine := self._victim()) is not None:
+            self._tell(f"crash {machine.member}")
+            machine.crash()
+
+    def _crash_at_a_step(self) -> None:
+        if (machine := self._victim()) is not None and machine.process is not None:
+            machine.process.steps_left = self._rng.randrange(100)
+            self._tell(f"crash {machine.member} in {machine.process.steps_left} steps")
+
+    def _crash_at_a_disk_call(self) -> None:
+        if (machine := self._victim()) is not None:
+            machine.disk.calls_left = self._rng.randrange(12)
+            self._tell(f"crash {machine.member} in {machine.disk.calls_left} calls of its disk")
+
+    def _cut_all_power(self) -> None:
+        self._tell("crash all")
+        for machine in self.group.up():
+            machine.crash()
+
+    def _part(self) -> None:
+        if (machine := self._victim()) is not None:
+            inward, outward = self._rng.choice(((True, True), (True, False), (False, True)))
+            self._tell(f"cut off {machine.member} inward={inward} outward={outward}")
+            self.group.network.isolate(machine.member, self.group.machines, inward=inward, outward=outward)
+
+    def _lose_letters(self) -> None:
+        network = self.group.network
+        network.loss = self._rng.choice((0.0, 0.05, 0.3))
+        network.repeats = self._rng.choice((0.0, 0.2))
+        network.delay_s = self._rng.choice((0.003, 0.03, 0.15))
+        self._tell(f"loss {network.loss} repeats {network.repeats} delay {network.delay_s}")
+
+    def _heal(self) -> None:
+        self._tell("heal the network")
+        self.group.network.heal()
+
+    def _freeze(self) -> None:
+        if (machine := self._victim()) is not None and machine.process is not None:
+            process, frozen_s = machine.process, self._rng.uniform(0.05, 0.8)
+            self._tell(f"freeze {machine.member} for {frozen_s:.3f} s")
+            process.freeze()
+            self._world.call_later(frozen_s, process.thaw)
+
+    def _jump(self) -> None:
+        if (machine := self._victim()) is not None and machine.process is not None:
+            machine.process.wall_offset_s += self._rng.choice((-3600.0, -2.0, 2.0, 3600.0))
+            self._tell(f"the clock of {machine.member} jumps")
+
+    def _slow_down(self) -> None:
+        if (machine := self._victim()) is not None and machine.process is not None:
+            machine.process.thread_s = self._rng.choice((0.002, 0.03, 0.2))
+            self._tell(f"the disk of {machine.member} takes {machine.process.thread_s} s")
+
+    def _break_disk(self) -> None:
+        if (machine := self._victim()) is not None:
+            kind = self._rng.choice(("write", "sync"))
+            self._tell(f"the next {kind} of {machine.member} fails")
+            machine.disk.error[kind] = OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def _fill_disk(self) -> None:
+        if (machine := self._victim()) is not None:
+            machine.disk.fill(self._rng.randrange(6000))
+            self._tell(f"the disk of {machine.member} is nearly full")
+            self._world.call_later(0.5, machine.disk.empty)
+
+    # what is mended
+
+    async def _supervise(self) -> None:
+        """Starts members again that died or failed, as their keepers do."""
+        while True:
+            await asyncio.sleep(self._rng.uniform(0, 0.2))
+            for machine in list(self.group.machines.values()):
+                await self._look_after(machine)
+
+    async def _look_after(self, machine: Machine) -> None:
+        replica = machine.replica
+        if replica is not None and replica.failure is not None:
+            self._tell(f"{machine.member} failed: {replica.failure}")
+            machine.crash()
+        if not machine.is_up and (self._over or self._rng.random() < 0.5):
+            self._tell(f"start {machine.member}")
+            await machine.start()
+            if machine.refusal is not None and not isinstance(machine.refusal, OSError):
+                raise Broken(f"member {machine.member} does not start any more: {machine.refusal}")
+
+    def _repair(self) -> None:
+        self._tell("peace")
+        self.group.network.heal()
+        for machine in self.group.machines.values():
+            machine.disk.empty()
+            machine.disk.calls_left = None
+            machine.disk.error.clear()
+            if machine.process is not None:
+                machine.process.steps_left = None
+                machine.process.thread_s = 0.002
+                machine.process.thaw()
+
+    async def _agree(self) -> int:
+        """Waits until all members have applied the same and every lease has ended; returns the revision."""
+        try:
+            async with asyncio.timeout(PEACE_S):
+                while True:
+                    await asyncio.sleep(0.1)
+                    replicas = [machine.replica for machine in self.group.machines.values()]
+                    if self._are_equal(replicas) and self._leases_are_over():
+                        assert replicas[0] is not None
+                        return replicas[0].revision
+        except TimeoutError:
+            raise Broken(f"the members do not agree within {PEACE_S} s of peace") from None
+
+    def _are_equal(self, replicas: Sequence[Replica | None]) -> bool:
+        places = set()
+        for replica in replicas:
+            if replica is None or replica.failure is not None or not replica.leader:
+                return False
+            status = replica.status()
+            places.add((status.commit_index, status.applied_index, status.leader))
+        return len(places) == 1
+
+    def _leases_are_over(self) -> bool:
+        replica = self.group.up()[0].replica
+        return replica is not None and not replica.snapshot()[1].header.leases
+
+    # the end
+
+    def _judge(self) -> Witness:
+        group, clients = self.group, self.clients
+        for machine in group.machines.values():
+            for bug in machine.bugs():
+                raise Broken(f"member {machine.member} came across {bug!r}") from bug
+        digests = {member: digest(machine.replica) for member, machine in group.machines.items() if machine.replica}
+        if len(set(digests.values())) != 1:
+            raise Broken(f"the members hold different states: {digests}")
+        return check(clients.operations, clients.watches, clients.leases, clients.past)
+
+
+def digest(replica: Replica) -> str:
+    """Of a member's whole state."""
+    return hashlib.sha256(b"".join(encode(replica.snapshot()[1]))).hexdigest()
+
+
+def play(seed: int, story_s: float = STORY_S) -> Story:
+    """Lives one story to its end.
+
+    Raises:
+        Broken: a promise was broken; a note tells what had happened.
+    """
+    world = VirtualTimeLoop()
+    story = Story(world, seed, story_s)
+    try:
+        world.run_until_complete(story.run())
+    except BaseException as group:
+        error = _innermost(group)
+        error.add_note("\n".join(story.told))
+        raise error from error.__cause__
+    finally:
+        world.close()
+    return story
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
