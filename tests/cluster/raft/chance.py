@@ -34,8 +34,9 @@ class Story:
         self.wakes: dict[int, float] = {}
         self.strangers = list(range(founders + 1, founders + 1 + STRANGERS))
         self.number = 0
-        #: how rough this story is: one seed in three is a calm one, in which more gets done
-        self.loss = self.rng.choice([0.0, 0.02, 0.1])
+        #: how rough this story is: in calm ones more gets done, in rough ones more goes wrong at once
+        self.loss = self.rng.choice([0.0, 0.01, 0.05])
+        self.trouble = self.rng.choice([0.01, 0.02, 0.04])
 
     def run(self) -> None:
         for _ in range(STEPS):
@@ -47,27 +48,31 @@ class Story:
         roll = rng.random()
         awake = [member for member in group.alive if not member.is_paused]
         self._deliver_some()
-        if roll < 0.50:
+        if awake and rng.random() < self.trouble:
+            self._disturb(rng.choice(awake), rng.random())
+        elif roll < 0.35:
             self._pass_time(rng.uniform(0, TICK_S / 2))
-        elif roll < 0.72:
+        elif roll < 0.70:
             for member in awake:
                 if member.unsaved and rng.random() < 0.7:
                     group.save(member, 1 + rng.randrange(3))
                     group.drain(member)
         elif not awake:
             self._pass_time(TICK_S)
-        elif roll < 0.83:
+        elif roll < 0.85:
             self.number += 1
             group.propose(rng.choice(awake).number, f"v{self.number}")
-        elif roll < 0.93:
-            self.number += 1
-            group.read(rng.choice(awake).number, self.number)
         else:
-            self._disturb(rng.choice(awake), rng.random())
+            leading = [member for member in awake if group[member.number].is_leader]
+            self._read(rng.choice(leading if leading and rng.random() < 0.6 else awake).number)
+
+    def _read(self, number: int) -> None:
+        self.number += 1
+        self.group.read(number, self.number)
 
     def _deliver_some(self) -> None:
         group, rng = self.group, self.rng
-        for _ in range(min(len(group.wire), rng.randrange(5))):
+        for _ in range(min(len(group.wire), rng.randrange(8))):
             message = group.wire.pop(rng.randrange(min(len(group.wire), 6)) if rng.random() < 0.3 else 0)
             if rng.random() < self.loss:
                 group.lose(message)
@@ -89,6 +94,8 @@ class Story:
             if wake_at <= group.now:
                 del self.wakes[number]
                 group.members[number].is_paused = False
+                if group.members[number].core is not None:
+                    self._read(number)  # by a client that has waited for it to go on
         for member in group.alive:
             if not member.is_paused and self.due.setdefault(member.number, group.now + TICK_S) <= group.now:
                 assert member.core is not None
@@ -99,21 +106,25 @@ class Story:
     def _disturb(self, member: Member, roll: float) -> None:
         group, rng = self.group, self.rng
         numbers = list(group.members)
-        if roll < 0.20:
+        if rng.random() < 0.4:
+            member = group.members[group.leader() or member.number]
+        if member.core is None or member.is_paused:
+            return
+        if roll < 0.15:
             group.crash(member.number)
-        elif roll < 0.45:
+        elif roll < 0.40:
             for other in group.members.values():
                 if other.core is None and rng.random() < 0.7:
                     group.restart(other.number)
                     self.due[other.number] = group.now + TICK_S
-        elif roll < 0.53:
+        elif roll < 0.48:
             member.is_paused = True
-            self.wakes[member.number] = group.now + rng.uniform(0, 2.0)
-        elif roll < 0.58:
+            self.wakes[member.number] = group.now + rng.uniform(0, 3.0)
+        elif roll < 0.53:
             group.isolate(member.number)
-        elif roll < 0.63:
+        elif roll < 0.58:
             group.cut.add((member.number, rng.choice(numbers)))
-        elif roll < 0.75:
+        elif roll < 0.72:
             group.heal()
         elif roll < 0.90:
             self._change(group.members[group.leader() or member.number])

@@ -78,6 +78,8 @@ class Witness:
         self.entries: dict[tuple[int, int], tuple[bytes, int | None]] = {}
         #: what was applied at each index, by anybody
         self.committed: dict[int, Entry] = {}
+        #: applied; every proposal of a test is another one
+        self.commands: set[bytes] = set()
         self.commit_max = 0
         #: (member, read) to the highest index that was committed when it was asked
         self.floors: dict[tuple[int, int], int] = {}
@@ -115,6 +117,9 @@ class Witness:
             for config in self.configs[-2:]
         ), f"entry {entry.index} was applied and no majority holds it durably"
         self.committed[entry.index] = entry
+        if entry.kind is EntryKind.COMMAND and entry.data:
+            assert entry.data not in self.commands, f"the command {entry.data!r} was applied twice"
+            self.commands.add(entry.data)
         if entry.kind is EntryKind.CONFIG:
             change = msgspec.msgpack.decode(entry.data, type=ConfigChange)
             self.configs.append(membership.changed(self.configs[-1], change))
