@@ -12,10 +12,15 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.exceptions
+from ray._private import node, ray_constants, services
+from ray._private.parameter import RayParams
+
+from steersman.actors import worker
 
 _LISTEN_S_MAX = 30.0
 
@@ -37,6 +42,43 @@ class RayActor:
 
     async def pid(self) -> int:
         return os.getpid()
+
+
+def trim(parameters: RayParams, head: bool) -> None:
+    """Has `ray start` run only what actors need; it calls this through `RAY_START_HOOK`.
+
+    Left out are the monitor of a scaler that scales nothing, the server for clients that are no drivers, the dashboard
+    (what is left of it without its dependencies only waits), and the agents for metrics and for runtime environments,
+    in whose places a process waits for the raylet's end. Workers are forked.
+    """
+    parameters.no_monitor = True
+    parameters.ray_client_server_port = None
+    parameters.worker_path = worker.__file__
+    node.Node.start_api_server = lambda self, **_: None
+    start = services.start_ray_process
+
+    def start_process(command: list[str], process_type: str, **options: Any) -> Any:
+        if process_type == ray_constants.PROCESS_TYPE_RAYLET:
+            command = without_agents(command)
+        return start(command, process_type, **options)
+
+    services.start_ray_process = start_process
+
+
+#: the raylet waits until its agents have written the ports at which they serve, -1 for none
+_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+
+_AGENT_COMMANDS = ("--dashboard_agent_command", "--runtime_env_agent_command")
+
+
+def without_agents(command: list[str]) -> list[str]:
+    """Returns the command of a raylet whose agents only wait for its end; they serve at no port."""
+    given = dict(word.split("=", 1) for word in command if "=" in word)
+    for name in _AGENT_PORTS:
+        Path(given["--session_dir"], f"{name}_{given['--node_id']}").write_text("-1")
+    return [
+        f'{name}=sh -c "exec cat"' if (name := word.partition("=")[0]) in _AGENT_COMMANDS else word for word in command
+    ]
 
 
 def ensure(plan: dict[str, Any]) -> None:

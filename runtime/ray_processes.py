@@ -18,6 +18,9 @@ from pathlib import Path
 
 #: names the cluster in the environment of every Ray process and actor
 MARKER = "STEERSMAN_RAY"
+#: the module that forks Ray's workers, and the function that `ray start` calls before it starts anything
+FORK_SERVER = "steersman.actors.forkserver"
+_START_HOOK = "steersman.actors.launch.trim"
 
 #: why each: niceness and oom score are inherited by containers; the memory monitor kills actors for the containers'
 #: memory; task events grow the control store without bound; logs rotate only when told; dead hosts are noticed in 3 s
@@ -37,6 +40,9 @@ _SETTINGS = {
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_START_HOOK": _START_HOOK,
+    # a program that forks must have no threads
+    "OPENBLAS_NUM_THREADS": "1",
     "RAY_DEDUP_LOGS": "0",
     "RAY_record_ref_creation_sites": "0",
 }
@@ -92,12 +98,10 @@ class RayHost:
             "--include-log-monitor": "false",
             "--min-worker-port": "0",
             "--max-worker-port": "0",
-            "--dashboard-agent-listen-port": str(self.port + 2),
         }
         if self.head:
             options |= {
                 "--port": str(self.port),
-                "--ray-client-server-port": str(self.port + 1),
                 "--temp-dir": str(self.temp_dir),
                 "--include-dashboard": "false",
             }
@@ -109,12 +113,20 @@ class RayHost:
         return [sys.executable, "-c", start, "start", *head, *words, "--disable-usage-stats", "--block"]
 
     async def start(self, log: Path) -> asyncio.subprocess.Process:
-        """Ends what an earlier run left, and starts Ray; the process lives as long as Ray is whole."""
+        """Ends what an earlier run left, and starts Ray; the process lives as long as Ray is whole.
+
+        Beside it starts the server that forks Ray's workers; without it they start by themselves, only slower.
+        """
         await self.end_leftovers()
         shutil.rmtree(self.temp_dir, ignore_errors=True)
+        if sys.platform == "linux":
+            await self._run([sys.executable, "-m", FORK_SERVER], log.with_name("forks.log"))
+        return await self._run(self.command(), log)
+
+    async def _run(self, command: list[str], log: Path) -> asyncio.subprocess.Process:
         with log.open("ab") as output:
             return await asyncio.create_subprocess_exec(
-                *self.command(),
+                *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -126,7 +138,7 @@ class RayHost:
     def pids(self) -> list[int]:
         """The pids of this host's Ray processes and actors; container shims are not among them.
 
-        Actors overwrite their environment with their title, but they are children of Ray's processes; and on the head,
+        Actors overwrite their environment with their title, but they are children of the fork server; and on the head,
         whose directory it is, their output goes to a file of Ray's directory even when their parent is gone.
         """
         needle = f"{MARKER}={self.marker}".encode()
@@ -196,8 +208,9 @@ def _parent(pid: int) -> int:
 
 
 def _is_ray(command_line: bytes) -> bool:
-    """Whether a command line is one of Ray's: a renamed worker, a program of its package, or `ray start` itself."""
-    return command_line.startswith(b"ray::") or b"/ray/" in command_line or b"ray.scripts.scripts" in command_line
+    """Whether it is one of Ray's: a renamed worker, a program of its package, `ray start` or the fork server."""
+    names = (b"/ray/", b"ray.scripts.scripts", FORK_SERVER.encode())
+    return command_line.startswith(b"ray::") or any(name in command_line for name in names)
 
 
 def _writes_below(pid: int, directory: Path) -> bool:
