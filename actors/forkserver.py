@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import runpy
-import select
 import signal
 import socket
 import sys
@@ -23,28 +22,38 @@ from pathlib import Path
 from typing import Any
 
 from steersman.actors.worker import SOCKET
+from steersman.cluster.control import CONTROLLERS
 
 _ORDER_BYTES_MAX = 1 << 20
 #: Ray's library reads these once
 _FROZEN = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 #: a raylet started anew, or a second launch, needs one more; older ones have made their workers
 _BRANCHES_MAX = 3
-#: what actors need, those first that others wait for; imported while nobody asks for a worker
+#: what actors need besides every controller
 _PARTS = (
-    "steersman.actors.shell",
     "numpy",
-    "jsonschema",
-    "steersman.actors.store.service",
-    "steersman.actors.store.client",
-    "steersman.actors.rpc.node",
+    "pydantic",
     "steersman.actors.apiserver.server",
     "steersman.actors.controllers",
-    "steersman.actors.thisnode",
-    "steersman.actors.proxy",
-    "steersman.actors.scheduler",
     "steersman.actors.dns",
+    "steersman.actors.proxy",
+    "steersman.actors.rpc.node",
+    "steersman.actors.scheduler",
+    "steersman.actors.shell",
+    "steersman.actors.store.client",
+    "steersman.actors.store.service",
+    "steersman.actors.thisnode",
+    "steersman.deploy",
+    "steersman.runtime.oci",
 )
 _RAY_WORKER = "ray._private.workers.default_worker"
+#: what Ray imports only once a worker has begun
+_RAY_PARTS = (
+    _RAY_WORKER,
+    "ray._common.pydantic_compat",
+    "ray._common.usage.usage_lib",
+    "ray._private.arrow_serialization",
+)
 
 
 def main() -> None:
@@ -55,18 +64,17 @@ def main() -> None:
     listener.bind(SOCKET)
     listener.listen(64)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for name in _PARTS:
+        importlib.import_module(name)
+    list(CONTROLLERS.values())
+    gc.freeze()
     become(*grow(serve(listener)))
 
 
 def serve(listener: socket.socket) -> socket.socket:
     """Passes every order on to its branch for as long as this process lives; returns in each new branch."""
-    waiting = list(_PARTS)
     branches: dict[tuple[str, ...], socket.socket] = {}
     while True:
-        ready, _, _ = select.select([listener], [], [], 0 if waiting else None)
-        if not ready:
-            importlib.import_module(waiting.pop(0))
-            continue
         connection, _ = listener.accept()
         with connection:
             message, streams, _, _ = socket.recv_fds(connection, _ORDER_BYTES_MAX, 3)
@@ -74,7 +82,6 @@ def serve(listener: socket.socket) -> socket.socket:
             key = tuple(environ.get(name, "") for name in _FROZEN)
             if key not in branches:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                gc.freeze()
                 if os.fork() == 0:
                     _close([listener, connection, ours, *branches.values()], streams)
                     os.environ.update(zip(_FROZEN, key, strict=True))
@@ -92,7 +99,8 @@ def serve(listener: socket.socket) -> socket.socket:
 
 def grow(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Takes orders until the server is gone; returns each of them in a fork, with its streams."""
-    importlib.import_module(_RAY_WORKER)
+    for name in _RAY_PARTS:
+        importlib.import_module(name)
     gc.freeze()
     while True:
         message, streams, _, _ = socket.recv_fds(orders, _ORDER_BYTES_MAX, 4)
