@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
 from steersman.actors.site import Site
+from steersman.cluster.store.values import Unavailable
 from steersman.cluster.topology import (
     ROLE_AGGREGATION,
     ActorSpec,
@@ -49,10 +50,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A component, and how to ask it how it is once it has started."""
+    """A component, and how to ask it how it is once it has started.
+
+    Args:
+        wait_failed: returns why a started component can go on no more; None where its process ends by itself.
+    """
 
     component: Component
     report: Callable[[], Report]
+    wait_failed: Callable[[], Awaitable[str]] | None = None
 
 
 class _InOrder:
@@ -111,12 +117,15 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
     )
 
     def report() -> Report:
-        leader = service.replica.status().leader
+        try:
+            leader = service.replica.status().leader
+        except Unavailable as error:
+            return Report(healthy=False, detail=str(error))
         follows = f"follows {names.get(leader, f'{leader:x}')}" if leader else "no leader"
         detail = "leads" if leader == member else follows
         return Report(healthy=bool(leader), detail=detail, addresses=(f"https://{peers[member]}",))
 
-    return Part(service, report)
+    return Part(service, report, service.wait_failed)
 
 
 def api_config(site: Site, index: int) -> ApiServerConfig:

@@ -41,6 +41,10 @@ _LOG_BYTES_MAX, _LOG_FILES = 5_000_000, 2
 _STEADY_S = 60.0
 
 
+class ComponentFailed(Exception):
+    """A component can go on no more, and is to be started anew."""
+
+
 class Shell:
     """Runs one component for as long as its process lives."""
 
@@ -50,6 +54,7 @@ class Shell:
         self._began = time.time()
         self._part: Part | None = None
         self._detail = "starting"
+        self._stopping = False
         self._history = History(self.site.run / "actors" / f"{self.spec.name}.json")
         #: kept here, since a gRPC server that nobody refers to any more stops
         self._server: grpc.aio.Server | None = None
@@ -58,11 +63,16 @@ class Shell:
         """Starts the component; on failure ends the process after the back-off."""
         try:
             await self.start()
-            assert self._server is not None
+            assert self._server is not None and self._part is not None
+            if self._part.wait_failed is not None:
+                reason = await self._part.wait_failed()
+                if not self._stopping:
+                    raise ComponentFailed(reason)
             await self._server.wait_for_termination()
         except Exception as error:
             self._detail = f"{type(error).__name__}: {error}"
-            logging.getLogger("steersman").exception("%s failed to start", self.spec.name)
+            logging.getLogger("steersman").exception("%s failed", self.spec.name)
+            self._part = None
             await asyncio.sleep(self._history.fail(self._detail))
             if self._server is not None:
                 await self._server.stop(0)
@@ -86,6 +96,7 @@ class Shell:
 
     async def close(self) -> None:
         """Stops the component and the answers about it."""
+        self._stopping = True
         if self._part is not None:
             await self._part.component.stop()
         if self._server is not None:
@@ -93,6 +104,7 @@ class Shell:
 
     async def stop(self) -> None:
         """Stops the component and ends the process a moment later, when the answer is out."""
+        self._stopping = True
         if self._part is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(10):

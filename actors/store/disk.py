@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -42,12 +42,14 @@ class Identity:
     """Whose data directory it is.
 
     Args:
-        config: the group as it is founded; used only where nothing was written before.
+        config: the group as it is founded; incarnation: see `founding.py`. Both are used only where nothing was
+            written before.
     """
 
     name: str
     member: int
     config: Config
+    incarnation: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,9 +61,14 @@ class Recovered:
         state: of the snapshot; None without one.
         entries: of the log, in order, those of the snapshot left out.
         cut_bytes: of a torn write that were cut off.
+        incarnation, met: see `founding.py`.
+        is_new: it never took part in a group.
     """
 
     config: Config
+    incarnation: int = 0
+    met: dict[int, int] = field(default_factory=dict)
+    is_new: bool = False
     hard_state: HardState = field(default_factory=HardState)
     snapshot: SnapshotMeta = field(default_factory=SnapshotMeta)
     state: Capture | None = None
@@ -78,6 +85,10 @@ class Disk(Protocol):
 
     async def open(self, identity: Identity) -> Recovered:
         """Raises DiskFailure when the data cannot be used."""
+        ...
+
+    def found(self, config: Config, met: Mapping[int, int]) -> Saving:
+        """Keeps with whom the group was founded; from then on the member is not new."""
         ...
 
     def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Saving:
@@ -107,7 +118,11 @@ class MemoryDisk:
 
     async def open(self, identity: Identity) -> Recovered:
         if self._recovered is None:
-            self._recovered = Recovered(config=identity.config)
+            self._recovered = Recovered(
+                config=identity.config,
+                incarnation=identity.incarnation,
+                is_new=identity.config.members != (identity.member,),
+            )
         kept = self._recovered
         return Recovered(
             config=kept.config,
@@ -115,7 +130,16 @@ class MemoryDisk:
             snapshot=kept.snapshot,
             state=kept.state,
             entries=list(kept.entries),
+            incarnation=kept.incarnation,
+            met=dict(kept.met),
+            is_new=kept.is_new,
         )
+
+    def found(self, config: Config, met: Mapping[int, int]) -> Saving:
+        kept = self._recovered
+        assert kept is not None
+        kept.config, kept.met, kept.is_new = config, dict(met), False
+        return None
 
     def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> Saving:
         kept = self._recovered

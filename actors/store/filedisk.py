@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from steersman.actors.store.disk import (
     DataDamaged,
@@ -46,6 +46,18 @@ SPARE_FRACTION = 6
 SNAPSHOT_MAGIC = b"STEERSNP"
 
 
+class _Member(Struct, frozen=True):
+    """`member.json`; `founded` and what follows it are described in `founding.py`."""
+
+    format: int
+    member: int
+    name: str
+    config: Config
+    incarnation: int = 0
+    founded: bool = True
+    met: tuple[tuple[int, int], ...] = ()
+
+
 class FileDisk:
     """Keeps a member's data below a directory, which is made where missing.
 
@@ -70,6 +82,7 @@ class FileDisk:
         self._workers = workers or Threads()
         self._wal = Wal(self._path / "wal", self._files, segment_bytes, self._give_up_spare)
         self._lock = -1
+        self._member: _Member
         self._spare = self._path / "spare"
         self._has_spare = self._is_full = False
 
@@ -84,14 +97,20 @@ class FileDisk:
         for directory in (self._path, self._path / "wal", self._path / "snap"):
             self._files.make_directory(directory)
         self._lock_directory()
-        config = self._check_member(identity)
+        member = self._check_member(identity)
         snapshot, state = self._read_snapshot()
         hard_state, entries, cut_bytes = self._wal.read(snapshot)
         self._has_spare = self._files.exists(self._spare)
         self._keep_spare()
         self._wal.open()
+        if not member.founded and member.config.members == (member.member,):
+            self._member = msgspec.structs.replace(member, founded=True)
+            self._write_member()
         return Recovered(
-            config=config,
+            config=member.config,
+            incarnation=member.incarnation,
+            met=dict(member.met),
+            is_new=not self._member.founded and hard_state == HardState() and not entries and not snapshot.index,
             hard_state=hard_state,
             snapshot=snapshot,
             state=state,
@@ -105,40 +124,45 @@ class FileDisk:
         except BlockingIOError as error:
             raise DataDirInUse(f"the data directory {self._path} is in use by another store member ({error})") from None
 
-    def _check_member(self, identity: Identity) -> Config:
-        """Returns the founding configuration; writes `member.json` where nothing was before."""
+    def _check_member(self, identity: Identity) -> _Member:
+        """Returns what `member.json` says; writes it where nothing was before."""
         path = self._path / "member.json"
         if not self._files.exists(path):
             if self._files.names(self._path / "wal"):
                 raise DataDamaged(f"{path} is missing beside a log. {recovery(self._path)}")
-            self._write_member(path, identity)
-            self._files.sync_directory(self._path.parent)
-            return identity.config
-        try:
-            found = json.loads(self._files.read(path))
-            version, member = int(found["format"]), int(found["member"])
-        except (ValueError, KeyError, TypeError):
-            raise DataDamaged(f"{path} is damaged. {recovery(self._path)}") from None
-        if version > DIRECTORY_FORMAT:
-            raise DataDirForeign(
-                f"the data directory {self._path} was written by a newer version (format {version}, this version reads "
-                f"up to {DIRECTORY_FORMAT}): start the newer version"
+            self._member = _Member(
+                DIRECTORY_FORMAT, identity.member, identity.name, identity.config, identity.incarnation, founded=False
             )
-        if member != identity.member:
+            self._write_member()
+            self._files.sync_directory(self._path.parent)
+            return self._member
+        try:
+            found = msgspec.json.decode(self._files.read(path), type=_Member)
+        except msgspec.DecodeError:
+            raise DataDamaged(f"{path} is damaged. {recovery(self._path)}") from None
+        if found.format > DIRECTORY_FORMAT:
             raise DataDirForeign(
-                f"the data directory {self._path} belongs to store member {member} ({found.get('name')}), not to "
+                f"the data directory {self._path} was written by a newer version (format {found.format}, "
+                f"this version reads up to {DIRECTORY_FORMAT}): start the newer version"
+            )
+        if found.member != identity.member:
+            raise DataDirForeign(
+                f"the data directory {self._path} belongs to store member {found.member} ({found.name}), not to "
                 f"{identity.member} ({identity.name})"
             )
-        return msgspec.convert(found["config"], Config)
+        if found.founded and not self._files.names(self._path / "wal"):
+            raise DataDamaged(f"the log in {self._path / 'wal'} is missing. {recovery(self._path)}")
+        self._member = found
+        return found
 
-    def _write_member(self, path: Path, identity: Identity) -> None:
-        content = {
-            "format": DIRECTORY_FORMAT,
-            "member": identity.member,
-            "name": identity.name,
-            "config": msgspec.to_builtins(identity.config),
-        }
-        write_durably(self._files, path, [json.dumps(content, indent=1).encode() + b"\n"])
+    def _write_member(self) -> None:
+        content = msgspec.json.format(msgspec.json.encode(self._member), indent=1)
+        write_durably(self._files, self._path / "member.json", [content + b"\n"])
+
+    def found(self, config: Config, met: Mapping[int, int]) -> Saving:
+        rows = tuple(sorted(met.items()))
+        self._member = msgspec.structs.replace(self._member, config=config, founded=True, met=rows)
+        return self._workers.run("log", self._write_member)
 
     # the log
 

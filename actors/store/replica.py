@@ -15,13 +15,14 @@ from typing import Any
 
 from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
+from steersman.actors.store.founding import Founding
 from steersman.actors.store.leasekeeping import NO_LEASE, NOT_LEADING, LeaseKeeper
 from steersman.actors.store.refusals import BadTransferee, NotLeader
 from steersman.actors.store.requests import Proposals, QueuedReads
 from steersman.actors.store.saving import Saver
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
 from steersman.actors.store.snapshots import Snapshots
-from steersman.actors.store.transport import LeaseAnswer, LeaseAsk, Letter, Transport
+from steersman.actors.store.transport import Greeting, LeaseAnswer, LeaseAsk, Letter, Transport
 from steersman.actors.store.watches import Watches
 from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.values import (
@@ -96,7 +97,8 @@ class Replica:
             raise ValueError("a group of several members needs a transport")
         self.name, self.member_id = name, member_id
         self.settings = settings or ReplicaSettings()
-        self._founding = config_of(addresses)
+        self._founders = config_of(addresses)
+        self._founding: Founding | None = None
         self._disk, self._transport, self._rng = disk, transport, rng
         self._state = Mvcc()
         self._watches = Watches(lambda: self._state)
@@ -128,10 +130,40 @@ class Replica:
             DiskFailure: the data directory is in use, foreign, newer or damaged; the message says which.
         """
         self._loop = asyncio.get_running_loop()
-        recovered = await self._disk.open(Identity(name=self.name, member=self.member_id, config=self._founding))
-        self._core = self._recover(recovered)
+        founders = self._founders
+        identity = Identity(
+            name=self.name, member=self.member_id, config=founders, incarnation=self._rng.getrandbits(62) + 1
+        )
+        recovered = await self._disk.open(identity)
+        self._founding = Founding(self.member_id, recovered.incarnation, recovered.met, founders)
         if self._transport is not None:
             await self._transport.start(self)
+            self._transport.connect(dict(recovered.config.addresses))
+        if recovered.is_new:
+            self._supervise(self._meet(recovered), "founding")
+        else:
+            await self._take_part(recovered)
+
+    async def _meet(self, recovered: Recovered) -> None:
+        """Greets the others until it is known whether this member may take part."""
+        founding = self._founding
+        assert founding is not None and self._transport is not None
+        while not (founding.is_founded or founding.is_learner):
+            self._transport.connect(founding.addresses)
+            founding.greet(self._transport.send)
+            await asyncio.sleep(self.settings.tick_s)
+        config = recovered.config
+        if not founding.is_founded:
+            config = Config(addresses=config.addresses)
+        saving = self._disk.found(config, founding.met)
+        if saving is not None:
+            await saving
+        recovered.config = config
+        await self._take_part(recovered)
+
+    async def _take_part(self, recovered: Recovered) -> None:
+        self._core = self._recover(recovered)
+        if self._transport is not None:
             self._transport.connect(dict(self._core.config.addresses))
         if self._core.config.voters == (self.member_id,):
             self._core.campaign()
@@ -198,7 +230,9 @@ class Replica:
         if self._failure is not None:
             raise Unavailable(self._failure)
         if self._core is None:
-            raise Unavailable("the replica has not been started")
+            missing = self._founding.missing if self._founding else ()
+            waits = f": it waits for members {', '.join(map(str, missing))}" if missing else ""
+            raise Unavailable(f"store member {self.name} does not take part in its group yet{waits}")
         return self._core
 
     # what is asked about it
@@ -215,7 +249,7 @@ class Replica:
     @property
     def config(self) -> Config:
         """The group as this member knows it; another object whenever it has changed."""
-        return self._founding if self._core is None else self._core.config
+        return self._founders if self._core is None else self._core.config
 
     @property
     def revision(self) -> int:
@@ -434,6 +468,9 @@ class Replica:
 
     def receive(self, letter: Letter) -> None:
         """Takes a letter of another member."""
+        if isinstance(letter, Greeting):
+            self._greeted(letter)
+            return
         if self._failure is not None or self._core is None:
             return
         match letter:
@@ -458,6 +495,20 @@ class Replica:
                 )
             )
 
+    def _greeted(self, letter: Greeting) -> None:
+        founding, core = self._founding, self._core
+        if founding is None or self._transport is None or self._failure is not None:
+            return
+        if core is not None:
+            if letter.config is None:
+                self._transport.send(founding.answer(letter, core.log.applied, core.config))
+        elif founding.hear(letter):
+            self._fail(
+                f"store member {self.name} has an empty data directory, but votes in its group already: it lost "
+                "what it promised and may not vote again. Remove it from the group (etcdctl member remove) and add it "
+                "anew (etcdctl member add --learner)"
+            )
+
     def receive_snapshot(self, message: Message, state: Capture) -> None:
         """Takes a snapshot of the leader's state."""
         if self._failure is not None or self._core is None:
@@ -467,6 +518,8 @@ class Replica:
         if self._core.snapshot_index != before:
             self._state = state.restore()
             self._saver.received(self._core.snapshot_index, state)
+            if self._transport is not None:
+                self._transport.connect(dict(self._core.config.addresses))
             self._watches.state_replaced()
         self._pump()
 

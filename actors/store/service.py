@@ -62,6 +62,11 @@ class StoreService:
             self.replica, self._address, self._server_credentials, names=self._names, meet=self._transport.meet
         )
 
+    async def wait_failed(self) -> str:
+        """Returns why the replica can go on no more; it must be started anew from what its disk holds."""
+        await self.replica.failed.wait()
+        return self.replica.failure or ""
+
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stop(0.2)

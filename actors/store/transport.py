@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from steersman.cluster.raft.values import Message
+from steersman.cluster.raft.values import Config, Message
 from steersman.cluster.store.snapshot import Capture, decode
 from steersman.cluster.store.snapshot import encode as encode_snapshot
 
@@ -33,8 +33,25 @@ class LeaseAnswer(Struct, frozen=True, array_like=True, tag=3):
     ttl_ms: int
 
 
+class Greeting(Struct, frozen=True, array_like=True, tag=4):
+    """What a new member says to the others, and what they answer (`founding.py`).
+
+    Args:
+        known: the incarnation of the receiver with which the sender was founded; 0 for none.
+        applied: the entry up to which the sender knows the group.
+        config: of the group; None from a member that is new itself.
+    """
+
+    sender: int
+    to: int
+    incarnation: int
+    known: int = 0
+    applied: int = 0
+    config: Config | None = None
+
+
 #: what travels between two replicas
-Letter = Message | LeaseAsk | LeaseAnswer
+Letter = Message | LeaseAsk | LeaseAnswer | Greeting
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Letter] = msgspec.msgpack.Decoder(Letter)
