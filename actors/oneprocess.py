@@ -12,13 +12,12 @@ import grpc
 
 from steersman.actors.client import Client
 from steersman.actors.embedded import EmbeddedCluster, NodeParts, component_user, simulated_node
-from steersman.actors.parts import Part, Report, api_config, control_settings, make, node_report
+from steersman.actors.parts import Part, Report, api_config, control_settings, make, node_report, store_settings
 from steersman.actors.ports import Component, Now
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.site import Site
 from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
-from steersman.actors.store.settings import ReplicaSettings
 from steersman.actors.thisnode import choose_runtime, measure_pressure, node_config
 from steersman.actors.tls import server_credentials
 from steersman.cluster.topology import ActorSpec
@@ -52,7 +51,7 @@ class OneProcess:
             now=now,
             rng=rng,
             settings=control_settings(site),
-            store_settings=ReplicaSettings(snapshot_entries=config.control_plane.snapshot_every),
+            store_settings=store_settings(site),
             extras=[self._store_door, *extras],
         )
 

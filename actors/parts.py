@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from steersman.actors.apiserver.config import ApiServerConfig
     from steersman.actors.nodeagent import NodeAgent
     from steersman.actors.proxy import Proxy
+    from steersman.actors.store.settings import ReplicaSettings
     from steersman.cluster.control.spec import ControlSettings
 
 #: makes a client of the API that is known by a certificate, named by its file
@@ -112,7 +113,7 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
         server=server_credentials(credentials),
         client=client_credentials(credentials),
         names=("steersman",),
-        snapshot_entries=site.config.control_plane.snapshot_every,
+        settings=store_settings(site),
         rng=rng,
     )
 
@@ -126,6 +127,14 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
         return Report(healthy=bool(leader), detail=detail, addresses=(f"https://{peers[member]}",))
 
     return Part(service, report, service.wait_failed)
+
+
+def store_settings(site: Site) -> ReplicaSettings:
+    """How each member of a site's store behaves."""
+    from steersman.actors.store.settings import ReplicaSettings
+
+    control_plane = site.config.control_plane
+    return ReplicaSettings(snapshot_entries=control_plane.snapshot_every, reads=control_plane.reads)
 
 
 def api_config(site: Site, index: int) -> ApiServerConfig:

@@ -51,6 +51,11 @@ class ControlPlane(_Section):
         description="actors that run controllers: one each, one for those that watch the same things, or one for all",
     )
     snapshot_every: int = Field(10_000, ge=100, description="store entries between two snapshots")
+    reads: Literal["read-index", "lease"] = Field(
+        "read-index",
+        description="how the store's leader proves that it leads before it answers a read: read-index asks a majority;"
+        " lease is faster and trusts the machines' clocks",
+    )
 
 
 class Ports(_Section):

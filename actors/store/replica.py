@@ -190,6 +190,7 @@ class Replica:
             election_ticks=self.settings.election_ticks,
             heartbeat_ticks=self.settings.heartbeat_ticks,
             jitter=self._rng.randrange,
+            lease_tick_s=self.settings.tick_s if self.settings.reads == "lease" else 0.0,
         )
 
     async def wait_ready(self) -> None:

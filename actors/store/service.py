@@ -25,7 +25,7 @@ class StoreService:
         directory: the member's own data directory.
         server, client: credentials to listen and to call others with.
         names: common names of the certificates that may use the store.
-        snapshot_entries: log entries between two snapshots.
+        settings: how the replica behaves.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class StoreService:
         server: grpc.ServerCredentials,
         client: grpc.ChannelCredentials,
         names: Collection[str],
-        snapshot_entries: int,
+        settings: ReplicaSettings,
         rng: random.Random,
     ) -> None:
         self._address = address
@@ -53,7 +53,7 @@ class StoreService:
             disk=FileDisk(directory),
             transport=self._transport,
             rng=rng,
-            settings=ReplicaSettings(snapshot_entries=snapshot_entries),
+            settings=settings,
         )
 
     async def start(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from steersman.cluster.raft.values import Config
 
@@ -18,6 +19,9 @@ class ReplicaSettings:
         request_timeout_s: after it a request ends with `Unavailable`.
         snapshot_entries, snapshot_bytes: a snapshot is taken when the log has grown by either.
         kept_entries: log entries kept beyond a snapshot for members that are a little behind.
+        reads: how a leader proves that it still leads before it answers a read: by a round of heartbeats, or by a lease
+            that such a round gives it. A lease saves the round and trusts the machines' clocks: one whose clock stands
+            still with it (a virtual machine that is paused) may answer with what was true before.
         retention_s: how long changes are remembered; 0 for ever.
         retention_revisions: how many changes are remembered at most.
     """
@@ -30,6 +34,7 @@ class ReplicaSettings:
     snapshot_entries: int = 50_000
     snapshot_bytes: int = 128 << 20
     kept_entries: int = 5_000
+    reads: Literal["read-index", "lease"] = "read-index"
     retention_s: float = 300.0
     retention_revisions: int = 200_000
 

@@ -78,6 +78,20 @@ async def test_a_member_that_missed_more_than_the_log_holds_gets_a_snapshot(serv
         assert replica.snapshot_index > 10, "it was not brought here by the log alone"
 
 
+async def test_on_a_lease_the_leader_answers_reads_at_once_while_it_lasts(served: Any, wait_until: Any) -> None:
+    async with served(3, reads="lease") as group:
+        client = await group.client()
+        await client.txn(put("/a", "1"))
+        leader = group.leader()
+        replica = group.replicas[leader]
+        await wait_until(lambda: replica.begin_read() is None)
+        for member in set(group.peers) - {leader}:
+            await group.stop(member)
+        await wait_until(lambda: replica.begin_read() is not None)
+        with pytest.raises(Unavailable):
+            await replica.range(ALL)
+
+
 async def test_followers_take_reads_writes_and_leases_too(served: Any, wait_until: Any) -> None:
     async with served(3) as group:
         await wait_until(group.leader)
