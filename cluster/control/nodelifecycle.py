@@ -133,7 +133,7 @@ def _unready(pods: Iterable[Obj], now: float) -> Batch | None:
 
 
 def _with_taints(node: Obj, conditions: Sequence[Obj], others_ready: bool, now: float) -> list[Obj]:
-    """Returns the node's taints as its conditions want them; foreign ones stay as they are."""
+    """Returns the node's taints as its conditions want them; foreign ones stay, dated."""
     status = {row["type"]: row.get("status") for row in conditions}
     wanted = {(taint, "NoSchedule") for kind, value, taint in _NO_SCHEDULE if status.get(kind) == value}
     if (node.get("spec") or {}).get("unschedulable"):
@@ -147,7 +147,14 @@ def _with_taints(node: Obj, conditions: Sequence[Obj], others_ready: bool, now: 
     missing = [
         {"key": taint, "effect": effect, "timeAdded": format_time(now)} for taint, effect in sorted(wanted - present)
     ]
-    return kept + missing
+    return [_dated(taint, now) for taint in kept] + missing
+
+
+def _dated(taint: Obj, now: float) -> Obj:
+    """The taint with the moment that tolerations count from, where whoever set it left that out."""
+    if taint["effect"] != "NoExecute" or taint.get("timeAdded"):
+        return taint
+    return {**taint, "timeAdded": format_time(now)}
 
 
 def tolerates(toleration: Obj, taint: Obj) -> bool:

@@ -49,12 +49,14 @@ class History:
         sandbox: the newest sandbox if it is ready.
         newest: the newest sandbox, ready or not.
         by_name: container name to its generations, the newest first.
+        recorded: container name to the restart count last told of it, for those that have run.
     """
 
     pod: Mapping[str, Any]
     sandbox: SandboxStatus | None
     newest: SandboxStatus | None
     by_name: Mapping[str, tuple[ContainerStatus, ...]]
+    recorded: Mapping[str, int]
 
     @property
     def mains(self) -> list[Obj]:
@@ -82,7 +84,8 @@ class History:
 
     def next_attempt(self, name: str) -> int:
         latest = self.latest(name)
-        return 0 if latest is None else latest.attempt + 1
+        last = self.recorded.get(name, -1) if latest is None else latest.attempt
+        return last + 1
 
     def mains_begun(self) -> bool:
         """Whether a main container has been started in this sandbox, so that initialisation is behind it."""
@@ -109,8 +112,8 @@ class History:
         return bool(self.mains)
 
 
-def history_of(pod: Mapping[str, Any], seen: Observed) -> History:
-    """Sorts what the runtime shows."""
+def history_of(pod: Mapping[str, Any], seen: Observed, before: Mapping[str, Any]) -> History:
+    """Sorts what the runtime shows; `before` is the status last decided, which remembers what the runtime forgets."""
     newest = max(seen.sandboxes, key=lambda row: (row.attempt, row.created_at), default=None)
     grouped: dict[str, list[ContainerStatus]] = {}
     for status in seen.containers:
@@ -122,5 +125,11 @@ def history_of(pod: Mapping[str, Any], seen: Observed) -> History:
         by_name={
             name: tuple(sorted(rows, key=lambda row: (row.attempt, row.created_at), reverse=True))
             for name, rows in grouped.items()
+        },
+        recorded={
+            row["name"]: int(row.get("restartCount") or 0)
+            for field in ("initContainerStatuses", "containerStatuses")
+            for row in before.get(field) or ()
+            if row.get("containerID")
         },
     )

@@ -62,7 +62,7 @@ def decide(
         before: the status last decided or, at first, the API's: what is no longer seen is remembered from it.
         runtime: the runtime's name, for container ids as the API shows them.
     """
-    history = history_of(pod, seen)
+    history = history_of(pod, seen, before)
     ending = ending_of(pod, before, seen, history, now)
     draft = _Draft()
     finished = False

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.control import deployment, endpointslice, garbage, replicaset
+from steersman.cluster.control import deployment, endpointslice, garbage, nodelifecycle, replicaset
 from steersman.cluster.control.nodeipam import free_range
 from steersman.cluster.control.nodelifecycle import patience_s
 from steersman.cluster.control.plan import Create, Delete, ExpectAlive, ExpectGone, Patch, merge_difference
@@ -329,6 +329,21 @@ TAINT = {"key": "k", "effect": "NoExecute", "timeAdded": format_time(NOW - 10)}
 )
 def test_tolerations_give_patience(tolerations: list[Any], left: float | None) -> None:
     assert patience_s({"metadata": {}, "spec": {"tolerations": tolerations}}, [TAINT], NOW) == left
+
+
+def test_a_taint_set_by_hand_runs_from_when_it_is_seen() -> None:
+    by_hand = {"key": "k", "effect": "NoExecute"}
+    node = {"metadata": {"name": "n", "uid": "n", "resourceVersion": "1"}, "spec": {"taints": [by_hand]}, "status": {}}
+    tolerations = [{"key": "k", "operator": "Exists", "tolerationSeconds": 30}]
+    pod = {"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": {"tolerations": tolerations}}
+    observed = nodelifecycle.Observed(node=node, heard_at=NOW, grace_s=100.0, pods=(pod,))
+    (dating,) = nodelifecycle.reconcile(observed, NOW).actions
+    assert isinstance(dating, Patch)
+    dated = dating.patch["spec"]["taints"]
+    assert dated == [{**by_hand, "timeAdded": format_time(NOW)}]
+    node["spec"] = {"taints": dated}
+    assert not nodelifecycle.reconcile(observed, NOW + 29).actions
+    assert nodelifecycle.reconcile(observed, NOW + 31).actions
 
 
 def test_a_difference_names_what_is_gone() -> None:

@@ -167,6 +167,17 @@ def test_a_container_that_the_runtime_has_lost_is_told(node: Any, pod_of: Any) -
     assert (status["phase"], status["containerStatuses"][0]["restartCount"]) == ("Failed", 2)
 
 
+def test_a_container_that_the_runtime_has_lost_runs_again_as_a_restart(node: Any, pod_of: Any) -> None:
+    pod = pod_of()
+    row = {"name": "main", "containerID": "simulated://x", "imageID": "i", "state": {"running": {}}, "restartCount": 2}
+    pod["status"] = {"phase": "Running", "containerStatuses": [row]}
+    (start,) = node.decide(pod).actions
+    assert (start.name, start.attempt) == ("main", 3)
+    pod["status"]["containerStatuses"] = [{**row, "containerID": "", "restartCount": 0}]
+    (start,) = node.decide(pod).actions
+    assert start.attempt == 0
+
+
 GATES = [
     ([], "False", 'corresponding condition of pod readiness gate "g" does not exist.'),
     (["False"], "False", 'the status of pod readiness gate "g" is not "True", but False'),
