@@ -34,6 +34,7 @@ from steersman.cluster.topology import (
     Host,
     api_endpoints,
     grpc_port,
+    grpc_token_port,
     keeper_port,
     topology,
 )
@@ -382,7 +383,7 @@ def _check_ports(site: Site) -> None:
     ports = site.config.ports
     wanted = {}
     if site.here == site.hosts[0]:
-        wanted = {"api": ports.api, "grpc": ports.grpc}
+        wanted = {"api": ports.api, "grpc": ports.grpc, "grpc_token": ports.grpc_token}
     if not site.config.embedded:
         wanted["node_agent"] = ports.node_agent
         if wanted.get("api") and not site.config.ray.address:
@@ -449,11 +450,11 @@ def write_kubeconfig(site: Site) -> Path:
 def endpoints(site: Site) -> dict[str, Any]:
     """Every address and certificate of a cluster, for scripts and other tools."""
     config, store = site.config, site.credentials("component")
+    address, servers = site.hosts[0].address, range(config.control_plane.api_servers)
     return {
         "api": list(api_endpoints(config, site.hosts)),
-        "grpc": [
-            f"{site.hosts[0].address}:{grpc_port(config, index)}" for index in range(config.control_plane.api_servers)
-        ],
+        "grpc": [f"{address}:{grpc_port(config, index)}" for index in servers],
+        "grpcToken": [f"{address}:{grpc_token_port(config, index)}" for index in servers],
         "storeClients": [f"https://{endpoint}" for endpoint in site.store_peers.values()],
         "kubeconfig": str(site.data_dir / "kubeconfig"),
         "certificates": {"ca": str(store.ca), "cert": str(store.cert), "key": str(store.key)},

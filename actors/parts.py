@@ -24,6 +24,7 @@ from steersman.cluster.topology import (
     api_port,
     cluster_dns,
     grpc_port,
+    grpc_token_port,
     node_port_range,
 )
 from steersman.runtime.credentials import Credentials
@@ -154,6 +155,7 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         service_cidr=config.networking.service_cidr,
         node_port_range=node_port_range(config),
         grpc_port=grpc_port(config, index),
+        grpc_token_port=grpc_token_port(config, index),
     )
 
 

@@ -63,7 +63,8 @@ class Ports(_Section):
         6440, description="ports that are 0 below follow from this one"
     )
     api: Port = Field(0, description="Kubernetes REST API over TLS (base + 3)")
-    grpc: Port = Field(0, description="native gRPC API over TLS (base + 4)")
+    grpc: Port = Field(0, description="native gRPC API over TLS, for callers with a client certificate (base + 4)")
+    grpc_token: Port = Field(0, description="the same for callers with a bearer token (base + 5)")
     store: Port = Field(0, description="etcd v3 API of store member 0 (base + 20), the next members follow")
     node_agent: Port = Field(0, description="node agent: logs, exec, port-forward (base + 10)")
     dns: Port = Field(0, description="cluster DNS on each node (base + 11)")
@@ -73,7 +74,7 @@ class Ports(_Section):
     def resolved(self) -> Ports:
         """Returns the ports with every 0 replaced by the one that follows from `base`."""
         offsets = {
-            "api": 3, "grpc": 4, "node_agent": 10, "dns": 11, "ray": 12,
+            "api": 3, "grpc": 4, "grpc_token": 5, "node_agent": 10, "dns": 11, "ray": 12,
             "store": 20, "status": 100,
         }  # fmt: skip
         return self.model_copy(

@@ -180,6 +180,11 @@ def grpc_port(config: ClusterConfig, index: int) -> int:
     return config.ports.grpc if index == 0 else config.ports.base + 70 + index
 
 
+def grpc_token_port(config: ClusterConfig, index: int) -> int:
+    """Returns API server `index`'s gRPC port for bearer tokens: the configured one, then counted from base + 80."""
+    return config.ports.grpc_token if index == 0 else config.ports.base + 80 + index
+
+
 def cluster_dns(config: ClusterConfig) -> str:
     """Returns the address of the cluster's DNS Service: the tenth of the Service range."""
     return str(ipaddress.ip_network(config.networking.service_cidr)[10])

@@ -52,9 +52,14 @@ async def load(store: ImageStore, archive: AsyncIterator[bytes]) -> list[str]:
             await asyncio.to_thread(file.close)
         return await asyncio.to_thread(_load_file, store, path)
     except (tarfile.TarError, EOFError, LayerError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RuntimeFailure("InvalidImageArchive", f"this is no archive of images: {error}") from error
+        raise RuntimeFailure("InvalidImageArchive", _no_archive(error)) from error
     finally:
         path.unlink(missing_ok=True)
+
+
+def _no_archive(error: Exception) -> str:
+    # of a file that is no tar at all, the reader tells on several lines what it has tried
+    return f"this is no archive of images: {str(error).partition(chr(10))[0].rstrip(':')}"
 
 
 def names_in(path: Path) -> list[str]:
@@ -68,7 +73,7 @@ def names_in(path: Path) -> list[str]:
             members = {member.name.removeprefix("./"): member for member in archive.getmembers()}
             found = [name for entry in _Archive(archive, members).entries() for name in entry.names]
     except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RuntimeFailure("InvalidImageArchive", f"this is no archive of images: {error}") from error
+        raise RuntimeFailure("InvalidImageArchive", _no_archive(error)) from error
     if not found:
         raise RuntimeFailure("InvalidImageArchive", "the images of this archive carry no names")
     return found

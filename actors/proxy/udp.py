@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from typing import Any, cast
 
@@ -29,9 +30,14 @@ class UdpFrontend(asyncio.DatagramProtocol):
 
     async def open(self, address: str, port: int) -> None:
         """Listens. Raises OSError."""
+        listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            listening.bind((address, port))  # here, since uvloop's error would not say why it cannot
+        except OSError:
+            listening.close()
+            raise
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(address, port))
-        self._transport = transport
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=listening)
 
     def lead_to(self, backends: tuple[Backend, ...], affinity_s: int) -> None:
         """Where new flows go; flows to endpoints that are gone end."""

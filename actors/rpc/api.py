@@ -279,7 +279,8 @@ def _object(response: Response) -> Any:
 async def _fail(context: Context, error: ApiError) -> NoReturn:
     """Ends the call with a status that carries the Kubernetes one."""
     trailing = ((STATUS_KEY, orjson.dumps(error.to_status())),)
-    code = _CODES.get(error.code, grpc.StatusCode.INTERNAL)
+    exists = error.reason == "AlreadyExists"
+    code = grpc.StatusCode.ALREADY_EXISTS if exists else _CODES.get(error.code, grpc.StatusCode.INTERNAL)
     await context.abort(code, error.message, trailing)
     raise InternalError("an aborted call went on")
 

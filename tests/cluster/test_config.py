@@ -20,7 +20,7 @@ def test_overrides_win_over_the_file():
 
 def test_ports_follow_from_the_base_unless_chosen():
     ports = parse("ports: {base: 7000, api: 16443}").ports.resolved()
-    assert (ports.api, ports.grpc, ports.ray) == (16443, 7004, 7012)
+    assert (ports.api, ports.grpc, ports.grpc_token, ports.ray) == (16443, 7004, 7005, 7012)
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ async def test_an_archive_of_something_else_is_refused_and_leaves_nothing(tmp_pa
         with pytest.raises(RuntimeFailure) as caught:
             await images.load(pieces_of(data))
         assert caught.value.reason == "InvalidImageArchive"
+        assert "\n" not in caught.value.message
     assert await images.images() == before
     assert list((tmp_path / "tmp").iterdir()) == []
 

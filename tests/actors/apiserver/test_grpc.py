@@ -88,6 +88,15 @@ async def test_objects_are_written_read_listed_and_watched(served: Any, authorit
         watch.cancel()
 
 
+async def test_a_name_that_is_taken_has_a_code_of_its_own(served: Any, authority: Authority) -> None:
+    async with channel(served, authority, "admin", "system:masters") as wire:
+        api = api_pb2_grpc.ApiStub(wire)
+        await api.Create(api_pb2.WriteRequest(address=config_maps(), body=config_map("a")))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await api.Create(api_pb2.WriteRequest(address=config_maps(), body=config_map("a")))
+        assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
 async def test_a_transaction_writes_all_or_nothing(served: Any, authority: Authority) -> None:
     async with channel(served, authority, "admin", "system:masters") as wire:
         api = api_pb2_grpc.ApiStub(wire)

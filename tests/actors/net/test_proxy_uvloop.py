@@ -1,10 +1,13 @@
 """The userspace proxy on the loop that actors run on: uvloop reads from a connection it was told not to read from."""
 
 import asyncio
+import errno
+import socket
 
 import pytest
 
 from steersman.actors.proxy.tcp import TcpFrontend
+from steersman.actors.proxy.udp import UdpFrontend
 from steersman.cluster.net.services import Backend
 
 uvloop = pytest.importorskip("uvloop")
@@ -24,6 +27,19 @@ async def ask(port: int, text: bytes) -> bytes:
             return await reader.read()
     finally:
         writer.close()
+
+
+async def datagrams() -> OSError:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(OSError) as caught:
+            await UdpFrontend().open("127.0.0.1", taken.getsockname()[1])
+    return caught.value
+
+
+def test_a_port_for_datagrams_that_is_taken_says_so() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(datagrams()).errno == errno.EADDRINUSE
 
 
 async def scenario() -> list[bytes]:
