@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from steersman.actors import kubeconfig, ranges, roster
+from steersman.actors import kubeconfig, launching, ranges, roster
 from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site, machines_of, machines_tree
 from steersman.actors.thisnode import choose_runtime
@@ -273,6 +273,7 @@ def ray_host(site: Site) -> RayHost:
         token=token.read_text(),
         data_dir=site.data_dir,
         object_store_memory_bytes=site.config.ray.object_store_memory_bytes,
+        foreign=bool(site.config.ray.address),
     )
 
 
@@ -280,10 +281,12 @@ async def claim(site: Site) -> None:
     """Ends what an earlier run left, checks the ports, and writes certificates, kubeconfig and the site's description.
 
     Raises:
-        BringUpFailed: a port is taken by somebody else.
+        BringUpFailed: a port is taken by somebody else; or Ray does not answer, where somebody else is to run it.
     """
+    if site.config.ray.address:
+        await _end_foreign_actors(site)
     # the kernel may close what a killed process had open some time after its end
-    patience_s = _PORTS_FREED_S if await ray_host(site).end_leftovers() else 0.0
+    patience_s = _PORTS_FREED_S if await ray_host(site).end_leftovers() or site.config.ray.address else 0.0
     await _wait_for_ports(site, patience_s)
     shutil.rmtree(site.run / "actors", ignore_errors=True)
     issue_certificates(site)
@@ -463,8 +466,27 @@ def endpoints(site: Site) -> dict[str, Any]:
 
 
 async def end_processes(site: Site) -> None:
-    """Ends Ray and every actor of this machine; containers run on."""
-    await ray_host(site).remove()
+    """Ends every actor of this machine, and Ray if it is ours; containers run on."""
+    if site.config.ray.address:
+        with contextlib.suppress(BringUpFailed):
+            await _end_foreign_actors(site)
+    else:
+        await ray_host(site).remove()
+
+
+async def _end_foreign_actors(site: Site) -> None:
+    """Has a Ray that somebody else runs end every actor of this cluster, such as an earlier run may have left.
+
+    Raises:
+        BringUpFailed: it does not.
+    """
+    ray = ray_host(site)
+    if not await launching.answers(ray.address):
+        raise BringUpFailed(
+            f"no Ray answers at {ray.address}: start one (`ray start --head`) or leave --ray-address out"
+        )
+    if why := await launching.launch(ray, site, (), [spec.name for spec in actors_of(site)]):
+        raise BringUpFailed(f"Ray at {ray.address} does not take this cluster: {why}", site.logs / "launch.log")
 
 
 async def take_down(
@@ -490,8 +512,9 @@ async def take_down(
             tell("step", name="leave", detail=f"the cluster keeps this machine in mind: {why_not}")
     if not site.config.embedded:
         tell("step", name="actors", detail="stopping the actors")
-        await stop_actors(site, actors_of(site) if site.here == site.hosts[0] else actors_here(site))
-        tell("step", name="ray", detail="stopping Ray")
+        if not site.config.ray.address:  # which makes those anew that stop by themselves
+            await stop_actors(site, actors_of(site) if site.here == site.hosts[0] else actors_here(site))
+            tell("step", name="ray", detail="stopping Ray")
         await end_processes(site)
     if site.here != site.hosts[0]:
         await withdraw(site)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steersman.actors import bringup, invitation, joining
+from steersman.actors import bringup, invitation, joining, launching
 from steersman.actors.bringup import BringUpFailed
 from steersman.actors.client import Client
 from steersman.actors.head import Head
@@ -29,7 +29,6 @@ from steersman.actors.watchman import Watchman
 from steersman.cluster.config import ClusterConfig
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.topology import ActorSpec
-from steersman.runtime.ray_processes import ray_ip
 
 _LAUNCH_S_MAX = 60.0
 _READY_S_MAX = 90.0
@@ -141,50 +140,26 @@ class Keeper:
         return [spec for spec in self._actors if spec.host in hosts]
 
     async def _start_ray(self) -> None:
-        self._progress.tell("step", name="ray", detail="starting Ray")
-        if self._site.config.ray.address:
+        if self._ray.foreign:
+            self._progress.tell("step", name="ray", detail=f"asking Ray at {self._ray.address} for actors")
             return
+        self._progress.tell("step", name="ray", detail="starting Ray")
         self._process = await self._ray.start(self._site.logs / "ray.log")
         self._head.incarnation = f"{time.time():.3f}"
 
     async def _launch(self, replace: Sequence[str]) -> None:
-        """Has every missing actor made; Ray may still be starting, so a first failure is tried again."""
-        plan = {
-            "address": self._ray.address,
-            "namespace": f"steersman-{self._site.config.name}",
-            "replace": list(replace),
-            "actors": {
-                spec.name: {"payload": encode(spec, self._site), "ip": ray_ip(self._site.host(spec.host).address)}
-                for spec in self._actors
-            },
-        }
+        """Has every missing actor made; Ray may still be starting, so a first failure is tried again.
+
+        Raises:
+            BringUpFailed: Ray has ended, or does not make them.
+        """
         end = asyncio.get_running_loop().time() + _LAUNCH_S_MAX
-        while not await self._launch_once(json.dumps(plan).encode()):
+        while why := await launching.launch(self._ray, self._site, self._actors, replace):
             if self._process is not None and self._process.returncode is not None:
                 raise BringUpFailed("Ray ended while starting", self._site.logs / "ray.log")
-            if asyncio.get_running_loop().time() > end:
-                raise BringUpFailed("the actors could not be made", self._site.logs / "launch.log")
+            if self._ray.foreign or asyncio.get_running_loop().time() > end:
+                raise BringUpFailed(f"the actors could not be made: {why}", self._site.logs / "launch.log")
             await asyncio.sleep(0.2)
-
-    async def _launch_once(self, plan: bytes) -> bool:
-        with (self._site.logs / "launch.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "steersman.actors.launch",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=log,
-                env=self._ray.environment(),
-                cwd=str(self._site.data_dir),
-            )
-        try:
-            async with asyncio.timeout(_LAUNCH_S_MAX):
-                await process.communicate(plan)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        return process.returncode == 0
 
     async def _wait_until_ready(self) -> None:
         """Waits for the head's own actors; the store among them waits for as many members as it needs."""

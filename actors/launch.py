@@ -23,6 +23,7 @@ from ray._private.parameter import RayParams
 from steersman.actors import worker
 
 _LISTEN_S_MAX = 30.0
+_KILL_S_MAX = 5.0
 
 
 class RayActor:
@@ -88,6 +89,8 @@ def ensure(plan: dict[str, Any]) -> None:
     wanted = plan["actors"]
     for name in plan["replace"]:
         _kill(name, restart=name in wanted)
+    # nobody knows the name of a Ray of somebody else on this machine
+    own = f"node:{ray.util.get_node_ip_address()}" if plan["foreign"] else ""
     cls = ray.remote(RayActor)
     for name, actor in wanted.items():
         try:
@@ -100,13 +103,14 @@ def ensure(plan: dict[str, Any]) -> None:
                 max_restarts=-1,
                 max_task_retries=0,
                 num_cpus=0,
-                resources={f"node:{actor['ip']}": 0.0001},
+                resources={own or f"node:{actor['ip']}": 0.0001},
             ).remote(actor["payload"])
             state = "created"
         print(json.dumps({"actor": name, "state": state}), flush=True)
     # an actor whose creation has not reached the control store when its driver leaves is never made
-    for name in wanted:
-        ray.get_actor(name)
+    handles = [ray.get_actor(name) for name in wanted]
+    if plan["foreign"]:  # it may run in an environment without the actors' code, and says so only when asked
+        ray.get([handle.pid.remote() for handle in handles])
 
 
 def _wait_for(address: str) -> None:
@@ -122,8 +126,13 @@ def _wait_for(address: str) -> None:
 
 
 def _kill(name: str, *, restart: bool) -> None:
+    """Returns when an actor that is not to come again is gone from Ray's books."""
     try:
         ray.kill(ray.get_actor(name), no_restart=not restart)
+        end = time.monotonic() + _KILL_S_MAX
+        while not restart and time.monotonic() < end:
+            ray.get_actor(name)
+            time.sleep(0.02)
     except (ValueError, ray.exceptions.RayError):
         return
 

@@ -108,7 +108,7 @@ Examples:
 )
 @click.option("--embedded", is_flag=True, help="Everything in one process, without Ray.")
 @click.option("--head", is_flag=True, help="Let other machines join: listen on this machine's own address.")
-@click.option("--ray-address", help="Use this running Ray cluster (host:port).")
+@click.option("--ray-address", help="Use the Ray that somebody else runs here (host:port).")
 def up(config_file: str | None, ports: tuple[str, ...], **options: Any) -> None:
     """Start the cluster, and return when it is ready."""
     paths = {

@@ -142,7 +142,11 @@ class SimulatedNodes(_Section):
 
 
 class RayOptions(_Section):
-    address: str = Field("", description="join this running Ray cluster (host:port) instead of starting one")
+    address: str = Field(
+        "",
+        pattern=r"^(\S+:\d+)?$",
+        description="use the Ray that somebody else runs here (host:port); empty: start one",
+    )
     object_store_memory_bytes: int = Field(80_000_000, ge=75_000_000, description="Ray's object store on each host")
 
 
@@ -163,6 +167,12 @@ class ClusterConfig(_Section):
     node: Node = Field(default_factory=Node, description="this machine as a Node")
     simulated_nodes: SimulatedNodes = Field(default_factory=SimulatedNodes, description="Nodes that only pretend")
     ray: RayOptions = Field(default_factory=RayOptions, description="the Ray cluster beneath")
+
+    @model_validator(mode="after")
+    def _ray_fits(self) -> ClusterConfig:
+        if self.ray.address and self.head:
+            raise ValueError("ray.address: others can join only a cluster whose Ray Steersman starts itself")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class RayHost:
         head: whether the global control store runs here, listening on `port`.
         address: `host:port` of the global control store.
         token: the secret shared by all of the cluster's Ray processes.
+        foreign: whether somebody else runs Ray, with settings of their own.
     """
 
     name: str
@@ -76,6 +77,7 @@ class RayHost:
     token: str
     data_dir: Path
     object_store_memory_bytes: int
+    foreign: bool = False
 
     @property
     def marker(self) -> str:
@@ -88,6 +90,8 @@ class RayHost:
 
     def environment(self) -> dict[str, str]:
         """The environment of Ray's processes and of whoever connects to them."""
+        if self.foreign:
+            return dict(os.environ)
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         return {**kept, **_SETTINGS, "RAY_AUTH_TOKEN": self.token, MARKER: self.marker}
 
@@ -208,8 +212,8 @@ def _parent(pid: int) -> int:
 
 
 def _is_ray(command_line: bytes) -> bool:
-    """Whether it is one of Ray's: a renamed worker, a program of its package, `ray start` or the fork server."""
-    names = (b"/ray/", b"ray.scripts.scripts", FORK_SERVER.encode())
+    """Whether it is one of Ray's: a renamed worker, a program of its package or of what stands in for it."""
+    names = (b"/ray/", b"ray.scripts.scripts", b"steersman/actors/worker.py", FORK_SERVER.encode())
     return command_line.startswith(b"ray::") or any(name in command_line for name in names)
 
 
