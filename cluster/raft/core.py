@@ -280,7 +280,8 @@ class Raft:
     # terms and roles
 
     def _draw_timeout(self) -> int:
-        return self._election_ticks + self._jitter(self._election_ticks)
+        # one more than the silence that voters wait for: their ticks may come a little later than this member's
+        return self._election_ticks + 1 + self._jitter(self._election_ticks)
 
     def _is_promotable(self) -> bool:
         if self.member not in self.config.voters or self._received is not None:

@@ -8,6 +8,7 @@ Source: Ongaro, the thesis: 3.5 (replication), 3.10 (transfer), 4 (membership), 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -59,6 +60,8 @@ class Leadership:
         self._reads = Reads()
         self._lease = Lease(lease_s)
         self._forwards = Forwards()
+        #: (last entry, bytes) of each proposal that is not committed yet
+        self._uncommitted: deque[tuple[int, int]] = deque()
         self._uncommitted_bytes = 0
         #: no further membership change before this entry is applied; one may be among the entries of older terms
         self._config_index = log.last
@@ -104,6 +107,8 @@ class Leadership:
         ):
             return False
         self._append(rows)
+        self._uncommitted.append((self._log.last, size_bytes))
+        self._uncommitted_bytes += size_bytes
         self._broadcast_append()
         return True
 
@@ -139,7 +144,6 @@ class Leadership:
         for kind, data in rows:
             index += 1
             entries.append(Entry(index, self._term, data, kind))
-            self._uncommitted_bytes += len(data) + ENTRY_OVERHEAD_BYTES
             if kind is EntryKind.CONFIG:
                 self._config_index = index
         self._log.extend(entries)
@@ -159,7 +163,7 @@ class Leadership:
         before_term = log.term(before)
         if before_term is None:
             return self._send_snapshot(to, progress)
-        entries = log.slice(progress.next, log.last, APPEND_BYTES_MAX) if before < log.last else ()
+        entries, size_bytes = log.slice(progress.next, APPEND_BYTES_MAX) if before < log.last else ((), 0)
         if not entries and not even_if_empty:
             return False
         self._outbox.messages.append(
@@ -168,7 +172,6 @@ class Leadership:
                 log_term=before_term, commit=log.committed, entries=entries,
             )
         )  # fmt: skip
-        size_bytes = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in entries)
         progress.sent(before + len(entries), len(entries), size_bytes)
         return True
 
@@ -242,9 +245,8 @@ class Leadership:
         index = quorum_value(matches, self._config.voters)
         if index <= log.committed or log.term(index) != self._term:
             return False
-        for entry in log.between(log.committed + 1, index):
-            if entry.term == self._term:
-                self._uncommitted_bytes -= len(entry.data) + ENTRY_OVERHEAD_BYTES
+        while self._uncommitted and self._uncommitted[0][0] <= index:
+            self._uncommitted_bytes -= self._uncommitted.popleft()[1]
         log.commit_to(index)
         self._start_reads()
         self._broadcast_append()

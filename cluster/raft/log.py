@@ -8,6 +8,8 @@ from steersman.cluster.raft.values import Entry, SnapshotMeta
 
 #: what an entry costs beside its data when bytes are counted
 ENTRY_OVERHEAD_BYTES = 32
+#: entries in one slice, so that a member far behind does not have the whole log copied again and again
+SLICE_ENTRIES_MAX = 4096
 
 
 class Log:
@@ -50,16 +52,17 @@ class Log:
             return self._entries[index - self._before - 1].term
         return None
 
-    def slice(self, first: int, last: int, bytes_max: int) -> tuple[Entry, ...]:
-        """Returns the entries `first ..= last`, as many as fit into `bytes_max` but at least one."""
-        begin, end = first - self._before - 1, last - self._before
-        size_bytes, stop = 0, begin
-        while stop < end:
-            size_bytes += len(self._entries[stop].data) + ENTRY_OVERHEAD_BYTES
-            if size_bytes > bytes_max and stop > begin:
-                break
-            stop += 1
-        return tuple(self._entries[begin:stop])
+    def slice(self, first: int, bytes_max: int) -> tuple[tuple[Entry, ...], int]:
+        """Returns the entries from `first` on, as many as fit into `bytes_max` but at least one, and their bytes."""
+        begin = first - self._before - 1
+        found = self._entries[begin : begin + SLICE_ENTRIES_MAX]
+        size_bytes = 0
+        for count, entry in enumerate(found):
+            entry_bytes = len(entry.data) + ENTRY_OVERHEAD_BYTES
+            if size_bytes + entry_bytes > bytes_max and count:
+                return tuple(found[:count]), size_bytes
+            size_bytes += entry_bytes
+        return tuple(found), size_bytes
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Adds entries that follow the last one."""

@@ -1,8 +1,8 @@
 """A group under chance: lost, late, doubled and reordered messages, one-way cuts, slow disks, crashes, stopped
 processes, membership changes, transfers and snapshots, while clients write and read.
 
-Time is real to it: each member's ticks are at least `TICK_S` apart and often late, messages take their time, and a
-stopped member gets nothing done while the others' clocks go on. So leases are tested as they are meant.
+Time is real to it: each member's ticks are at least `TICK_S` apart by its own clock and often late, messages take their
+time, and a stopped member gets nothing done while the others' clocks go on. So leases are tested as they are meant.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from steersman.cluster.raft.membership import ChangeRefused
 from steersman.cluster.raft.values import ChangeKind, ConfigChange
 
 STEPS = 1200
+#: clocks go too fast or too slow by so much
+DRIFT = 0.04
 #: members that join and leave beside the founders
 STRANGERS = 2
 
@@ -31,6 +33,7 @@ class Story:
         )  # fmt: skip
         self.rng = self.group.rng
         self.due = {number: self.group.now + self.rng.uniform(0, TICK_S) for number in self.group.members}
+        self.group.rates = {number: self.rng.uniform(1 - DRIFT, 1 + DRIFT) for number in self.group.members}
         self.wakes: dict[int, float] = {}
         self.strangers = list(range(founders + 1, founders + 1 + STRANGERS))
         self.number = 0
@@ -99,8 +102,8 @@ class Story:
         for member in group.alive:
             if not member.is_paused and self.due.setdefault(member.number, group.now + TICK_S) <= group.now:
                 assert member.core is not None
-                self.due[member.number] = group.now + TICK_S
-                member.core.tick(group.now)
+                self.due[member.number] = group.now + TICK_S / group.rates.get(member.number, 1.0)
+                member.core.tick(group.clock(member.number))
                 group.drain(member)
 
     def _disturb(self, member: Member, roll: float) -> None:
@@ -153,7 +156,7 @@ class Story:
             self.strangers.remove(target)
             self.strangers.append(max([*self.group.members, *self.strangers]) + 1)
             if target not in self.group.members:
-                self.group.add(target)
+                self.group.add(target, rng.choice([None, self.group.config]))
         try:
             self.group.change(leader.number, ConfigChange(kind, target, f"m{target}"))
         except ChangeRefused:

@@ -153,6 +153,8 @@ class Group:
         self.rng = random.Random(seed)
         self.saves_at_once, self.leases, self._raft = saves_at_once, leases, raft
         self.now = 1000.0
+        #: how fast a member's clock goes; where it began nobody else knows
+        self.rates: dict[int, float] = {}
         self.config = config_of({number: f"m{number}" for number in range(1, members + 1)})
         self.witness = Witness(self.config)
         self.wire: list[Message] = []
@@ -174,6 +176,10 @@ class Group:
     def committed(self) -> dict[int, Entry]:
         return self.witness.committed
 
+    def clock(self, number: int) -> float:
+        """What a member takes for the time."""
+        return 7.0 * number + self.now * self.rates.get(number, 1.0)
+
     def leader(self) -> int:
         """The leader of the highest term; 0 for none."""
         leading = [(m.core.term, m.number) for m in self.alive if m.core is not None and m.core.is_leader]
@@ -183,7 +189,7 @@ class Group:
 
     def drain(self, member: Member) -> None:
         """Carries out what a core hands out."""
-        while member.core is not None and (ready := member.core.ready(self.now)) is not None:
+        while member.core is not None and (ready := member.core.ready(self.clock(member.number))) is not None:
             self.witness.handed_out(member, member.core, ready)
             self.wire += ready.messages
             member.unsaved.append(ready)
@@ -205,7 +211,7 @@ class Group:
                 if message.to != member.number:
                     self.wire.append(message)
                 elif member.core is not None:
-                    member.core.step(message, self.now)
+                    member.core.step(message, self.clock(member.number))
 
     def apply(self, member: Member, ready: Ready) -> None:
         core = member.core
@@ -240,7 +246,7 @@ class Group:
         if member is None or member.core is None or (message.sender, message.to) in self.cut:
             self.lose(message)
             return
-        member.core.step(message, self.now)
+        member.core.step(message, self.clock(member.number))
         self.drain(member)
         self._snapshot_sent(message, delivered=True)
 
@@ -261,7 +267,7 @@ class Group:
         """Lets time pass for everybody, of which only one member's ticks tell."""
         for _ in range(times):
             self.now += TICK_S
-            self[number].tick(self.now)
+            self[number].tick(self.clock(number))
             self.drain(self.members[number])
 
     def elect(self, number: int) -> None:
@@ -287,7 +293,7 @@ class Group:
 
     def read(self, number: int, request: int) -> bool:
         self.witness.floors[number, request] = self.witness.commit_max
-        taken = self[number].read_index(request, self.now)
+        taken = self[number].read_index(request, self.clock(number))
         self.drain(self.members[number])
         return taken
 
@@ -296,9 +302,9 @@ class Group:
         self.drain(self.members[number])
         return taken
 
-    def add(self, number: int) -> None:
-        """Gets a machine ready that knows nothing of the group."""
-        self.members[number] = Member(number, Config())
+    def add(self, number: int, config: Config | None = None) -> None:
+        """Gets a machine ready that knows nothing of the group, or only how it was founded."""
+        self.members[number] = Member(number, config or Config())
         self.restart(number)
 
     def isolate(self, number: int) -> None:

@@ -156,7 +156,7 @@ class Scenario:
 
     def do_tick_early(self, number: str, times: str) -> None:
         """tick-early N TIMES: as tick, but the first comes at once."""
-        self.group[int(number)].tick(self.group.now)
+        self.group[int(number)].tick(self.group.clock(int(number)))
         self.group.drain(self.group.members[int(number)])
         self.group.tick(int(number), int(times) - 1)
 
@@ -167,7 +167,7 @@ class Scenario:
             self.group.now += TICK_S
             for member in self.group.alive:
                 if not numbers or str(member.number) in numbers:
-                    self.group[member.number].tick(self.group.now)
+                    self.group[member.number].tick(self.group.clock(member.number))
                     self.group.drain(member)
         self.group.wire = before
 
