@@ -40,8 +40,14 @@ logger = logging.getLogger(__name__)
 CALLS_MAX = 1024
 #: a member that does not answer a new stream within it is passed over
 CONNECT_TIMEOUT_S = 2.0
+#: how long the members that have not answered are waited for when the others know no leader
+ROUND_S = 0.5
 #: pause after all members were asked in vain
 ROUND_PAUSE_S = 0.1
+#: a leader that leaves calls unanswered for so long may be one no more: the others are asked who is
+SILENCE_S = 1.0
+#: how long a member that leads no more may take over calls that were under way: it may never learn their outcome
+RETIRED_S = 1.0
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", -1),
@@ -146,7 +152,7 @@ class StoreClient:
         while True:
             stream = await self._find_stream(self._deadline())
             try:
-                async for batch in self._watch_once(stream.address, request, next_revision):
+                async for batch in self._watch_once(stream, request, next_revision):
                     next_revision = max(next_revision, batch.revision + 1)
                     yield batch
             except Unavailable as error:
@@ -155,8 +161,12 @@ class StoreClient:
                     raise
             await asyncio.sleep(ROUND_PAUSE_S)
 
-    async def _watch_once(self, address: str, request: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
+    async def _watch_once(self, stream: _Stream, request: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
+        """Watches at the member of a stream, for as long as the stream lives: it may be lost without a sign of it."""
+        address = stream.address
         call = store_pb2_grpc.SessionStub(self._channel(address)).Open()
+        ending = asyncio.create_task(stream.over.wait())
+        ending.add_done_callback(lambda _: call.cancel())
         watch = store_pb2.Call(id=1, kind=store_pb2.Call.WATCH, body=request, number=start_revision)
         try:
             await call.write(store_pb2.Calls(calls=[watch]))
@@ -169,8 +179,13 @@ class StoreClient:
                     raise Unavailable(f"the member at {address} has lost its group")
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise Unavailable(f"the watch at {address} broke: {error}") from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not stream.over.is_set() or (task is not None and task.cancelling()):
+                raise
+            raise Unavailable(f"the stream to the store at {address} broke") from None
         finally:
-            call.cancel()
+            ending.cancel()
 
     async def backup(self) -> AsyncIterator[bytes]:
         """As the port says: of the member that leads."""
@@ -245,13 +260,28 @@ class StoreClient:
         return channel
 
     async def _keep_connected(self) -> None:
+        stream = await self._connect()
         while True:
-            stream = await self._connect()
             old, self._stream = self._stream, stream
             self._connected.set()
             if old is not None:
                 old.retire()
-            await stream.led.wait()
+            stream = await self._next(stream)
+
+    async def _next(self, stream: _Stream) -> _Stream:
+        """Returns a stream to another leader once this one is lost, or leaves calls unanswered while another leads."""
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    await stream.led.wait()
+                return await self._connect()
+            except TimeoutError:
+                if stream.silent_s() < SILENCE_S:
+                    continue
+            found = await self._find_leader(without=stream.address)
+            if found is not None:
+                stream.end()
+                return found
 
     def _learn_members(self, leader: str, members: Sequence[str]) -> None:
         """Takes over who there is, from a member that knows who leads: one that was removed may know no better."""
@@ -261,23 +291,39 @@ class StoreClient:
             self._endpoints = list(dict.fromkeys((*kept, *known)))
 
     async def _connect(self) -> _Stream:
-        """Returns a stream to the leader, asking the members in turn and following what they say."""
+        """Returns a stream to the leader, asking all members again and again."""
         while True:
-            asked: list[str] = []
-            candidates = list(self._endpoints)
-            while candidates:
-                address = candidates.pop(0)
-                if address in asked:
-                    continue
-                asked.append(address)
-                stream = _Stream(address, self._channel(address), self._learn_members)
-                if await stream.open() and stream.leads:
-                    self._endpoints.sort(key=lambda endpoint: endpoint != address)
-                    return stream
-                stream.end()
-                if stream.leader:
-                    candidates.insert(0, stream.leader)
+            found = await self._find_leader()
+            if found is not None:
+                return found
             await asyncio.sleep(ROUND_PAUSE_S)
+
+    async def _find_leader(self, without: str = "") -> _Stream | None:
+        """Asks all members at once, but one; returns the stream to the one that leads."""
+        streams = [
+            _Stream(address, self._channel(address), self._learn_members)
+            for address in self._endpoints
+            if address != without
+        ]
+        opening = {asyncio.create_task(stream.open()): stream for stream in streams}
+        found: _Stream | None = None
+        pending = set(opening)
+        try:
+            while pending and found is None:
+                done, pending = await asyncio.wait(
+                    pending,
+                    timeout=ROUND_S if len(pending) < len(opening) else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                found = next((opening[task] for task in done if task.result() and opening[task].leads), None)
+                if not done:
+                    break
+            return found
+        finally:
+            for task, stream in opening.items():
+                task.cancel()
+                if stream is not found:
+                    stream.end()
 
 
 class _Stream:
@@ -286,6 +332,7 @@ class _Stream:
     Attributes:
         leader: the address of the leader as this member says: `self`, or empty when it knows none.
         led: set when this member leads no more, or the stream is over.
+        over: set when the stream is over.
     """
 
     def __init__(
@@ -295,7 +342,8 @@ class _Stream:
         self._learn_members = learn_members
         self.leader = ""
         self.led = asyncio.Event()
-        self.is_over = False
+        self.over = asyncio.Event()
+        self._heard_at = 0.0
         self._call = store_pb2_grpc.SessionStub(channel).Open()
         self._number = 0
         self._outgoing: list[store_pb2.Call] = []
@@ -304,6 +352,14 @@ class _Stream:
         self._wake = asyncio.Event()
         self._retired = False
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def is_over(self) -> bool:
+        return self.over.is_set()
+
+    def silent_s(self) -> float:
+        """How long nothing has come while calls wait."""
+        return asyncio.get_running_loop().time() - self._heard_at if self._pending else 0.0
 
     @property
     def leads(self) -> bool:
@@ -331,6 +387,8 @@ class _Stream:
         self._number += 1
         call.id = self._number
         future: asyncio.Future[store_pb2.Reply] = asyncio.get_running_loop().create_future()
+        if not self._pending:
+            self._heard_at = asyncio.get_running_loop().time()
         self._pending[call.id] = (future, deadline)
         self._outgoing.append(call)
         self._wake.set()
@@ -355,6 +413,7 @@ class _Stream:
     async def _read(self) -> None:
         try:
             while isinstance(replies := await self._call.read(), store_pb2.Replies):
+                self._heard_at = asyncio.get_running_loop().time()
                 for reply in replies.replies:
                     future, _ = self._pending.pop(reply.id, (None, 0.0))
                     if future is not None and not future.done():
@@ -379,15 +438,17 @@ class _Stream:
                 self.end()
 
     def retire(self) -> None:
-        """Takes no more calls; ends when those under way are answered."""
+        """Takes no more calls; ends when those under way are answered, or soon."""
         self._retired = True
-        if not self._pending:
+        if self._pending:
+            asyncio.get_running_loop().call_later(RETIRED_S, self.end)
+        else:
             self.end()
 
     def end(self) -> None:
         if self.is_over:
             return
-        self.is_over = True
+        self.over.set()
         unsent = {call.id for call in self._outgoing}
         pending, self._pending = self._pending, {}
         for number, (future, _) in pending.items():

@@ -1,0 +1,156 @@
+"""Machines as network namespaces on one bridge, and what can befall them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+#: of the machines: the first three bytes; the test itself is .254
+SUBNET = "10.99.9"
+BLKIO, UNIFIED = Path("/sys/fs/cgroup/blkio"), Path("/sys/fs/cgroup")
+
+
+def missing() -> str:
+    """Why machines cannot be made here; empty when they can."""
+    if os.geteuid() != 0:
+        return "needs root for network namespaces"
+    absent = [tool for tool in ("ip", "nsenter", "nft", "tc") if not shutil.which(tool)]
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+def run(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+class Machine:
+    """A network namespace with an address and a data directory, and commands run in it."""
+
+    def __init__(self, number: int, directory: Path, cluster: str) -> None:
+        self.netns, self.link = f"st{os.getpid()}-{number}", f"st{os.getpid()}p{number}"[-15:]
+        self.address = f"{SUBNET}.{number}"
+        self.data_dir = directory / str(number)
+        self._environment = {
+            **os.environ,
+            "KUBECONFIG": str(directory / "1" / "kubeconfig"),
+            "STEERSMAN_NAME": cluster,
+            "STEERSMAN_DATA_DIR": str(self.data_dir),
+        }
+
+    def make(self, bridge: str) -> None:
+        run("ip", "netns", "add", self.netns)
+        run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "wire0", "netns", self.netns)
+        run("ip", "link", "set", self.link, "master", bridge, "up")
+        self.ip("addr", "add", f"{self.address}/24", "dev", "wire0")
+        self.ip("link", "set", "wire0", "up")
+        self.ip("link", "set", "lo", "up")
+        self.ip("route", "add", "default", "dev", "wire0")
+
+    def ip(self, *words: str) -> None:
+        run("ip", "-n", self.netns, *words)
+
+    def inside(self, *words: str, check: bool = True, errors: bool = False) -> str:
+        """Runs a program in the machine's network; returns what it printed, its complaints too where wanted."""
+        command = ["nsenter", f"--net=/run/netns/{self.netns}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, timeout=150, check=False)
+        assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stderr}{done.stdout}"
+        return done.stdout + (done.stderr if errors else "")
+
+    def steer(self, *words: str, check: bool = True, errors: bool = False) -> str:
+        return self.inside(sys.executable, "-m", "steersman.cli.main", *words, check=check, errors=errors)
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.steer(*words, "-o", "json", check=False) or "[]")
+
+    def pids(self) -> list[int]:
+        return [int(pid) for pid in run("ip", "netns", "pids", self.netns).split()]
+
+    def crash(self) -> None:
+        """Ends everything that runs here at once, as a power cut would: keeper, Ray and actors."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def rules(self, *rules: str) -> Iterator[None]:
+        """Holds rules of nftables, each `input` or `output` and what follows, as long as it is entered."""
+        script = "table ip fault {\n"
+        for hook in ("input", "output"):
+            mine = "\n".join(rule.removeprefix(hook) for rule in rules if rule.startswith(hook))
+            script += f"chain {hook} {{ type filter hook {hook} priority 0;\n{mine}\n}}\n"
+        nft = ["nsenter", f"--net=/run/netns/{self.netns}", "nft"]
+        subprocess.run([*nft, "-f", "-"], input=script + "}\n", check=True, capture_output=True, text=True)
+        try:
+            yield
+        finally:
+            run(*nft, "delete", "table", "ip", "fault")
+
+    def deaf_to(self, others: Iterable[Machine]) -> contextlib.AbstractContextManager[None]:
+        """Loses what others send, while they hear this machine."""
+        return self.rules(*(f"input ip saddr {other.address} drop" for other in others))
+
+    def parted_from(self, others: Iterable[Machine]) -> contextlib.AbstractContextManager[None]:
+        rows = [
+            f"{way} drop" for o in others for way in (f"input ip saddr {o.address}", f"output ip daddr {o.address}")
+        ]
+        return self.rules(*rows)
+
+    def lossy(self, percent: int) -> contextlib.AbstractContextManager[None]:
+        """Loses so many of all packets that come in."""
+        return self.rules(f"input ip saddr {SUBNET}.0/24 numgen random mod 100 < {percent} drop")
+
+    @contextlib.contextmanager
+    def netem(self, *how: str) -> Iterator[None]:
+        run("tc", "-n", self.netns, "qdisc", "add", "dev", "wire0", "root", "netem", *how)
+        try:
+            yield
+        finally:
+            run("tc", "-n", self.netns, "qdisc", "del", "dev", "wire0", "root")
+
+
+def has_netem() -> bool:
+    """Whether the kernel can delay packets; asked on the loopback of a namespace made for it."""
+    name = f"st{os.getpid()}-probe"
+    run("ip", "netns", "add", name)
+    try:
+        words = ["tc", "-n", name, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
+        return subprocess.run(words, check=False, capture_output=True).returncode == 0
+    finally:
+        run("ip", "netns", "del", name)
+
+
+@contextlib.contextmanager
+def slow_disk(directory: Path, pid: int, writes_a_second: int) -> Iterator[str]:
+    """Lets the block device of a directory take few writes of a process; yields why it cannot be done, or nothing."""
+    device = os.stat(directory).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
+    first = BLKIO.exists()
+    group = (BLKIO if first else UNIFIED) / f"st{os.getpid()}"
+    limit = "blkio.throttle.write_iops_device" if first else "io.max"
+    words = f"{name} {writes_a_second}" if first else f"{name} wiops={writes_a_second}"
+    why = ""
+    former = next(
+        line.split(":", 2)[2]
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        if not first or ":blkio:" in line
+    )
+    try:
+        group.mkdir()
+        (group / limit).write_text(words)
+        (group / "cgroup.procs").write_text(str(pid))
+    except OSError as error:
+        why = f"the kernel slows no disk down here: {error}"
+    try:
+        yield why
+    finally:
+        with contextlib.suppress(OSError):
+            ((BLKIO if first else UNIFIED) / former.lstrip("/") / "cgroup.procs").write_text(str(pid))
+        with contextlib.suppress(OSError):
+            group.rmdir()

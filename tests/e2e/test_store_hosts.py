@@ -1,0 +1,273 @@
+"""The store on three machines (network namespaces), its members as actors on Ray: what befalls them loses nothing.
+
+Each test runs writers, readers and a watcher through one fault, and judges all that they saw. The machines, the
+processes, the packets and the disk are real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from steersman.actors import bringup
+from steersman.actors.rpc.keeper import HeadAway, HeadClient
+from steersman.actors.watchman import Watchman
+from tests.e2e.conftest import wait_for
+from tests.e2e.hosts import SUBNET, Machine, has_netem, missing, run, slow_disk
+from tests.e2e.storeload import Load
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.root]
+
+PORTS = "base=32500"
+#: of writes, when a leader dies at default settings
+OUTAGE_S_MAX = 1.5
+#: longer than an election
+PAUSE_S = 2.5
+
+
+class Hosts:
+    """A cluster on three machines."""
+
+    def __init__(self, machines: list[Machine]) -> None:
+        self.machines = machines
+        self.head = machines[0]
+        self._loads = 0
+        self._endpoints: dict[str, Any] = {}
+
+    def members(self) -> list[Any]:
+        """What `steer store members` shows; nothing while the store does not answer."""
+
+        async def ask() -> list[Any]:
+            client = HeadClient(bringup.read_site(self.head.data_dir))
+            try:
+                return list(await client.members())
+            except HeadAway:
+                return []
+            finally:
+                await client.close()
+
+        return asyncio.run(ask())
+
+    def pids(self) -> dict[str, int]:
+        """Actor name to process, of those that answer."""
+
+        async def ask() -> dict[str, int]:
+            site = bringup.read_site(self.head.data_dir)
+            watchman = Watchman(site)
+            try:
+                replies = await watchman.statuses(bringup.actors_of(site))
+            finally:
+                await watchman.close()
+            return {name: reply.pid for name, reply in replies.items() if reply is not None}
+
+        return asyncio.run(ask())
+
+    def places(self) -> list[str]:
+        """The addresses of the machines of the members that vote, answer and have applied everything."""
+        return sorted(
+            row.address.partition(":")[0] for row in self.members() if row.answers and not row.learner and row.lag == 0
+        )
+
+    def spread(self) -> bool:
+        return self.places() == [machine.address for machine in self.machines]
+
+    def member_of(self, machine: Machine) -> str:
+        return next(
+            f"store-{row.member.slot}" for row in self.members() if row.address.startswith(f"{machine.address}:")
+        )
+
+    def leader(self) -> tuple[Machine, int]:
+        """The leader's machine and process."""
+        row = next(row for row in self.members() if row.leads)
+        machine = next(m for m in self.machines if m.address == row.address.partition(":")[0])
+        return machine, self.pids()[f"store-{row.member.slot}"]
+
+    def others(self, machine: Machine) -> list[Machine]:
+        return [other for other in self.machines if other is not machine]
+
+    def load(self) -> Load:
+        self._loads += 1
+        if not self._endpoints:
+            self._endpoints = self.head.json("status")["endpoints"]
+        where = self._endpoints
+        ca, cert, key = (open(where["certificates"][name], "rb").read() for name in ("ca", "cert", "key"))  # noqa: SIM115
+        endpoints = [url.removeprefix("https://") for url in where["storeClients"]]
+        return Load(endpoints, grpc.ssl_channel_credentials(ca, key, cert), f"/e2e/{self._loads}")
+
+    def survive(self, fault: Callable[[Load], None]) -> float:
+        """Runs a fault under load; returns the outage of writes in seconds. Everybody is well again afterwards."""
+        before = {name: pid for name, pid in self.pids().items() if not name.startswith("store-")}
+        with self.load() as load:
+            began = time.monotonic()
+            fault(load)
+            load.wait_for_writes(10)
+            outage_s = load.outage_s(began)
+        print(f"\n  outage {outage_s:.2f} s; {load.prove()}")
+        wait_for("a whole group", self.spread, 90)
+        after = {name: pid for name, pid in self.pids().items() if not name.startswith("store-")}
+        assert after == before, "no other actor was restarted"
+        return outage_s
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    if reason := missing():
+        pytest.skip(reason)
+    directory, bridge = tmp_path_factory.mktemp("hosts"), f"st{os.getpid()}br"
+    machines = [Machine(number, directory, "store-hosts") for number in (1, 2, 3)]
+    run("ip", "link", "add", bridge, "type", "bridge")
+    try:
+        run("ip", "addr", "add", f"{SUBNET}.254/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        for machine in machines:
+            machine.make(bridge)
+        head = machines[0]
+        head.steer(
+            "up", "--head", "--host", head.address, "--port", PORTS, "--replicas", "3", "--runtime", "none",
+            "--controllers", "packed",
+        )  # fmt: skip
+        cluster = Hosts(machines)
+        for machine in machines[1:]:
+            join(cluster, machine)
+        wait_for("a member on every machine", cluster.spread, 150)
+        yield cluster
+    finally:
+        for machine in reversed(machines):
+            if machine.data_dir.exists():
+                machine.steer("down", "--delete-data", check=False)
+            run("ip", "netns", "del", machine.netns)
+        run("ip", "link", "del", bridge)
+
+
+def join(hosts: Hosts, machine: Machine, words: Sequence[str] = ()) -> None:
+    words = words or hosts.head.steer("token").split()[1:]
+    machine.steer(*words, "--runtime", "none", "--node-name", f"node{machine.address[-1]}")
+
+
+def test_members_spread_over_the_machines_as_these_join(hosts):
+    rows = hosts.head.json("store", "members")
+    assert sorted(row["address"].partition(":")[0] for row in rows) == [m.address for m in hosts.machines]
+    assert {row["name"] for row in rows} == {name for name in hosts.pids() if name.startswith("store-")}
+    assert hosts.machines[2].json("store", "members") == rows, "every machine can be asked"
+
+
+def test_writes_go_on_soon_after_the_leader_was_killed(hosts):
+    def kill(load: Load) -> None:
+        _, pid = hosts.leader()
+        os.kill(pid, signal.SIGKILL)
+
+    assert hosts.survive(kill) < OUTAGE_S_MAX
+
+
+def test_a_leader_that_stands_still_for_longer_than_an_election_does_no_harm_when_it_goes_on(hosts):
+    def stop(load: Load) -> None:
+        _, pid = hosts.leader()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            load.wait_for_writes(5)
+            time.sleep(PAUSE_S)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    hosts.survive(stop)
+
+
+@pytest.mark.parametrize("how", ["deaf_to", "parted_from"])
+def test_a_leader_that_is_cut_off_answers_nothing_stale(hosts, how):
+    """Its clients still reach it, in both directions."""
+
+    def cut(load: Load) -> None:
+        machine, _ = hosts.leader()
+        with getattr(machine, how)(hosts.others(machine)):
+            load.wait_for_writes(5)
+
+    hosts.survive(cut)
+
+
+def test_lost_packets_are_only_slow(hosts):
+    def lose(load: Load) -> None:
+        with ExitStack() as stack:
+            for machine in hosts.machines:
+                stack.enter_context(machine.lossy(5))
+            load.wait_for_writes(30)
+
+    hosts.survive(lose)
+
+
+def test_late_and_lost_packets_are_only_slow(hosts):
+    if not has_netem():
+        pytest.skip("the kernel has no netem, which delays packets")
+
+    def delay(load: Load) -> None:
+        with ExitStack() as stack:
+            for machine in hosts.machines:
+                stack.enter_context(machine.netem("delay", "20ms", "10ms", "loss", "3%"))
+            load.wait_for_writes(30)
+
+    hosts.survive(delay)
+
+
+def test_a_leader_with_a_slow_disk_is_only_slow(hosts):
+    def slow(load: Load) -> None:
+        machine, pid = hosts.leader()
+        with slow_disk(machine.data_dir, pid, 20) as why_not:
+            if why_not:
+                pytest.skip(why_not)
+            load.wait_for_writes(10)
+
+    hosts.survive(slow)
+
+
+def test_a_machine_that_loses_power_returns_and_catches_up(hosts):
+    machine = hosts.machines[2]
+    hosts.head.steer("store", "transfer", hosts.member_of(machine))
+
+    def crash(load: Load) -> None:
+        machine.crash()
+        load.wait_for_writes(50)
+        join(hosts, machine)
+
+    hosts.survive(crash)
+
+
+def test_after_a_power_cut_everywhere_the_machines_find_together_again(hosts):
+    """The head needs the others for a quorum, and they need the head; none of them has an API server to ask."""
+    with hosts.load() as load:
+        load.wait_for_writes(5)
+    for machine in hosts.machines:
+        machine.crash()
+    words = hosts.head.steer("token").split()[1:]
+    with ThreadPoolExecutor() as pool:
+        coming = [pool.submit(hosts.head.steer, "up")]
+        coming += [pool.submit(join, hosts, machine, words) for machine in hosts.machines[1:]]
+        for work in coming:
+            work.result()
+    wait_for("a whole group", hosts.spread, 90)
+    with hosts.load() as after:
+        after.wait_for_writes(5)
+        assert after.read(load.final) == load.final, "what was acknowledged before is there"
+    print(f"\n  {load.prove()}; {after.prove()}")
+
+
+def test_members_leave_with_their_machine_and_go_where_they_are_told(hosts):
+    first, second, third = hosts.machines
+
+    def leave(load: Load) -> None:
+        third.steer("down", "--delete-data")
+        wait_for("three members on two machines", lambda: len(hosts.places()) == 3, 90)
+
+    with hosts.load() as load:
+        leave(load)
+        hosts.head.steer("store", "transfer", hosts.member_of(second))
+    print(f"\n  {load.prove()}")
+    assert set(hosts.places()) == {first.address, second.address}
+    assert "nobody" in hosts.head.steer("store", "add", "--node", "nobody", check=False, errors=True)
