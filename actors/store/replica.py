@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import struct
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from steersman.actors.store.backup import backup_pieces
@@ -21,7 +21,7 @@ from steersman.actors.store.refusals import BadTransferee, NotLeader
 from steersman.actors.store.requests import Proposals, QueuedReads
 from steersman.actors.store.saving import Saver
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
-from steersman.actors.store.snapshots import Snapshots
+from steersman.actors.store.snapshots import Snapshots, finish
 from steersman.actors.store.transport import Greeting, LeaseAnswer, LeaseAsk, Letter, Transport
 from steersman.actors.store.watches import Watches
 from steersman.cluster.raft.core import Raft
@@ -41,7 +41,7 @@ from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant
 from steersman.cluster.store.mvcc import Change, Mvcc
 from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn
-from steersman.cluster.store.snapshot import Capture
+from steersman.cluster.store.snapshot import Capture, capture
 from steersman.cluster.store.values import (
     InvalidRequest,
     LeaseNotFound,
@@ -288,19 +288,20 @@ class Replica:
 
     def snapshot(self) -> tuple[SnapshotMeta, Capture]:
         """Returns the present state and its place in the log."""
-        return self._snapshots.now(self._check_alive())
+        return self._snapshots.place(self._check_alive()), capture(self._state)
 
     async def shorten_log(self) -> None:
         """Puts a snapshot in the place of the log, as far as no member behind needs it; raises Unavailable."""
         core = self._check_alive()
         if core.log.applied > core.snapshot_index:
-            await self._take_snapshot(core)
+            await self._take_snapshot(self._snapshots.take(core))
             self._check_alive()
 
     async def backup(self) -> AsyncIterator[bytes]:
         """As the port says; writes go on meanwhile."""
         await self.read_barrier()
-        for piece in backup_pieces(*self.snapshot()):
+        meta, capturing = self._snapshots.begin(self._check_alive())
+        for piece in backup_pieces(meta, await finish(capturing)):
             yield piece
             await asyncio.sleep(0)
 
@@ -576,8 +577,7 @@ class Replica:
         for entry in ready.committed:
             self._apply(entry, changes)
         for message in ready.installs:
-            meta, state = self._snapshots.now(core)
-            self._supervise(self._snapshots.send(core, message, meta, state), "snapshot-send")
+            self._supervise(self._snapshots.send(core, message, *self._snapshots.begin(core)), "snapshot-send")
         if ready.config is not None and self._transport is not None:
             self._transport.connect(dict(ready.config.addresses))
         for number, index in ready.reads:
@@ -606,11 +606,11 @@ class Replica:
 
     def _consider_snapshot(self, core: Raft) -> None:
         if self._snapshots.is_due(core):
-            self._supervise(self._take_snapshot(core), "snapshot")
+            self._supervise(self._take_snapshot(self._snapshots.take(core)), "snapshot")
 
-    async def _take_snapshot(self, core: Raft) -> None:
+    async def _take_snapshot(self, work: Awaitable[None]) -> None:
         try:
-            await self._snapshots.take(core)
+            await work
         except (OSError, DiskFailure) as error:
             self._disk_failed(f"the disk failed: {error}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from steersman.actors.store.disk import Disk
 from steersman.actors.store.saving import Saver
@@ -14,7 +14,7 @@ from steersman.actors.store.transport import Transport, snapshot_blocks
 from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.values import Message, SnapshotMeta
 from steersman.cluster.store.mvcc import Mvcc
-from steersman.cluster.store.snapshot import Capture, capture
+from steersman.cluster.store.snapshot import Capture, Capturing
 
 #: pause after a snapshot for which there was no space
 RETRY_S = 30.0
@@ -44,10 +44,14 @@ class Snapshots:
         self._taking = False
         self._not_before = 0.0
 
-    def now(self, core: Raft) -> tuple[SnapshotMeta, Capture]:
-        """Returns the present state and its place in the log."""
+    def place(self, core: Raft) -> SnapshotMeta:
+        """Returns where in the log the present state stands."""
         index = core.log.applied
-        return SnapshotMeta(index, core.log.term(index) or 0, core.config), capture(self._state())
+        return SnapshotMeta(index, core.log.term(index) or 0, core.config)
+
+    def begin(self, core: Raft) -> tuple[SnapshotMeta, Capturing]:
+        """Begins to capture the present state, which `finish` does."""
+        return self.place(core), Capturing(self._state())
 
     def is_due(self, core: Raft) -> bool:
         saver, settings = self._saver, self._settings
@@ -55,14 +59,16 @@ class Snapshots:
         is_time = not self._taking and asyncio.get_running_loop().time() >= self._not_before
         return grown and is_time and core.log.applied > core.snapshot_index
 
-    async def take(self, core: Raft) -> None:
-        """Keeps a snapshot and lets the log forget, when there is space; raises OSError when the disk failed."""
+    def take(self, core: Raft) -> Awaitable[None]:
+        """Begins to keep a snapshot; the rest, which lets the log forget, raises OSError when the disk failed."""
         self._taking = True
         grown = self._saver.entries, self._saver.bytes
         self._saver.begin_count()
+        return asyncio.ensure_future(self._take(core, grown, *self.begin(core)))
+
+    async def _take(self, core: Raft, grown: tuple[int, int], meta: SnapshotMeta, capturing: Capturing) -> None:
         try:
-            meta, state = self.now(core)
-            saving = self._disk.save_snapshot(meta, state)
+            saving = self._disk.save_snapshot(meta, await finish(capturing))
             if saving is not None:
                 await saving
         except OSError as error:
@@ -76,15 +82,25 @@ class Snapshots:
             self._taking = False
         core.compact(meta.index if core.is_alone else meta.index - self._settings.kept_entries)
 
-    async def send(self, core: Raft, message: Message, meta: SnapshotMeta, state: Capture) -> None:
+    async def send(self, core: Raft, message: Message, meta: SnapshotMeta, capturing: Capturing) -> None:
         """Sends the state as it was when the core asked: at least as new as it asked for."""
         assert self._transport is not None
         filled = Message(
             kind=message.kind, sender=message.sender, to=message.to, term=message.term, index=meta.index, snapshot=meta
         )
         try:
-            await self._transport.send_snapshot(filled, snapshot_blocks(state))
+            await self._transport.send_snapshot(filled, snapshot_blocks(await finish(capturing)))
             core.snapshot_sent(message.to, delivered=True)
         except OSError as error:
             logger.warning("store %s: snapshot to member %d: %s", self._name, message.to, error)
             core.snapshot_sent(message.to, delivered=False)
+
+
+async def finish(capturing: Capturing) -> Capture:
+    """Captures piece by piece; what else there is to do goes on in between."""
+    try:
+        while capturing.step():  # noqa: ASYNC110  (the state has no event)
+            await asyncio.sleep(0)
+        return capturing.captured
+    finally:
+        capturing.close()

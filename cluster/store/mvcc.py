@@ -10,7 +10,7 @@ Source: https://etcd.io/docs/v3.5/learning/data_model/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -67,6 +67,7 @@ class Mvcc:
         #: the changes of revisions `_log_start ..= revision`, one item a revision, none missing
         self._log: list[Change] = []
         self._log_start = FIRST_REVISION + 1
+        self._listeners: list[Callable[[KeyValue], None]] = []
         #: lease id to (ttl in seconds, keys bound to it in order of binding)
         self._leases: dict[int, tuple[int, dict[bytes, None]]] = {}
 
@@ -278,6 +279,8 @@ class Mvcc:
             self.size_bytes += len(value) - len(old.value)
             if old.lease and old.lease != lease:
                 self._unbind(old)
+            if self._listeners:
+                self._tell(old)
         if lease:
             self._leases[lease][1][kv.key] = None
         self._live[kv.key] = kv
@@ -295,6 +298,8 @@ class Mvcc:
         self.size_bytes -= len(old.key) + len(old.value)
         if old.lease:
             self._unbind(old)
+        if self._listeners:
+            self._tell(old)
         events.append(WatchEvent(True, KeyValue(old.key, b"", 0, self.revision + 1, 0), old))
         return old
 
@@ -341,16 +346,19 @@ class Mvcc:
         """Returns the newest version of every key, in order of keys."""
         return list(self._live.values())
 
-    def base(self) -> list[KeyValue]:
-        """Returns the state before the oldest remembered change: with `history` it gives the whole state again."""
-        undone: dict[bytes, KeyValue | None] = {}
-        for change in self._log:
-            for event in change:
-                undone.setdefault(event.kv.key, event.prev_kv)
-        older = [kv for kv in self._live.values() if kv.mod_revision < self._log_start]
-        older += [kv for kv in undone.values() if kv is not None]
-        older.sort(key=lambda kv: kv.key)
-        return older
+    def live_after(self, key: bytes, count: int) -> list[KeyValue]:
+        """Returns the newest versions of so many keys that follow a key."""
+        live = self._live
+        return [live[each] for each in islice(live.irange(key, None, (False, True)), count)]
+
+    def tell_replaced(self, listener: Callable[[KeyValue], None]) -> Callable[[], None]:
+        """Calls the listener with each version that a change is about to replace or delete; returns how to end that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _tell(self, old: KeyValue) -> None:
+        for listener in self._listeners:
+            listener(old)
 
     @classmethod
     def restored(

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 #: values in one block; keeps the time of one encoding short
 BLOCK_BYTES_MAX = 1 << 20
+#: versions or changes captured at once
+PIECE_ITEMS = 1000
 #: versions or changes in one block
 BLOCK_ITEMS_MAX = 2000
 
@@ -32,7 +34,7 @@ class Header(Struct, frozen=True, array_like=True, tag=32):
 
 
 class Base(Struct, frozen=True, array_like=True, tag=33):
-    """Versions older than the oldest remembered change, in order of keys."""
+    """Versions older than the oldest remembered change."""
 
     kvs: tuple[KeyValue, ...]
 
@@ -76,12 +78,58 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Header | Base | Changes | End)
 
 
+class Capturing:
+    """Captures a state as it is at the beginning, in small pieces, while it goes on changing.
+
+    The caller calls `step` until it returns False, then takes `captured`; `close` ends it at any time.
+    """
+
+    def __init__(self, state: Mvcc) -> None:
+        self._state = state
+        self._log_start, self._changes = state.history()
+        self._header = Header(state.compacted, self._log_start, tuple(state.leases()), tuple(sorted(state.alarms)))
+        self._base: list[KeyValue] = []
+        #: keys up to it were captured
+        self._cursor = b""
+        #: remembered changes of which the versions before were captured
+        self._undone = 0
+        self.close = state.tell_replaced(self._replaced)
+
+    def _replaced(self, old: KeyValue) -> None:
+        if old.key > self._cursor and old.mod_revision < self._log_start:
+            self._base.append(old)
+
+    def step(self) -> bool:
+        """Captures the next piece, in about a millisecond; returns whether more is left."""
+        if self._undone < len(self._changes):
+            end = self._undone + PIECE_ITEMS
+            for change in self._changes[self._undone : end]:
+                for event in change:
+                    old = event.prev_kv
+                    if old is not None and old.mod_revision < self._log_start:
+                        self._base.append(old)
+            self._undone = end
+            return True
+        kvs = self._state.live_after(self._cursor, PIECE_ITEMS)
+        if not kvs:
+            return False
+        self._cursor = kvs[-1].key
+        log_start = self._log_start
+        self._base += [kv for kv in kvs if kv.mod_revision < log_start]
+        return True
+
+    @property
+    def captured(self) -> Capture:
+        return Capture(self._header, self._base, self._changes)
+
+
 def capture(state: Mvcc) -> Capture:
-    """Returns the state as it is now; takes milliseconds for 100,000 keys."""
-    log_start, changes = state.history()
-    return Capture(
-        Header(state.compacted, log_start, tuple(state.leases()), tuple(sorted(state.alarms))), state.base(), changes
-    )
+    """Returns the state as it is now, in one piece."""
+    capturing = Capturing(state)
+    while capturing.step():
+        pass
+    capturing.close()
+    return capturing.captured
 
 
 def encode(captured: Capture) -> Iterator[bytes]:

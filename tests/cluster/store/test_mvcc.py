@@ -12,7 +12,7 @@ from steersman.cluster.store.leases import LeaseClock
 from steersman.cluster.store.mvcc import Mvcc
 from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn, prefix_end
-from steersman.cluster.store.snapshot import SnapshotDamaged, capture, decode, encode
+from steersman.cluster.store.snapshot import Capturing, SnapshotDamaged, capture, decode, encode
 from steersman.cluster.store.values import (
     Compacted,
     Compare,
@@ -363,3 +363,31 @@ def test_a_snapshot_that_is_not_whole_is_refused() -> None:
     for damaged in (blocks[:-1], blocks[1:], blocks[:2] + blocks[3:], [*blocks[:2], b"junk", *blocks[2:]]):
         with pytest.raises(SnapshotDamaged):
             decode(damaged)
+
+
+def test_a_state_captured_in_pieces_is_the_one_at_the_beginning_whatever_happens_meanwhile() -> None:
+    rng = random.Random(5)
+    state = Mvcc()
+
+    def change() -> None:
+        key = b"/k%04d" % rng.randrange(4000)
+        operation = DeleteRange(key=key) if rng.random() < 0.3 else Put(key=key, value=b"%d" % rng.random())
+        state.apply(Txn(success=(operation,)))
+
+    for number in range(9000):
+        change()
+        if number == 5000:
+            state.apply(Compact(state.revision - 500))
+    whole, capturing = capture(state), Capturing(state)
+    steps = 0
+    while capturing.step():
+        steps += 1
+        for _ in range(300):
+            change()
+        state.apply(Compact(state.revision))
+    capturing.close()
+    again = capturing.captured
+    assert steps > 5
+    assert again.restore().live() == whole.restore().live()
+    assert (again.header, again.changes) == (whole.header, whole.changes)
+    assert sorted(again.base, key=lambda kv: kv.key) == sorted(whole.base, key=lambda kv: kv.key)
