@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import google_crc32c
 import grpc
 import grpc.aio
 
@@ -36,9 +35,8 @@ async def guard(context: Context, work: Awaitable[T]) -> T:
 
 def header_of(replica: Replica, revision: int = 0) -> etcd_pb2.ResponseHeader:
     status = replica.status()
-    addresses = ",".join(address for _, address in status.config.addresses)
     return etcd_pb2.ResponseHeader(
-        cluster_id=google_crc32c.value(addresses.encode()),
+        cluster_id=status.config.cluster,
         member_id=replica.member_id,
         revision=revision or status.revision,
         raft_term=status.term,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.store.refusals import BadAddress, MemberNotFound
 from steersman.actors.store.replica import Replica
-from steersman.cluster.raft import membership
-from steersman.cluster.raft.values import ChangeKind, ConfigChange
+from steersman.cluster.raft.values import ChangeKind, Config, ConfigChange
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
-    """The members of the group; changes are made by the member that leads."""
+    """The members of the group; the one that leads makes the changes, whichever is asked."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -29,14 +30,12 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
         return etcd_pb2.MemberListResponse(header=header_of(self._replica), members=self._members())
 
     async def MemberAdd(self, request: etcd_pb2.MemberAddRequest, context: Context) -> etcd_pb2.MemberAddResponse:
-        if len(request.peerURLs) != 1:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a member of this store has one peer URL")
-        address = request.peerURLs[0].partition("://")[2] or request.peerURLs[0]
-        if address in dict(self._replica.status().config.addresses).values():
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
+        return await guard(context, self._add(request))
+
+    async def _add(self, request: etcd_pb2.MemberAddRequest) -> etcd_pb2.MemberAddResponse:
         member = self._replica.new_member_id()
         kind = ChangeKind.ADD_LEARNER if request.isLearner else ChangeKind.ADD_VOTER
-        await self._change(ConfigChange(kind, member, address), context)
+        await self._replica.change_members(ConfigChange(kind, member, _address(request.peerURLs)))
         members = self._members()
         added = next(row for row in members if member == row.ID)
         return etcd_pb2.MemberAddResponse(header=header_of(self._replica), member=added, members=members)
@@ -44,38 +43,53 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
     async def MemberRemove(
         self, request: etcd_pb2.MemberRemoveRequest, context: Context
     ) -> etcd_pb2.MemberRemoveResponse:
-        await self._check_known(request.ID, context)
-        await self._change(ConfigChange(ChangeKind.REMOVE, request.ID), context)
-        return etcd_pb2.MemberRemoveResponse(header=header_of(self._replica), members=self._members())
+        return await guard(context, self._remove(request))
+
+    async def _remove(self, request: etcd_pb2.MemberRemoveRequest) -> etcd_pb2.MemberRemoveResponse:
+        header = header_of(self._replica)
+        config = await self._replica.change_members(ConfigChange(ChangeKind.REMOVE, request.ID))
+        return etcd_pb2.MemberRemoveResponse(header=header, members=self._members(config))
+
+    async def MemberUpdate(
+        self, request: etcd_pb2.MemberUpdateRequest, context: Context
+    ) -> etcd_pb2.MemberUpdateResponse:
+        return await guard(context, self._update(request))
+
+    async def _update(self, request: etcd_pb2.MemberUpdateRequest) -> etcd_pb2.MemberUpdateResponse:
+        change = ConfigChange(ChangeKind.MOVE, request.ID, _address(request.peerURLs))
+        await self._replica.change_members(change)
+        return etcd_pb2.MemberUpdateResponse(header=header_of(self._replica), members=self._members())
 
     async def MemberPromote(
         self, request: etcd_pb2.MemberPromoteRequest, context: Context
     ) -> etcd_pb2.MemberPromoteResponse:
-        await self._check_known(request.ID, context)
-        if request.ID not in self._replica.status().config.learners:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "etcdserver: can only promote a learner member")
-        await self._change(ConfigChange(ChangeKind.ADD_VOTER, request.ID), context)
+        return await guard(context, self._promote(request))
+
+    async def _promote(self, request: etcd_pb2.MemberPromoteRequest) -> etcd_pb2.MemberPromoteResponse:
+        if request.ID not in self._replica.status().config.members:
+            raise MemberNotFound(f"there is no member {request.ID}")
+        await self._replica.change_members(ConfigChange(ChangeKind.ADD_VOTER, request.ID))
         return etcd_pb2.MemberPromoteResponse(header=header_of(self._replica), members=self._members())
 
-    async def _check_known(self, member: int, context: Context) -> None:
-        if member not in self._replica.status().config.members:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "etcdserver: member not found")
-
-    async def _change(self, change: ConfigChange, context: Context) -> None:
-        try:
-            await guard(context, self._replica.change_members(change))
-        except membership.ChangeRefused as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"etcdserver: {error}")
-
-    def _members(self) -> list[etcd_pb2.Member]:
-        config = self._replica.status().config
+    def _members(self, config: Config | None = None) -> list[etcd_pb2.Member]:
+        names = self._replica.status().names
+        config = config or self._replica.config
         return [
             etcd_pb2.Member(
                 ID=member,
-                name=self._replica.name if member == self._replica.member_id else f"member-{member:x}",
+                name=names.get(member, ""),
                 peerURLs=[f"https://{config.address(member)}"],
                 clientURLs=[f"https://{config.address(member)}"],
                 isLearner=member in config.learners,
             )
             for member in config.members
         ]
+
+
+def _address(urls: Sequence[str]) -> str:
+    """The one `host:port` of a member's peer URLs; raises BadAddress."""
+    address = urls[0].removeprefix("https://").removeprefix("http://").rstrip("/") if len(urls) == 1 else ""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise BadAddress("a member has one peer URL, https://HOST:PORT")
+    return address

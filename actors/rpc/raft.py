@@ -12,7 +12,7 @@ import grpc.aio
 import msgspec
 
 from steersman.actors.store.transport import Inbox, Letter, decode_letter, encode_letter
-from steersman.cluster.raft.values import Message
+from steersman.cluster.raft.values import Message, MessageKind
 from steersman.cluster.store.snapshot import SnapshotDamaged, decode
 from steersman.pb import raft_pb2, raft_pb2_grpc
 
@@ -31,6 +31,11 @@ MET_MAX = 16
 
 #: metadata by which a caller says who it is, and where
 _MEMBER, _ADDRESS = "steersman-member", "steersman-address"
+#: metadata by which a caller says of which group it is
+_CLUSTER = "steersman-cluster"
+#: trailing metadata of a refusal: the caller does not belong to the group at this entry of the log
+_APPLIED = "steersman-applied"
+_VOTES = (MessageKind.PRE_VOTE, MessageKind.VOTE)
 
 MESSAGE_BYTES_MAX = 128 << 20
 _OPTIONS = [
@@ -116,7 +121,8 @@ class GrpcTransport:
         if link is None:
             raise OSError(f"member {message.to} is not known")
         try:
-            await raft_pb2_grpc.PeerStub(link.channel).Install(_announced(encode_letter(message), blocks))
+            stub = raft_pb2_grpc.PeerStub(link.channel)
+            await stub.Install(_announced(encode_letter(message), blocks), metadata=link.metadata)
         except grpc.aio.AioRpcError as error:
             raise OSError(f"{link.address}: {error.details()}") from None
 
@@ -185,16 +191,29 @@ class _Link:
                 await self._stream()
                 pause_s = RETRY_MIN_S
             except grpc.aio.AioRpcError as error:
-                logger.debug("raft link to %s: %s", self.address, error.details())
+                self._take_refusal(error)
             except asyncio.InvalidStateError:
                 logger.debug("raft link to %s ended", self.address)
             self._lose()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_MAX_S)
 
+    def _take_refusal(self, error: grpc.aio.AioRpcError) -> None:
+        is_foreign = error.code() is grpc.StatusCode.PERMISSION_DENIED
+        logger.log(logging.WARNING if is_foreign else logging.DEBUG, "link to %s: %s", self.address, error.details())
+        metadata: Any = error.trailing_metadata()
+        for key, applied in metadata or ():
+            if key == _APPLIED and str(applied).isdecimal():
+                self._inbox.removed(int(applied))
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call says about its caller."""
+        return (*self._introduction, (_CLUSTER, f"{self._inbox.cluster:x}"))
+
     async def _stream(self) -> None:
         """Writes letters until the stream breaks."""
-        call = raft_pb2_grpc.PeerStub(self.channel).Deliver(metadata=self._introduction)
+        call = raft_pb2_grpc.PeerStub(self.channel).Deliver(metadata=self.metadata)
         call.add_done_callback(lambda _: self._wake.set())
         try:
             while not call.done():
@@ -219,16 +238,20 @@ class PeerServicer(raft_pb2_grpc.PeerServicer):
         self._member_id, self._inbox, self._meet = member_id, inbox, meet
 
     async def Deliver(self, requests: AsyncIterator[raft_pb2.Letters], context: Context) -> raft_pb2.Delivered:
+        await self._check_cluster(context)
         told = dict(context.invocation_metadata() or ())
         if self._meet is not None and _ADDRESS in told and str(told.get(_MEMBER, "")).isdecimal():
             self._meet(int(told[_MEMBER]), str(told[_ADDRESS]))
         async for batch in requests:
             for data in batch.letters:
                 letter = await self._open(data, context)
+                if isinstance(letter, Message) and letter.kind in _VOTES:
+                    await self._check_member(letter.sender, context)
                 self._inbox.receive(letter)
         return raft_pb2.Delivered()
 
     async def Install(self, requests: AsyncIterator[raft_pb2.Block], context: Context) -> raft_pb2.Installed:
+        await self._check_cluster(context)
         message: Letter | None = None
         blocks: list[bytes] = []
         async for block in requests:
@@ -244,6 +267,23 @@ class PeerServicer(raft_pb2_grpc.PeerServicer):
             await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
         self._inbox.receive_snapshot(message, state)
         return raft_pb2.Installed()
+
+    async def _check_cluster(self, context: Context) -> None:
+        """Refuses members of another group: one that was restored from a backup, or one that got a wrong address."""
+        told = dict(context.invocation_metadata() or ()).get(_CLUSTER, "0")
+        own = f"{self._inbox.cluster:x}"
+        if "0" not in (told, own) and told != own:
+            words = f"store member {self._member_id} belongs to the group {own}, not to {told}"
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, words)
+
+    async def _check_member(self, sender: int, context: Context) -> None:
+        """Tells a member that asks for votes when it belongs to the group no longer."""
+        if sender not in self._inbox.config.members:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                f"member {sender} does not belong to the group",
+                trailing_metadata=((_APPLIED, str(self._inbox.applied)),),
+            )
 
     async def _open(self, data: bytes, context: Context) -> Letter:
         try:

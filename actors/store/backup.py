@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ async def restore(backup: Backup, members: Mapping[int, tuple[str, str, Path]], 
     for directory in used:
         _check_unused(directory)
     aside = [_put_aside(directory) for directory in used]
-    config = config_of({member: address for member, (_, address, _) in members.items()})
+    addresses = {member: address for member, (_, address, _) in members.items()}
+    config = config_of(addresses, cluster=secrets.randbits(63))
     revision = backup.revision + REVISION_STEP
     state = Capture(Header(revision, revision + 1, tuple(backup.state.leases())), backup.state.live(), [])
     for member, (name, _, directory) in members.items():

@@ -54,6 +54,11 @@ class Founding:
         return rows[-1][1][1] if rows else Config()
 
     @property
+    def cluster(self) -> int:
+        """Id of the group that this member joins; 0 while nobody has told it."""
+        return self._newest.cluster
+
+    @property
     def addresses(self) -> dict[int, str]:
         """Where those are who are to be greeted."""
         return {**dict(self._founders.addresses), **dict(self._newest.addresses)}

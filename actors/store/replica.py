@@ -16,13 +16,13 @@ from typing import Any
 from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.founding import Founding
+from steersman.actors.store.groupchanges import GroupChanges
 from steersman.actors.store.leasekeeping import NO_LEASE, NOT_LEADING, LeaseKeeper
-from steersman.actors.store.refusals import BadTransferee, NotLeader
 from steersman.actors.store.requests import Proposals, QueuedReads
 from steersman.actors.store.saving import Saver
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
 from steersman.actors.store.snapshots import Snapshots, finish
-from steersman.actors.store.transport import Greeting, LeaseAnswer, LeaseAsk, Letter, Transport
+from steersman.actors.store.transport import ChangeAnswer, ChangeAsk, Greeting, LeaseAnswer, LeaseAsk, Letter, Transport
 from steersman.actors.store.watches import Watches
 from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.values import (
@@ -37,7 +37,7 @@ from steersman.cluster.raft.values import (
     config_of,
 )
 from steersman.cluster.store import codec
-from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, grows
+from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, Name, grows
 from steersman.cluster.store.mvcc import Change, Mvcc
 from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn
@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 COMMAND_BYTES_MAX = 8 << 20
 #: of the id of a member that is added; a founder's is its number
 MEMBER_ID_BITS = 48
+REMOVED = "store member {} was removed from the group: it stays stopped, and its data directory can go"
 #: how often a watch reports progress while nothing changes
 PROGRESS_S = 5.0
 #: what precedes a command in a log entry: the member that proposed it and the number it gave it
@@ -104,6 +105,15 @@ class Replica:
         self._watches = Watches(lambda: self._state)
         self._leases = LeaseKeeper(member_id, transport, self._clock)
         self._proposals = Proposals(rng)
+        self._changes = GroupChanges(
+            member_id,
+            transport,
+            self.settings,
+            core=self._check_alive,
+            pump=self._schedule_pump,
+            number=self._proposals.next_number,
+            clock=self._clock,
+        )
         self._reads = QueuedReads()
         self._core: Raft | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,6 +123,8 @@ class Replica:
         self._ready_event = asyncio.Event()
         self._failure: str | None = None
         self._disk_full = False
+        #: this member has been in the configuration since it started: when it is no longer, it was removed
+        self._belongs = False
         self._progress_due = 0.0
         self._disk_check_due = 0.0
         self._retention = Retention(self.settings.retention_s, self.settings.retention_revisions)
@@ -154,7 +166,7 @@ class Replica:
             await asyncio.sleep(self.settings.tick_s)
         config = recovered.config
         if not founding.is_founded:
-            config = Config(addresses=config.addresses)
+            config = Config(addresses=config.addresses, cluster=founding.cluster)
         saving = self._disk.found(config, founding.met)
         if saving is not None:
             await saving
@@ -163,6 +175,7 @@ class Replica:
 
     async def _take_part(self, recovered: Recovered) -> None:
         self._core = self._recover(recovered)
+        self._belongs = self.member_id in self._core.config.members
         if self._transport is not None:
             self._transport.connect(dict(self._core.config.addresses))
         if self._core.config.voters == (self.member_id,):
@@ -175,7 +188,7 @@ class Replica:
     def _recover(self, recovered: Recovered) -> Raft:
         config = recovered.snapshot.config if recovered.snapshot.index else recovered.config
         if self.member_id not in config.members and recovered.snapshot.index:
-            raise DiskFailure(f"member {self.member_id} was removed from the group; remove its data directory")
+            raise DiskFailure(REMOVED.format(self.name))
         if recovered.state is not None:
             self._state = recovered.state.restore()
         if recovered.cut_bytes:
@@ -222,6 +235,7 @@ class Replica:
         self._proposals.fail(reason)
         self._reads.fail(reason)
         self._leases.fail(reason)
+        self._changes.fail(reason)
         self._saver.stop()
         self._watches.fail(reason)
         self._ready_event.set()
@@ -251,6 +265,16 @@ class Replica:
     def config(self) -> Config:
         """The group as this member knows it; another object whenever it has changed."""
         return self._founders if self._core is None else self._core.config
+
+    @property
+    def cluster(self) -> int:
+        """Id of the group; 0 while this member takes no part in it yet."""
+        return 0 if self._core is None else self._core.config.cluster
+
+    @property
+    def applied(self) -> int:
+        """The entry of the log up to which everything is applied here."""
+        return 0 if self._core is None else self._core.log.applied
 
     @property
     def revision(self) -> int:
@@ -284,6 +308,7 @@ class Replica:
             config=core.config,
             disk_full=self._disk_full,
             alarms=self._state.alarms,
+            names=self._state.names,
         )
 
     def snapshot(self) -> tuple[SnapshotMeta, Capture]:
@@ -423,48 +448,12 @@ class Replica:
         return self._rng.getrandbits(MEMBER_ID_BITS - 1) | 1 << (MEMBER_ID_BITS - 1)
 
     async def change_members(self, change: ConfigChange) -> Config:
-        """Changes one member, through the leader.
-
-        Returns: the configuration when the change is applied here.
-
-        Raises:
-            ChangeRefused: it makes no sense for this group.
-            Unavailable: this member does not lead, or another change is under way.
-        """
-        core = self._check_alive()
-        if not core.propose_change(change):
-            raise Unavailable("this member does not lead, or another change is under way")
-        index = core.log.last
-        self._schedule_pump()
-        deadline = self._deadline()
-        while core.log.applied < index:
-            self._check_alive()
-            if self._clock() >= deadline:
-                raise Unavailable("the change was not committed in time")
-            await asyncio.sleep(self.settings.tick_s)
-        return core.config
+        """Changes one member, through the leader; see `GroupChanges.change`."""
+        return await self._changes.change(change)
 
     async def transfer_leadership(self, to: int) -> None:
-        """Hands leadership to another member.
-
-        Raises:
-            GroupRefusal: this member does not lead, or the other one cannot.
-            Unavailable: the other one did not take it in time.
-        """
-        core = self._check_alive()
-        if not core.is_leader:
-            raise NotLeader("this member does not lead")
-        if to == self.member_id:
-            return
-        if not core.transfer(to):
-            raise BadTransferee(f"member {to} does not vote")
-        self._schedule_pump()
-        deadline = self._deadline()
-        while core.leader != to:
-            self._check_alive()
-            if self._clock() >= deadline:
-                raise Unavailable("leadership was not taken in time")
-            await asyncio.sleep(self.settings.tick_s)
+        """Hands leadership to another member; see `GroupChanges.transfer`."""
+        await self._changes.transfer(to)
 
     # Inbox
 
@@ -475,6 +464,7 @@ class Replica:
             return
         if self._failure is not None or self._core is None:
             return
+        self._changes.heard(letter.sender)
         match letter:
             case Message():
                 self._core.step(letter, self._clock())
@@ -483,6 +473,10 @@ class Replica:
                 self._answer_ask(letter)
             case LeaseAnswer():
                 self._leases.answered(letter)
+            case ChangeAsk():
+                self._supervise(self._changes.asked(letter), "change")
+            case ChangeAnswer():
+                self._changes.answered(letter)
 
     def _answer_ask(self, ask: LeaseAsk) -> None:
         """Answers once it is proven that this member still led when it knew the answer: no other gave up the lease."""
@@ -524,6 +518,15 @@ class Replica:
                 self._transport.connect(dict(self._core.config.addresses))
             self._watches.state_replaced()
         self._pump()
+
+    def removed(self, applied: int) -> None:
+        """Ends this member when another one, which knows more, says that it belongs to the group no longer.
+
+        A member that is new is not meant: whoever knows more than it also knows that it was added.
+        """
+        core = self._core
+        if core is not None and self.member_id in core.config.members and applied > core.log.committed:
+            self._fail(REMOVED.format(self.name))
 
     def unreachable(self, member: int) -> None:
         if self._core is not None:
@@ -578,11 +581,20 @@ class Replica:
             self._apply(entry, changes)
         for message in ready.installs:
             self._supervise(self._snapshots.send(core, message, *self._snapshots.begin(core)), "snapshot-send")
-        if ready.config is not None and self._transport is not None:
-            self._transport.connect(dict(ready.config.addresses))
+        if ready.config is not None:
+            self._configure(ready.config)
         for number, index in ready.reads:
             self._reads.answered(number, index)
         self._reads.lost(ready.lost)
+
+    def _configure(self, config: Config) -> None:
+        self._changes.configured(config)
+        if self._transport is not None:
+            self._transport.connect(dict(config.addresses))
+        if self.member_id in config.members:
+            self._belongs = True
+        elif self._belongs:
+            self._fail(REMOVED.format(self.name))
 
     def _send(self, core: Raft, messages: tuple[Message, ...]) -> None:
         for message in messages:
@@ -681,19 +693,26 @@ class Replica:
         if clock >= self._disk_check_due:
             self._disk_check_due = clock + 1.0
             self._disk_full = self._disk.is_full()
-            self._tell_alarms(core)
+            self._tell_group(core)
         if self._leases.leads and core.is_leader:
             self._expire_leases(core)
             self._compact_old()
         self._pump()
 
-    def _tell_alarms(self, core: Raft) -> None:
-        """Lets the whole group know of a full disk, and that it is not full any more."""
-        alarms = self._state.alarms
+    def _tell_group(self, core: Raft) -> None:
+        """Lets the whole group know this member's name, and of a full disk and that it is not full any more."""
+        alarms, names = self._state.alarms, self._state.names
+        commands: list[Command] = []
         if self._disk_full != (self.member_id in alarms):
-            self._supervise(self._submit_quietly(Alarm(self.member_id, self._disk_full)), "alarm")
-        for member in sorted(alarms.difference(core.config.members)) if core.is_leader else ():
-            self._supervise(self._submit_quietly(Alarm(member, raised=False)), "alarm")
+            commands.append(Alarm(self.member_id, self._disk_full))
+        if self.member_id in core.config.members and names.get(self.member_id) != self.name:
+            commands.append(Name(self.member_id, self.name))
+        if core.is_leader:
+            gone = set(alarms).union(names).difference(core.config.members)
+            commands += [Alarm(member, raised=False) for member in sorted(gone.intersection(alarms))]
+            commands += [Name(member, "") for member in sorted(gone.intersection(names))]
+        for command in commands if core.leader else ():
+            self._supervise(self._submit_quietly(command), "tell")
 
     async def _submit_quietly(self, command: Command) -> None:
         """For what is tried again with a later tick."""

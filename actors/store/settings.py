@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,7 @@ class ReplicaStatus:
     Args:
         leader: 0 when it knows none.
         alarms: the members whose disks are full.
+        names: member id to name, of those that have told it.
     """
 
     name: str
@@ -61,4 +63,5 @@ class ReplicaStatus:
     watches: int
     config: Config
     disk_full: bool
+    names: Mapping[int, str]
     alarms: frozenset[int]

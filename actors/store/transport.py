@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from steersman.cluster.raft.values import Config, Message
+from steersman.cluster.raft.values import Config, ConfigChange, Message
 from steersman.cluster.store.snapshot import Capture, decode
 from steersman.cluster.store.snapshot import encode as encode_snapshot
 
@@ -50,8 +50,27 @@ class Greeting(Struct, frozen=True, array_like=True, tag=4):
     config: Config | None = None
 
 
+class ChangeAsk(Struct, frozen=True, array_like=True, tag=5):
+    """Asks the leader to change the group."""
+
+    sender: int
+    to: int
+    request: int
+    change: ConfigChange
+
+
+class ChangeAnswer(Struct, frozen=True, array_like=True, tag=6):
+    """Args: refusal: the kind of refusal; empty when the change is made."""
+
+    sender: int
+    to: int
+    request: int
+    refusal: str
+    words: str
+
+
 #: what travels between two replicas
-Letter = Message | LeaseAsk | LeaseAnswer | Greeting
+Letter = Message | LeaseAsk | LeaseAnswer | Greeting | ChangeAsk | ChangeAnswer
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Letter] = msgspec.msgpack.Decoder(Letter)
@@ -68,10 +87,29 @@ def decode_letter(data: bytes) -> Letter:
 class Inbox(Protocol):
     """A replica as its transport sees it."""
 
+    @property
+    def config(self) -> Config:
+        """The group as this member knows it."""
+        ...
+
+    @property
+    def cluster(self) -> int:
+        """Id of the group; 0 while this member takes no part in it yet."""
+        ...
+
+    @property
+    def applied(self) -> int:
+        """The entry of the log up to which `config` is right."""
+        ...
+
     def receive(self, letter: Letter) -> None: ...
     def receive_snapshot(self, message: Message, state: Capture) -> None: ...
     def unreachable(self, member: int) -> None:
         """Letters to a member were lost."""
+        ...
+
+    def removed(self, applied: int) -> None:
+        """Another member says that this one does not belong to the group at the entry `applied`."""
         ...
 
 

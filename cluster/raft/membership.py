@@ -26,6 +26,9 @@ def check(config: Config, change: ConfigChange) -> None:
         case ChangeKind.ADD_VOTER:
             if member in config.voters:
                 raise ChangeRefused(f"member {member} votes already")
+        case ChangeKind.MOVE:
+            if member not in config.members:
+                raise ChangeRefused(f"member {member} does not belong to the group")
         case ChangeKind.REMOVE:
             if member not in config.members:
                 raise ChangeRefused(f"member {member} does not belong to the group")
@@ -39,18 +42,23 @@ def changed(config: Config, change: ConfigChange) -> Config:
         check(config, change)
     except ChangeRefused:
         return config
-    voters = [member for member in config.voters if member != change.member]
-    learners = [member for member in config.learners if member != change.member]
-    addresses = dict(config.addresses)
+    member = change.member
+    voters, learners, addresses = set(config.voters), set(config.learners), dict(config.addresses)
     if change.address:
-        addresses[change.member] = change.address
+        addresses[member] = change.address
     match change.kind:
         case ChangeKind.ADD_LEARNER:
-            learners.append(change.member)
+            learners.add(member)
         case ChangeKind.ADD_VOTER:
-            voters.append(change.member)
+            learners.discard(member)
+            voters.add(member)
         case ChangeKind.REMOVE:
-            addresses.pop(change.member, None)
+            learners.discard(member)
+            voters.discard(member)
+            addresses.pop(member, None)
     return Config(
-        voters=tuple(sorted(voters)), learners=tuple(sorted(learners)), addresses=tuple(sorted(addresses.items()))
+        voters=tuple(sorted(voters)),
+        learners=tuple(sorted(learners)),
+        addresses=tuple(sorted(addresses.items())),
+        cluster=config.cluster,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from hashlib import sha256
 
 from msgspec import Struct
 
@@ -47,11 +48,13 @@ class Config(Struct, frozen=True, array_like=True):
         voters: member ids, ascending.
         learners: members that receive the log and have no vote, ascending.
         addresses: (member id, address) of all of them, ascending.
+        cluster: the group's id, made when it was founded and never changed; 0 where it is not known.
     """
 
     voters: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
     addresses: tuple[tuple[int, str], ...] = ()
+    cluster: int = 0
 
     def address(self, member: int) -> str:
         """Returns a member's address; empty when it is none."""
@@ -62,9 +65,17 @@ class Config(Struct, frozen=True, array_like=True):
         return tuple(sorted(self.voters + self.learners))
 
 
-def config_of(addresses: Mapping[int, str]) -> Config:
-    """Returns the configuration in which all these members vote."""
-    return Config(voters=tuple(sorted(addresses)), addresses=tuple(sorted(addresses.items())))
+def config_of(addresses: Mapping[int, str], cluster: int | None = None) -> Config:
+    """Returns the configuration in which all these members vote.
+
+    Args:
+        cluster: the group's id; None for that of a group founded by these members, which each of them can tell alone.
+    """
+    rows = tuple(sorted(addresses.items()))
+    if cluster is None:
+        told = "\n".join(f"{member} {address}" for member, address in rows)
+        cluster = int.from_bytes(sha256(told.encode()).digest()[:8], "big") >> 1
+    return Config(voters=tuple(member for member, _ in rows), addresses=rows, cluster=cluster)
 
 
 class ChangeKind(IntEnum):
@@ -72,6 +83,8 @@ class ChangeKind(IntEnum):
     #: makes a learner a voter, or adds a voter at once
     ADD_VOTER = 1
     REMOVE = 2
+    #: gives a member another address
+    MOVE = 3
 
 
 class ConfigChange(Struct, frozen=True, array_like=True):

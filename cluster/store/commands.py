@@ -36,8 +36,15 @@ class Alarm(Struct, frozen=True, array_like=True, tag=19):
     raised: bool
 
 
+class Name(Struct, frozen=True, array_like=True, tag=20):
+    """A member tells its name; with an empty one, of a member that has left, its name is forgotten."""
+
+    member: int
+    name: str
+
+
 #: an entry of the log
-Command = Txn | Compact | LeaseGrant | LeaseRevoke | Alarm
+Command = Txn | Compact | LeaseGrant | LeaseRevoke | Alarm | Name
 
 
 def grows(command: Command) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sortedcontainers import SortedDict
 
-from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, grows
+from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, Name, grows
 from steersman.cluster.store.rules import contains
 from steersman.cluster.store.selection import keys_needed, select
 from steersman.cluster.store.values import (
@@ -56,6 +56,7 @@ class Mvcc:
         compacted: the oldest revision that can be read or watched; 0 while all can.
         size_bytes: keys and values of the live versions.
         alarms: members whose disks are full.
+        names: member id to name, of those that have told it.
     """
 
     def __init__(self) -> None:
@@ -63,6 +64,7 @@ class Mvcc:
         self.compacted = 0
         self.size_bytes = 0
         self.alarms: frozenset[int] = frozenset()
+        self.names: dict[int, str] = {}
         self._live: Any = SortedDict()
         #: the changes of revisions `_log_start ..= revision`, one item a revision, none missing
         self._log: list[Change] = []
@@ -217,6 +219,9 @@ class Mvcc:
                 self._revoke(lease)
             case Alarm(member=member, raised=raised):
                 self.alarms = self.alarms | {member} if raised else self.alarms - {member}
+            case Name(member=member, name=name):
+                others = {other: known for other, known in self.names.items() if other != member}
+                self.names = others | ({member: name} if name else {})
         return self.revision
 
     def _apply_txn(self, txn: Txn) -> TxnResult:
@@ -370,10 +375,12 @@ class Mvcc:
         log: list[Change],
         leases: list[tuple[int, int]],
         alarms: frozenset[int] = frozenset(),
+        names: dict[int, str] | None = None,
     ) -> Mvcc:
         """Returns the state made of a base, the changes after it, and the leases (id, time to live in seconds)."""
         state = cls()
         state.compacted, state._log_start, state._log, state.alarms = compacted, log_start, log, alarms
+        state.names = names or {}
         state.revision = log_start - 1 + len(log)
         live = {kv.key: kv for kv in base}
         for change in log:

@@ -31,6 +31,7 @@ class Header(Struct, frozen=True, array_like=True, tag=32):
     log_start: int
     leases: tuple[tuple[int, int], ...]
     alarms: tuple[int, ...] = ()
+    names: tuple[tuple[int, str], ...] = ()
 
 
 class Base(Struct, frozen=True, array_like=True, tag=33):
@@ -71,6 +72,7 @@ class Capture:
             log=list(self.changes),
             leases=list(self.header.leases),
             alarms=frozenset(self.header.alarms),
+            names=dict(self.header.names),
         )
 
 
@@ -87,7 +89,13 @@ class Capturing:
     def __init__(self, state: Mvcc) -> None:
         self._state = state
         self._log_start, self._changes = state.history()
-        self._header = Header(state.compacted, self._log_start, tuple(state.leases()), tuple(sorted(state.alarms)))
+        self._header = Header(
+            state.compacted,
+            self._log_start,
+            tuple(state.leases()),
+            tuple(sorted(state.alarms)),
+            tuple(sorted(state.names.items())),
+        )
         self._base: list[KeyValue] = []
         #: keys up to it were captured
         self._cursor = b""

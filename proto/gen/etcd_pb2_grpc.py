@@ -604,6 +604,11 @@ class ClusterStub:
                 request_serializer=steersman_dot_pb_dot_etcd__pb2.MemberRemoveRequest.SerializeToString,
                 response_deserializer=steersman_dot_pb_dot_etcd__pb2.MemberRemoveResponse.FromString,
                 _registered_method=True)
+        self.MemberUpdate = channel.unary_unary(
+                '/etcdserverpb.Cluster/MemberUpdate',
+                request_serializer=steersman_dot_pb_dot_etcd__pb2.MemberUpdateRequest.SerializeToString,
+                response_deserializer=steersman_dot_pb_dot_etcd__pb2.MemberUpdateResponse.FromString,
+                _registered_method=True)
         self.MemberList = channel.unary_unary(
                 '/etcdserverpb.Cluster/MemberList',
                 request_serializer=steersman_dot_pb_dot_etcd__pb2.MemberListRequest.SerializeToString,
@@ -626,6 +631,12 @@ class ClusterServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MemberRemove(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MemberUpdate(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -655,6 +666,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.MemberRemove,
                     request_deserializer=steersman_dot_pb_dot_etcd__pb2.MemberRemoveRequest.FromString,
                     response_serializer=steersman_dot_pb_dot_etcd__pb2.MemberRemoveResponse.SerializeToString,
+            ),
+            'MemberUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.MemberUpdate,
+                    request_deserializer=steersman_dot_pb_dot_etcd__pb2.MemberUpdateRequest.FromString,
+                    response_serializer=steersman_dot_pb_dot_etcd__pb2.MemberUpdateResponse.SerializeToString,
             ),
             'MemberList': grpc.unary_unary_rpc_method_handler(
                     servicer.MemberList,
@@ -721,6 +737,33 @@ class Cluster:
             '/etcdserverpb.Cluster/MemberRemove',
             steersman_dot_pb_dot_etcd__pb2.MemberRemoveRequest.SerializeToString,
             steersman_dot_pb_dot_etcd__pb2.MemberRemoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MemberUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Cluster/MemberUpdate',
+            steersman_dot_pb_dot_etcd__pb2.MemberUpdateRequest.SerializeToString,
+            steersman_dot_pb_dot_etcd__pb2.MemberUpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.actors.store.conftest import free_ports
 
 from steersman.actors.store.backup import read_backup
 from steersman.cluster.store.values import Range
@@ -125,6 +126,23 @@ async def test_leadership_moves(etcdctl: Run) -> None:
     assert "transferred" in await etcdctl("move-leader", f"{new:x}")
     assert await leader() == new
     assert "bad leader transferee" in await etcdctl("move-leader", "99")
+
+
+async def test_members_come_and_go(etcdctl: Run) -> None:
+    url = f"https://127.0.0.1:{free_ports(1)[0]}"
+    added = await etcdctl("member", "add", "s4", "--learner", f"--peer-urls={url}")
+    assert "added to cluster" in added
+    member = added.split()[1]
+    assert f"{member}, unstarted, , {url}, {url}, true" in await etcdctl("member", "list")
+    assert "in sync with leader" in await etcdctl("member", "promote", member)
+    moved = f"https://127.0.0.1:{free_ports(1)[0]}"
+    assert "updated" in await etcdctl("member", "update", member, f"--peer-urls={moved}")
+    assert moved in await etcdctl("member", "list")
+    assert "removed" in await etcdctl("member", "remove", member)
+    assert "member not found" in await etcdctl("member", "remove", member)
+    assert "Peer URLs already exists" in await etcdctl(
+        "member", "add", "again", "--peer-urls=" + (await etcdctl("member", "list")).split(", ")[3]
+    )
 
 
 async def test_snapshots_are_backups(etcdctl: Run, tmp_path: Path) -> None:

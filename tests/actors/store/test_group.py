@@ -23,7 +23,7 @@ from steersman.cluster.store.values import (
     Txn,
     Unavailable,
 )
-from steersman.pb import etcd_pb2, etcd_pb2_grpc, store_pb2, store_pb2_grpc
+from steersman.pb import etcd_pb2, etcd_pb2_grpc, raft_pb2_grpc, store_pb2, store_pb2_grpc
 
 ALL = Range(key=b"\0", range_end=b"\0")
 
@@ -221,22 +221,98 @@ async def test_members_move_one_by_one_until_none_of_the_founders_is_left(served
         await wait_until(lambda: returned.revision == group.replicas[group.leader()].revision)
 
 
-async def test_changes_that_make_no_sense_are_refused_in_the_words_of_etcd(served: Any) -> None:
+async def test_changes_that_make_no_sense_or_do_harm_are_refused_in_the_words_of_etcd(
+    served: Any, wait_until: Any
+) -> None:
     async with served(3) as group:
         await (await group.client()).txn(put("/a"))
-        cluster = _cluster(group)
+        follower = _cluster(group, group.leader() % 3 + 1)
+        learner = await _add_learner(group)
+        add, taken = etcd_pb2.MemberAddRequest, [f"https://{group.peers[1]}"]
         for call, words in (
-            (cluster.MemberAdd(etcd_pb2.MemberAddRequest(peerURLs=[f"https://{group.peers[1]}"])), "already exists"),
-            (cluster.MemberRemove(etcd_pb2.MemberRemoveRequest(ID=99)), "member not found"),
-            (cluster.MemberPromote(etcd_pb2.MemberPromoteRequest(ID=1)), "can only promote a learner member"),
+            (follower.MemberAdd(add(peerURLs=taken)), "Peer URLs already exists"),
+            (follower.MemberAdd(add(peerURLs=["https://127.0.0.1:1"], isLearner=True)), "too many learner members"),
+            (follower.MemberAdd(add(peerURLs=["nonsense"])), "given member URLs are invalid"),
+            (follower.MemberRemove(etcd_pb2.MemberRemoveRequest(ID=99)), "member not found"),
+            (follower.MemberPromote(etcd_pb2.MemberPromoteRequest(ID=99)), "member not found"),
+            (follower.MemberPromote(etcd_pb2.MemberPromoteRequest(ID=1)), "can only promote a learner member"),
+            (follower.MemberPromote(etcd_pb2.MemberPromoteRequest(ID=learner)), "which is in sync with leader"),
+            (follower.MemberUpdate(etcd_pb2.MemberUpdateRequest(ID=1, peerURLs=[])), "given member URLs are invalid"),
         ):
             with pytest.raises(grpc.aio.AioRpcError, match=words):
                 await call
+        gone, other = (n for n in (1, 2, 3) if n != group.leader())
+        await group.stop(gone)
+        # its silence has been noticed when the leader was heard for longer than it has patience
+        leader = group.replicas[group.leader()]
+        await wait_until(lambda: not leader._changes._answers(gone))
+        with pytest.raises(grpc.aio.AioRpcError, match="not enough started members"):
+            await _cluster(group).MemberRemove(etcd_pb2.MemberRemoveRequest(ID=other))
+        await _cluster(group).MemberRemove(etcd_pb2.MemberRemoveRequest(ID=gone))
 
 
-def _cluster(group: Any) -> etcd_pb2_grpc.ClusterStub:
-    """The service at the member that leads."""
-    address = (group.peers | group.added)[group.leader()]
+async def test_a_group_goes_on_without_the_leader_that_was_removed_through_a_follower(
+    served: Any, wait_until: Any
+) -> None:
+    async with served(3) as group:
+        client = await group.client()
+        await client.txn(put("/a"))
+        leader = group.leader()
+        follower = leader % 3 + 1
+        removed = await _cluster(group, follower).MemberRemove(etcd_pb2.MemberRemoveRequest(ID=leader))
+        assert {row.ID for row in removed.members} == {1, 2, 3} - {leader}
+        replica = group.replicas[leader]
+        await asyncio.wait_for(replica.failed.wait(), 15)
+        assert f"store member s{leader} was removed from the group" in replica.failure
+        await group.stop(leader)
+        await client.range(ALL)
+        await client.txn(put("/b"))
+        again = await group.start(leader)
+        await asyncio.wait_for(again.failed.wait(), 15)
+        assert "was removed" in (again.failure or ""), "it stays stopped"
+
+
+async def test_a_member_removed_while_it_was_away_stops_when_it_returns(served: Any) -> None:
+    async with served(3) as group:
+        client = await group.client()
+        await client.txn(put("/a"))
+        away = group.leader() % 3 + 1
+        await group.stop(away)
+        await _cluster(group).MemberRemove(etcd_pb2.MemberRemoveRequest(ID=away))
+        returned = await group.start(away)
+        await asyncio.wait_for(returned.failed.wait(), 15)
+        assert "was removed" in (returned.failure or "")
+        await client.txn(put("/b"))
+
+
+async def test_every_member_knows_the_names_and_addresses_of_all(served: Any, wait_until: Any) -> None:
+    async with served(3) as group:
+        await (await group.client()).txn(put("/a"))
+        moved = group.leader() % 3 + 1
+        await wait_until(lambda: all(len(r.status().names) == 3 for r in group.replicas.values()))
+        update = etcd_pb2.MemberUpdateRequest(ID=moved, peerURLs=[f"http://{group.peers[moved]}/"])
+        await _cluster(group, moved).MemberUpdate(update)
+        expected = [(n, f"s{n}", [f"https://{address}"], [f"https://{address}"]) for n, address in group.peers.items()]
+        for member in group.peers:
+            listed = (await _cluster(group, member).MemberList(etcd_pb2.MemberListRequest())).members
+            assert [(row.ID, row.name, list(row.peerURLs), list(row.clientURLs)) for row in listed] == expected
+
+
+async def test_members_of_another_group_are_refused(served: Any) -> None:
+    async with served(1) as group, served(1) as other:
+        (ours, theirs) = (next(iter(each.replicas.values())).cluster for each in (group, other))
+        assert ours and theirs and ours != theirs
+        channel = grpc.aio.insecure_channel(group.peers[1])
+        for method in ("Deliver", "Install"):
+            call = getattr(raft_pb2_grpc.PeerStub(channel), method)(metadata=(("steersman-cluster", f"{theirs:x}"),))
+            with pytest.raises(grpc.aio.AioRpcError, match=f"belongs to the group {ours:x}, not to {theirs:x}"):
+                await call
+        await channel.close()
+
+
+def _cluster(group: Any, member: int = 0) -> etcd_pb2_grpc.ClusterStub:
+    """The service at a member; at the one that leads if none is named."""
+    address = (group.peers | group.added)[member or group.leader()]
     return etcd_pb2_grpc.ClusterStub(grpc.aio.insecure_channel(address))
 
 

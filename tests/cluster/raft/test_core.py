@@ -364,6 +364,7 @@ class TestMembership:
         "change",
         [
             pytest.param(ConfigChange(ChangeKind.REMOVE, 9), id="remove a stranger"),
+            pytest.param(ConfigChange(ChangeKind.MOVE, 9, "m9"), id="move a stranger"),
             pytest.param(ConfigChange(ChangeKind.ADD_VOTER, 2, "m2"), id="promote a voter"),
             pytest.param(ConfigChange(ChangeKind.ADD_LEARNER, 2, "m2"), id="demote a voter"),
         ],
@@ -373,6 +374,18 @@ class TestMembership:
         g.elect(1)
         with pytest.raises(ChangeRefused):
             g[1].propose_change(change)
+
+    def test_a_member_moves_and_the_group_keeps_its_id(self, group: Any) -> None:
+        g = group(3)
+        g.elect(1)
+        cluster = g[1].config.cluster
+        assert g[1].propose_change(ConfigChange(ChangeKind.MOVE, 2, "elsewhere"))
+        g.deliver()
+        g.tick(1)
+        g.deliver()
+        for number in (1, 2, 3):
+            config = g[number].config
+            assert (config.voters, config.address(2), config.cluster) == ((1, 2, 3), "elsewhere", cluster)
 
     def add(self, g: Any, number: int, kind: ChangeKind) -> None:
         if number not in g.members:
