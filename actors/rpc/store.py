@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: calls of one session that may be under way; beyond it the session is not read
 CALLS_MAX = 2048
+#: bytes of an answer in one message
+PIECE_BYTES = 1 << 20
 #: how often a session looks whether another member leads now
 LEADER_CHECK_S = 0.5
 
@@ -146,9 +148,21 @@ class _Session:
             self._wake.clear()
             before, leader, config = config, self._leader(), self._replica.config
             members = () if config is before else _addresses(config)
-            replies, self._replies = self._replies, []
+            replies = self._take_replies()
             self._room.set()
             await self._context.write(store_pb2.Replies(replies=replies, leader=leader, members=members))
+
+    def _take_replies(self) -> list[store_pb2.Reply]:
+        """Takes as many as one message may hold."""
+        count = size_bytes = 0
+        for reply in self._replies:
+            count, size_bytes = count + 1, size_bytes + len(reply.body)
+            if size_bytes >= PIECE_BYTES:
+                break
+        taken, self._replies = self._replies[:count], self._replies[count:]
+        if self._replies:
+            self._wake.set()
+        return taken
 
     def _leader(self) -> str:
         """The leader's address; a group of one has no address to tell, and needs none; who was removed knows nobody."""
@@ -255,7 +269,7 @@ class _Session:
     async def _watch(self, call: store_pb2.Call) -> None:
         request = codec.decode_range(call.body)
         async for batch in self._replica.watch(request.key, request.range_end, call.number):
-            self._push(store_pb2.Reply(id=call.id, body=codec.encode(batch)))
+            self._push_pieces(call.id, codec.encode(batch))
             while len(self._replies) > CALLS_MAX:
                 self._room.clear()
                 await self._room.wait()
@@ -267,8 +281,15 @@ class _Session:
         self._answer(call.id, value=await self._replica.lease_grant(call.number, call.lease))
 
     def _answer(self, number: int, body: bytes = b"", value: int = 0) -> None:
-        self._push(store_pb2.Reply(id=number, body=body, number=value))
+        self._push_pieces(number, body, value)
         self._finish()
+
+    def _push_pieces(self, number: int, body: bytes, value: int = 0) -> None:
+        """Parts a long answer, so that no message is long and others get through in between."""
+        last = max(0, len(body) - 1) // PIECE_BYTES * PIECE_BYTES
+        for start in range(0, last, PIECE_BYTES):
+            self._push(store_pb2.Reply(id=number, body=body[start : start + PIECE_BYTES], more=True))
+        self._push(store_pb2.Reply(id=number, body=body[last:] if last else body, number=value))
 
     def _refuse(self, number: int, error: StoreError) -> None:
         status = _STATUS.get(type(error), store_pb2.Reply.UNAVAILABLE)

@@ -167,6 +167,7 @@ class StoreClient:
         call = store_pb2_grpc.SessionStub(self._channel(address)).Open()
         ending = asyncio.create_task(stream.over.wait())
         ending.add_done_callback(lambda _: call.cancel())
+        pieces = _Pieces()
         watch = store_pb2.Call(id=1, kind=store_pb2.Call.WATCH, body=request, number=start_revision)
         try:
             await call.write(store_pb2.Calls(calls=[watch]))
@@ -174,6 +175,8 @@ class StoreClient:
                 for reply in replies.replies:
                     if reply.status:
                         raise _error(reply)
+                    if not pieces.complete(reply):
+                        continue
                     yield codec.decode_watch_batch(reply.body)
                 if not replies.leader:
                     raise Unavailable(f"the member at {address} has lost its group")
@@ -411,10 +414,13 @@ class _Stream:
                 return
 
     async def _read(self) -> None:
+        pieces = _Pieces()
         try:
             while isinstance(replies := await self._call.read(), store_pb2.Replies):
                 self._heard_at = asyncio.get_running_loop().time()
                 for reply in replies.replies:
+                    if not pieces.complete(reply):
+                        continue
                     future, _ = self._pending.pop(reply.id, (None, 0.0))
                     if future is not None and not future.done():
                         future.set_result(reply)
@@ -461,6 +467,22 @@ class _Stream:
         for task in self._tasks:
             if task is not current:
                 task.cancel()
+
+
+class _Pieces:
+    """Joins answers that come in several replies."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, list[bytes]] = {}
+
+    def complete(self, reply: store_pb2.Reply) -> bool:
+        """Returns whether the answer is whole; its body is the whole then."""
+        if reply.more:
+            self._begun.setdefault(reply.id, []).append(reply.body)
+            return False
+        if self._begun and reply.id in self._begun:
+            reply.body = b"".join((*self._begun.pop(reply.id), reply.body))
+        return True
 
 
 def _error(reply: store_pb2.Reply) -> StoreError:

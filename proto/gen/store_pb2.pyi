@@ -54,7 +54,7 @@ class Replies(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., leader: _Optional[str] = ..., members: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "status", "body", "number", "message")
+    __slots__ = ("id", "status", "body", "number", "message", "more")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OK: _ClassVar[Reply.Status]
@@ -80,9 +80,11 @@ class Reply(_message.Message):
     BODY_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     id: int
     status: Reply.Status
     body: bytes
     number: int
     message: str
-    def __init__(self, id: _Optional[int] = ..., status: _Optional[_Union[Reply.Status, str]] = ..., body: _Optional[bytes] = ..., number: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    more: bool
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[_Union[Reply.Status, str]] = ..., body: _Optional[bytes] = ..., number: _Optional[int] = ..., message: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...

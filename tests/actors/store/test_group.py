@@ -12,6 +12,7 @@ from tests.actors.store.conftest import free_ports
 
 from steersman.actors.rpc.store import AddressInUse, serve_store
 from steersman.actors.store.client import StoreClient
+from steersman.cluster.raft import leadership
 from steersman.cluster.store.values import (
     Compacted,
     Compare,
@@ -63,7 +64,10 @@ async def test_a_group_elects_replicates_and_survives_its_leader(served: Any, pk
         assert local.kvs == found.kvs
 
 
-async def test_a_member_that_missed_more_than_the_log_holds_gets_a_snapshot(served: Any, wait_until: Any) -> None:
+async def test_a_member_that_missed_more_than_the_log_holds_gets_a_snapshot(
+    served: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "LAGGING_BYTES_MAX", 1000)
     async with served(3, snapshot_entries=50, kept_entries=10) as group:
         client = await group.client()
         await client.txn(put("/first"))
@@ -322,3 +326,23 @@ async def _add_learner(group: Any) -> int:
     number = (await _cluster(group).MemberAdd(request)).member.ID
     group.added[number] = address
     return int(number)
+
+
+async def test_a_long_answer_and_a_long_event_come_in_pieces_and_arrive_whole(served: Any) -> None:
+    async with served(1) as group:
+        client = await group.client()
+        watch = client.watch(b"/big/", b"/big0", 0)
+        await anext(watch)
+        for number in range(3):
+            operations = tuple(Put(key=b"/big/%d%d" % (number, n), value=bytes([n]) * 700_000) for n in range(4))
+            await client.txn(Txn(success=operations))
+        found, small = await asyncio.gather(
+            client.range(Range(key=b"/big/", range_end=b"/big0")), client.range(Range(key=b"/none"))
+        )
+        assert [kv.value[:1] * 700_000 for kv in found.kvs] == [kv.value for kv in found.kvs]
+        assert found.count == 12 and not small.count
+        seen: list[Any] = []
+        while len(seen) < 12:
+            seen += (await anext(watch)).events
+        assert [event.kv for event in seen] == list(found.kvs)
+        await watch.aclose()
