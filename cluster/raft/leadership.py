@@ -154,16 +154,23 @@ class Leadership:
         for member in self.progress:
             self._send_append(member)
 
-    def _send_append(self, to: int, *, even_if_empty: bool = True) -> bool:
-        """Sends what a member lacks, as far as the flow to it allows; whether anything was sent."""
+    def _send_append(self, to: int, *, even_if_empty: bool = True, asks: bool = False) -> bool:
+        """Sends what a member lacks, as far as the flow to it allows; whether anything was sent.
+
+        Args:
+            asks: where nothing more may be on its way, asks by an empty append how far the member is: what it had
+                acknowledged may be lost.
+        """
         progress, log = self.progress[to], self._log
-        if progress.is_paused:
+        is_paused = progress.is_paused
+        if is_paused and not (asks and progress.flow is Flow.REPLICATE):
             return False
         before = progress.next - 1
         before_term = log.term(before)
         if before_term is None:
             return self._send_snapshot(to, progress)
-        entries, size_bytes = log.slice(progress.next, APPEND_BYTES_MAX) if before < log.last else ((), 0)
+        is_empty = is_paused or before >= log.last
+        entries, size_bytes = ((), 0) if is_empty else log.slice(progress.next, APPEND_BYTES_MAX)
         if not entries and not even_if_empty:
             return False
         self._outbox.messages.append(
@@ -203,7 +210,7 @@ class Leadership:
             progress.heard()
             progress.round = max(progress.round, message.context)
             if progress.match < self._log.last:
-                self._send_append(message.sender)
+                self._send_append(message.sender, asks=True)
             self._finish_round()
         elif message.rejected:
             self._take_refusal(message, progress)

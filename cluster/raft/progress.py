@@ -54,13 +54,9 @@ class Progress:
             case Flow.PROBE:
                 return self.waiting
             case Flow.REPLICATE:
-                return self._is_full
+                return len(self._inflight) >= INFLIGHT_MAX or self._inflight_bytes >= INFLIGHT_BYTES_MAX
             case _:
                 return True
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._inflight) >= INFLIGHT_MAX or self._inflight_bytes >= INFLIGHT_BYTES_MAX
 
     @property
     def reaches(self) -> int:
@@ -107,16 +103,13 @@ class Progress:
         """Notes that everything up to `index` is durable there; whether that is news."""
         inflight = self._inflight
         while inflight and inflight[0][0] <= index:
-            self._free_first()
+            self._inflight_bytes -= inflight.popleft()[1]
         self.next = max(self.next, index + 1)
         if index <= self.match:
             return False
         self.match = index
         self.waiting = False
         return True
-
-    def _free_first(self) -> None:
-        self._inflight_bytes -= self._inflight.popleft()[1]
 
     def refused(self, index: int, hint: int) -> bool:
         """Notes that the entry at `index` is not there; whether that is news and another place is to be tried."""
@@ -133,10 +126,8 @@ class Progress:
         return True
 
     def heard(self) -> None:
-        """Notes any answer: a lost probe may be repeated, a full pipeline may take one more."""
+        """Notes any answer: a lost probe may be repeated."""
         self.waiting = False
-        if self._is_full:
-            self._free_first()
 
 
 def quorum_value(values: Mapping[int, int], voters: Iterable[int]) -> int:

@@ -116,13 +116,6 @@ class TestProgress:
         member.acknowledged(1)
         assert not member.is_paused
 
-    def test_a_full_pipeline_takes_one_more_after_a_sign_of_life(self) -> None:
-        member = Progress(1)
-        member.replicate()
-        member.sent(1, 1, progress.INFLIGHT_BYTES_MAX)
-        member.heard()
-        assert not member.is_paused
-
     def test_after_a_snapshot_it_is_probed_behind_it(self) -> None:
         member = Progress(5)
         member.install(20)
@@ -210,3 +203,37 @@ def test_a_snapshot_that_grows_old_on_its_way_is_followed_by_entries(group: Any)
     g.deliver()
     assert len(snapshots) == 1 and g.data(3) == g.data(1)
     assert g[3].snapshot_index == snapshots[0].snapshot.index
+
+
+def test_a_full_pipeline_goes_on_when_acknowledgements_were_lost(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INFLIGHT_MAX", 2)
+    g = group(3)
+    g.elect(1)
+    g.cut.add((3, 1))
+    for number in range(5):
+        g.propose(1, f"x{number}")
+        g.deliver()
+    assert g.data(3) == ["x0"], "two appends are on their way, the second tells that the first is committed"
+    g.heal()
+    g.tick(1)
+    g.deliver()
+    assert g.data(3) == g.data(1)
+
+
+def test_a_member_whose_disk_hangs_is_sent_no_more_than_what_may_be_on_its_way(
+    group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INFLIGHT_MAX", 4)
+    g = group(3)
+    g.elect(1)
+    g.saves_at_once = False
+    for number in range(20):
+        g.propose(1, f"x{number}")
+        for member in (1, 2):
+            g.save(g.members[member])
+        g.tick(1)
+        g.deliver()
+        for member in (1, 2):
+            g.save(g.members[member])
+        g.deliver()
+    assert g[1].log.committed >= 20 and g[3].log.last <= 6
