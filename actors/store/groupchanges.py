@@ -101,11 +101,13 @@ class GroupChanges:
                 await asyncio.sleep(self._settings.tick_s)
         except membership.ChangeRefused as error:
             raise LearnerBehind(str(error)) from None
-        index = core.log.last
+        index, term = core.log.last, core.term
         self._pump()
         while core.log.applied < index:
             self._core()
             await asyncio.sleep(self._settings.tick_s)
+        if core.log.term(index) not in (term, None):
+            raise NotLeader("the change was lost when another member took over")
         return core.config
 
     def _check(self, config: Config, change: ConfigChange) -> None:
