@@ -514,8 +514,6 @@ class Replica:
         if self._core.snapshot_index != before:
             self._state = state.restore()
             self._saver.received(self._core.snapshot_index, state)
-            if self._transport is not None:
-                self._transport.connect(dict(self._core.config.addresses))
             self._watches.state_replaced()
         self._pump()
 

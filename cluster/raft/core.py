@@ -244,7 +244,7 @@ class Raft:
             self._leadership.before_ready(now)
         if self._received is not None:
             snapshot, self._received = self._received, None
-            return Ready(hard_state=self._hard_state(must_save=True), snapshot=snapshot)
+            return Ready(hard_state=self._hard_state(must_save=True), snapshot=snapshot, config=snapshot.config)
         entries = self.log.to_persist()
         committed = self.log.to_apply(APPLY_ENTRIES_MAX)
         config = self._apply_changes(committed)

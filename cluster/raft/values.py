@@ -169,7 +169,7 @@ class Ready(Struct, kw_only=True):
         entries: an entry whose index is on the disk already replaces it and everything after it; none with a snapshot.
         installs: SNAPSHOT messages; the shell fills in its state, at the index applied then, and tells the end by
             `Raft.snapshot_sent`.
-        config: set when the committed entries changed the membership: the one now valid.
+        config: set when the committed entries or a snapshot changed the membership: the one now valid.
         lost: a leader's `reads` that will not be answered, since it leads no more.
     """
 

@@ -478,6 +478,7 @@ def test_a_snapshot_is_saved_before_the_entries_that_follow_it(group: Any) -> No
     )  # fmt: skip
     first, second = core.ready(g.now), core.ready(g.now)
     assert (first.snapshot, first.entries, first.replies) == (snapshot, (), ())
+    assert first.config == g.config, "the shell learns the members from it"
     assert second.entries == (entry,) and [m.index for m in second.replies] == [9, 10]
 
 
