@@ -25,7 +25,6 @@ from pydantic import ValidationError
 from steersman.actors import kubeconfig, launching, ranges, roster
 from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site, machines_of, machines_tree
-from steersman.actors.thisnode import choose_runtime
 from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
 from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.topology import (
@@ -530,6 +529,9 @@ async def _purge_node(site: Site) -> None:
     """Removes every container, mount, namespace and rule that the node's runtime and proxy made on this machine."""
     if site.here.runtime == "none" or not site.node_dir.exists():
         return
+    # a whole node agent, which nobody who brings a cluster up waits for
+    from steersman.actors.thisnode import choose_runtime
+
     choice = choose_runtime(site, now=time.time, rng=random.Random())
     await choice.runtime.start()
     await choice.runtime.purge()

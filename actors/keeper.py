@@ -168,10 +168,11 @@ class Keeper:
         while True:
             await self._follow_head()
             actors = self._here()
-            statuses = await self._watchman.statuses(actors, deadline_s=1.0)
-            for spec in actors:
+            waiting = [spec for spec in actors if spec.name not in told]
+            statuses = await self._watchman.statuses(waiting, deadline_s=1.0)
+            for spec in waiting:
                 reply = statuses[spec.name]
-                if reply is not None and reply.healthy and spec.name not in told:
+                if reply is not None and reply.healthy:
                     told.add(spec.name)
                     self._progress.tell(
                         "actor", name=spec.name, addresses=list(reply.addresses), done=len(told), of=len(actors)
@@ -179,14 +180,14 @@ class Keeper:
             if told >= {spec.name for spec in actors}:
                 return
             if asyncio.get_running_loop().time() > end:
-                self._fail(statuses)
+                self._fail(waiting, statuses)
             if self._stopping.is_set():
                 raise BringUpFailed("told to stop", self._site.logs / "keeper.log")
             await asyncio.sleep(0.1)
 
-    def _fail(self, statuses: Any) -> None:
-        for spec in self._here():
-            reply = statuses.get(spec.name)
+    def _fail(self, waiting: list[ActorSpec], statuses: Any) -> None:
+        for spec in waiting:
+            reply = statuses[spec.name]
             if reply is None or not reply.healthy:
                 why = reply.detail if reply is not None else bringup.last_failure(self._site, spec.name)
                 raise BringUpFailed(f"{spec.name} did not become ready: {why}", self._site.logs / f"{spec.name}.log")

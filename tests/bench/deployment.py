@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, median
 
 from steersman import testing
 from steersman.cluster.config import SimulatedNodes
 from steersman.cluster.meta.resources import DEPLOYMENTS
 
-REPLICAS, NODES = 1000, 100
+REPLICAS, NODES, RUNS = 1000, 100, 3
 SHAPE = SimulatedNodes(cpu="4", memory="32Gi", pods=110)
 
 
@@ -58,7 +58,7 @@ async def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def rollout(c: testing.Cluster, prefix: str, clocks: dict[str, Callable[[], float]]) -> Iterator[Figure]:
+def rollout(c: testing.Cluster, clocks: dict[str, Callable[[], float]]) -> Iterator[tuple[str, float]]:
     """Yields, for each step, what each clock showed of it."""
     second = {"spec": {"template": deployment("example.org/web:2")["spec"]["template"]}}
     steps = {
@@ -71,13 +71,21 @@ def rollout(c: testing.Cluster, prefix: str, clocks: dict[str, Callable[[], floa
         c.run(act())
         c.run(settled(c, replicas))
         for name, clock in clocks.items():
-            yield Figure(f"{prefix}.{step}_{REPLICAS}.{name}", clock() - began[name], "s")
+            yield f"{step}_{REPLICAS}.{name}", clock() - began[name]
+
+
+def real_time() -> dict[str, float]:
+    with testing.cluster(nodes=NODES, shape=SHAPE) as c:
+        return dict(rollout(c, {"wall": time.monotonic, "cpu": time.process_time}))
+
+
+def virtual_time() -> dict[str, float]:
+    with testing.simulation(nodes=NODES, shape=SHAPE, seed=1) as c:
+        return dict(rollout(c, {"cpu": time.process_time, "simulated": lambda: c.run(loop_time())}))
 
 
 def run() -> Iterator[Figure]:
-    with testing.cluster(nodes=NODES, shape=SHAPE) as c:
-        yield from rollout(c, "deployment.real_time", {"wall": time.monotonic, "cpu": time.process_time})
-    with testing.simulation(nodes=NODES, shape=SHAPE, seed=1) as c:
-        yield from rollout(
-            c, "deployment.virtual_time", {"cpu": time.process_time, "simulated": lambda: c.run(loop_time())}
-        )
+    for measure in (real_time, virtual_time):
+        rows = [measure() for _ in range(RUNS)]
+        for name in rows[0]:
+            yield median(f"deployment.{measure.__name__}.{name}", [row[name] for row in rows], "s")
