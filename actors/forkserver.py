@@ -60,8 +60,9 @@ def main() -> None:
     """Serves in the folder it was started in, which only its owner may enter."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     Path(SOCKET).unlink(missing_ok=True)
-    os.umask(0o077)
+    mask = os.umask(0o077)
     listener.bind(SOCKET)
+    os.umask(mask)  # the workers' own: what a node makes is for containers of every user
     listener.listen(64)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in _PARTS:

@@ -369,6 +369,8 @@ async def _down(data_dir: Path, *, delete_data: bool) -> int:
 def main() -> None:
     """`up` and `join` read what they need as JSON on stdin; `down DATA_DIR [--delete-data]`."""
     command, *rest = sys.argv[1:]
+    # secrets get modes of their own; the rest is for containers of every user, however strict the caller's mask is
+    os.umask(0o022)
     if command == "join":
         sys.exit(asyncio.run(_join(joining.JoinOptions(**json.load(sys.stdin)))))
     if command == "up":

@@ -46,15 +46,17 @@ class LiveCluster:
         self.binary = newest_kubectl() or "kubectl"
 
     def steer(self, *words: str, check: bool = True, deadline_s: float = 180, stdin: str = "") -> str:
-        return self._run([sys.executable, "-m", "steersman.cli.main", *words], check, deadline_s, stdin)
+        command = [sys.executable, "-m", "steersman.cli.main", *words]
+        return self._run(command, check, deadline_s, stdin, umask=0o077)  # as hardened machines have it
 
     def kubectl(self, *words: str, check: bool = True, deadline_s: float = 120, stdin: str = "") -> str:
         return self._run([self.binary, *words], check, deadline_s, stdin)
 
-    def _run(self, command: list[str], check: bool, deadline_s: float, stdin: str) -> str:
+    def _run(self, command: list[str], check: bool, deadline_s: float, stdin: str, umask: int = -1) -> str:
         run = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=self.environment, timeout=deadline_s, check=False
-        )
+            command, input=stdin, capture_output=True, text=True, env=self.environment, timeout=deadline_s, check=False,
+            umask=umask,
+        )  # fmt: skip
         if check and run.returncode != 0:
             raise AssertionError(f"{' '.join(command)} ended with {run.returncode}:\n{run.stdout}{run.stderr}")
         return run.stdout if check else run.stdout + run.stderr

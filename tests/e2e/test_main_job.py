@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -59,6 +60,9 @@ def container_ids(live: LiveCluster) -> dict[str, str]:
 
 def restart_counts(live: LiveCluster) -> dict[str, int]:
     return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in live.pods("app")}
+
+
+NAME_ITEM = {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}
 
 
 def test_a_manifest_is_applied_and_becomes_ready(live):
@@ -168,6 +172,25 @@ def test_a_killed_container_is_restarted_with_back_off(live):
 
     wait_for("the back-off", waiting)
     wait_for("the second restart", lambda: restarts() == 2)
+
+
+def test_a_container_of_another_user_reads_its_image_and_configuration_and_writes_its_volume(live):
+    script = "cat /conf/*; echo; echo kept > /data/kept; cat /data/kept; id -u"
+    pod = {
+        "metadata": {"name": "somebody", "namespace": "shop"},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
+            "volumes": [{"name": "data", "emptyDir": {}}, {"name": "conf", "downwardAPI": {"items": [NAME_ITEM]}}],
+            "containers": [{
+                "name": "main", "image": "localhost/web:v1", "command": ["sh", "-c", script],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "conf", "mountPath": "/conf"}],
+            }],
+        },
+    }  # fmt: skip
+    live.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", **pod}))
+    live.kubectl("wait", "-n", "shop", "--for=jsonpath={.status.phase}=Succeeded", "pod/somebody", "--timeout=60s")
+    assert live.kubectl("logs", "-n", "shop", "somebody").split() == ["somebody", "kept", "1000"]
 
 
 def test_a_job_runs_to_completion(live):
