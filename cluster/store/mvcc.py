@@ -390,11 +390,13 @@ class Mvcc:
                 else:
                     live[event.kv.key] = event.kv
         state._live = SortedDict(live)
-        state.size_bytes = sum(len(kv.key) + len(kv.value) for kv in live.values())
         state._leases = {lease: (ttl_s, {}) for lease, ttl_s in leases}
-        for kv in state._live.values():
+        size_bytes = 0
+        for key, kv in live.items():
+            size_bytes += len(key) + len(kv.value)
             if kv.lease:
-                state._leases[kv.lease][1][kv.key] = None
+                state._leases[kv.lease][1][key] = None
+        state.size_bytes = size_bytes
         return state
 
 

@@ -195,7 +195,8 @@ def decode(blocks: Iterable[bytes]) -> Capture:
 
 def _with_previous(base: list[KeyValue], rows: list[tuple[tuple[bool, KeyValue], ...]]) -> list[Change]:
     """Finds the version before each change again by running through them."""
-    live = {kv.key: kv for kv in base}
+    changed = {kv.key for row in rows for _, kv in row}
+    live = {kv.key: kv for kv in base if kv.key in changed} if changed else {}
     changes: list[Change] = []
     for row in rows:
         change = []
