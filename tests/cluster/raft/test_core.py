@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -11,7 +11,6 @@ from steersman.cluster.raft.values import (
     ChangeKind,
     ConfigChange,
     Entry,
-    HardState,
     Message,
     MessageKind,
     Role,
@@ -394,75 +393,6 @@ class TestMembership:
         g.deliver()
         g.tick(1)
         g.deliver()
-
-
-class TestFigure7:
-    """The paper's figure 7: a leader of term 8 brings six differing logs in line."""
-
-    LEADER = (1, 1, 1, 4, 4, 5, 5, 6, 6, 6)
-    FOLLOWERS: ClassVar[dict[str, tuple[int, ...]]] = {
-        "a: one entry short": (1, 1, 1, 4, 4, 5, 5, 6, 6),
-        "b: six entries short": (1, 1, 1, 4),
-        "c: one uncommitted entry more": (1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6),
-        "d: two uncommitted entries of a later term": (1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7),
-        "e: an old leader's entries": (1, 1, 1, 4, 4, 4, 4),
-        "f: two old terms' entries": (1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3),
-    }
-
-    @pytest.mark.parametrize("terms", FOLLOWERS.values(), ids=FOLLOWERS.keys())
-    def test_a_follower_is_brought_in_line(self, group: Any, terms: tuple[int, ...]) -> None:
-        g = group(3)
-        for number, log in ((1, self.LEADER), (2, terms), (3, self.LEADER)):
-            member = g.members[number]
-            member.entries = [Entry(i + 1, term, f"{term}.{i}".encode()) for i, term in enumerate(log)]
-            member.hard_state = HardState(7, 0, 3)
-            g.restart(number)
-        g[1].campaign()
-        g.deliver(lambda m: m.to != 2 and m.sender != 2)
-        g.deliver()
-        assert g.leader() == 1 and g[1].term == 8
-        g.propose(1, "new")
-        g.deliver()
-        assert g.members[2].entries == g.members[1].entries
-        assert [entry.term for entry in g.members[2].entries] == [*self.LEADER, 8, 8]
-
-
-def test_figure_8_an_entry_of_an_old_term_is_not_committed_by_counting(group: Any) -> None:
-    """The paper's figure 8, from (b) on: S1 led term 2, S5 term 3; S1 leads again and spreads its entry of term 2 to a
-    majority (c). It is not committed by that, since S5 can still win and replace it (d)."""
-    g = group(5)
-    for number, row, vote in ((1, (2, 2), 1), (2, (2, 2), 1), (3, None, 5), (4, None, 5), (5, (2, 3), 5)):
-        member = g.members[number]
-        member.entries = [Entry(1, 1, b"base")] + ([Entry(*row, b"of term %d" % row[1])] if row else [])
-        member.hard_state = HardState(3, vote if number > 2 else 0, 1)
-        g.restart(number)
-    g.crash(5)
-    leader = g[1]
-    leader.campaign()
-    g.deliver(lambda m: m.kind not in (MessageKind.APPEND, MessageKind.APPEND_REPLY))
-    assert g.leader() == 1 and leader.term == 4
-    g.wire.clear()
-    for to in (2, 3):  # without the empty entry of term 4 that the leader has added after it
-        g.arrive(
-            Message(
-                kind=MessageKind.APPEND, sender=1, to=to, term=4, index=1, log_term=1, commit=1,
-                entries=(Entry(2, 2, b"of term 2"),),
-            )
-        )  # fmt: skip
-    g.deliver(lambda m: m.kind is MessageKind.APPEND_REPLY)
-    assert [g[number].log.term(2) for number in (1, 2, 3)] == [2, 2, 2], "a majority holds the entry of term 2"
-    assert leader.log.committed == 1
-    g.wire.clear()
-    g.crash(1)
-    g.restart(5)
-    for number in (2, 3, 4):
-        g.crash(number)
-        g.restart(number)
-    assert g.run(5) == 5, "its last entry is of a later term than theirs"
-    g.restart(1)
-    g.tick(5)
-    g.deliver()
-    assert [g[number].log.term(2) for number in (1, 2, 3, 4, 5)] == [3] * 5
 
 
 def test_a_snapshot_is_saved_before_the_entries_that_follow_it(group: Any) -> None:
