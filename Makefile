@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m compileall -q src/steersman/*/
 	@touch $@
 
 machine:  ## install what real containers need (Debian and Ubuntu, as root; elsewhere pods run as plain processes)

@@ -11,6 +11,7 @@ from tests.bench import clusters
 from tests.bench.figures import Figure, cpu_s, memory_mib
 
 from steersman.actors import bringup
+from steersman.runtime.ray_processes import FORK_SERVER
 
 #: after the start has died down, for so long
 SETTLE_S, WATCH_S = 5.0, 15.0
@@ -22,8 +23,12 @@ def _processes(running: clusters.Running) -> dict[int, str]:
     site = bringup.read_site(running.data_dir)
     if keeper := bringup.keeper_pid(site):
         names[keeper] = "keeper"
-    for pid in bringup.ray_host(site).pids():
-        names.setdefault(pid, f"ray/{_program(pid)}")
+    seen: Counter[str] = Counter()
+    for pid in sorted(bringup.ray_host(site).pids()):
+        if pid not in names:
+            program = _program(pid)
+            seen[program] += 1
+            names[pid] = f"ray/{program}" + (f"-{seen[program]}" if seen[program] > 1 else "")
     return names
 
 
@@ -32,8 +37,9 @@ def _program(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "gone"
-    if "ray.scripts.scripts" in " ".join(words):
-        return "start"
+    for part, name in (("ray.scripts.scripts", "start"), (FORK_SERVER, "forkserver")):
+        if part in " ".join(words):
+            return name
     scripts = [word for word in words if word.endswith(".py")]
     if words[0].startswith("ray::"):
         return "idle-worker"
