@@ -75,6 +75,8 @@ async def test_a_member_that_missed_more_than_the_log_holds_gets_a_snapshot(
         await group.stop(late)
         for round_ in range(4):
             await asyncio.gather(*(client.txn(put(f"/{round_}/{n}", "x" * 100)) for n in range(60)))
+        others = list(group.replicas.values())
+        await wait_until(lambda: all(other.snapshot_index > 10 for other in others))
         replica = await group.start(late, snapshot_entries=50, kept_entries=10)
         leader = group.replicas[group.leader()]
         await wait_until(lambda: replica.revision == leader.revision)
