@@ -48,7 +48,8 @@ def test_a_cluster_comes_back_from_a_backup_taken_while_it_was_used(place: Embed
     place.steer("down")
     assert "--force" in place.run("restore", file).stderr
     assert "the former state is kept in" in place.steer("restore", "--force", file)
-    assert place.up("--runtime", "none").returncode == 0
+    again = place.up("--runtime", "none")
+    assert again.returncode == 0, again.stderr
 
     found = {row["metadata"]["name"]: row for row in place.get("configmaps")["items"]}
     assert {"kept-0", "kept-1", "kept-2"} <= found.keys() and "later" not in found
