@@ -89,16 +89,7 @@ class JoinedKeeper:
             BringUpFailed: they did not become so, or the head did not answer.
         """
         self._tell("step", name="head", detail="asking the head")
-        end = asyncio.get_running_loop().time() + _MEET_S_MAX
-        while True:
-            try:
-                known = await self._head.meet(self._site.here)
-                if known.incarnation:
-                    break
-            except HeadAway as error:
-                if error.refuses or asyncio.get_running_loop().time() > end:
-                    raise BringUpFailed(f"the head does not take this machine: {error}") from error
-            await asyncio.sleep(_MEET_AGAIN_S)
+        known = await self._meet_first()
         self._tell("step", name="ray", detail="joining Ray")
         await self._start_ray(known)
         meeting = asyncio.create_task(self._meet_on())
@@ -106,6 +97,21 @@ class JoinedKeeper:
             await self._wait_until_ready()
         finally:
             meeting.cancel()
+
+    async def _meet_first(self) -> Known:
+        """Waits until the head answers and has started Ray."""
+        end, why = asyncio.get_running_loop().time() + _MEET_S_MAX, "it has not started Ray"
+        while asyncio.get_running_loop().time() < end:
+            try:
+                known = await self._head.meet(self._site.here)
+                if known.incarnation:
+                    return known
+            except HeadAway as error:
+                why = str(error)
+                if error.refuses:
+                    break
+            await asyncio.sleep(_MEET_AGAIN_S)
+        raise BringUpFailed(f"the head does not take this machine: {why}")
 
     async def _start_ray(self, known: Known) -> None:
         self._take_over(known)
@@ -178,6 +184,14 @@ async def leave(site: Site) -> str:
     finally:
         await head.close()
     return ""
+
+
+async def give_up(site: Site) -> None:
+    """Takes back a join that failed; a machine that holds a member of the store stays known, and may try again."""
+    _, group, _ = roster.read(site.data_dir)
+    if group is None or all(member.host != site.here.name for member in group.members):
+        await leave(site)
+        await withdraw(site)
 
 
 async def withdraw(site: Site) -> None:

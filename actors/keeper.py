@@ -118,6 +118,7 @@ class Keeper:
         actors = bringup.actors_of(self._site)
         now = {spec.name: spec for spec in actors}
         gone = [name for name, spec in before.items() if now.get(name) != spec]
+        placed = [name for name, spec in now.items() if before.get(name) != spec]
         await self._watchman.close()
         self._watchman = Watchman(self._site)
         try:
@@ -125,7 +126,8 @@ class Keeper:
                 self._actors = tuple(spec for spec in actors if spec.name not in gone)
                 await self._launch(gone)
             self._actors = actors
-            await self._launch(())
+            if placed:
+                await self._launch(())
         except BringUpFailed:
             self._actors = tuple(before.values())
             self._head.changed.set()
@@ -328,8 +330,7 @@ async def _join(options: joining.JoinOptions) -> int:
         bringup.note_state(site, "failed")
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
         await bringup.end_processes(site)
-        await joining.leave(site)
-        await joining.withdraw(site)
+        await joining.give_up(site)
         return 1
     finally:
         lock.close()
