@@ -7,7 +7,7 @@ import random
 import pytest
 
 from steersman.cluster.store import codec
-from steersman.cluster.store.commands import Compact, LeaseGrant, LeaseRevoke
+from steersman.cluster.store.commands import Compact, LeaseGrant, LeaseRevoke, Name
 from steersman.cluster.store.leases import LeaseClock
 from steersman.cluster.store.mvcc import Mvcc
 from steersman.cluster.store.retention import Retention
@@ -145,6 +145,14 @@ def test_a_transaction_reads_a_named_revision_without_its_own_changes() -> None:
 def test_an_empty_range_is_compared_like_a_missing_key() -> None:
     compare = Compare(key=b"x", range_end=b"y", target=CompareTarget.VERSION, operand=1)
     assert not txn(Mvcc(), compare=(compare,)).succeeded
+
+
+def test_names_of_members_take_no_revision_survive_a_snapshot_and_can_be_forgotten() -> None:
+    state = Mvcc()
+    for member, name in ((1, "a"), (2, "b"), (1, "c"), (2, "")):
+        state.apply(Name(member, name))
+    assert state.revision == 1 and state.names == {1: "c"}
+    assert decode(list(encode(capture(state)))).restore().names == {1: "c"}
 
 
 def test_prefix_end_is_the_next_prefix() -> None:
