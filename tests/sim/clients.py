@@ -64,7 +64,7 @@ class Clients:
     def works(self) -> list[Coroutine[None, None, None]]:
         """All that goes on until `over`."""
         users = [self.use(f"c{number}") for number in range(3)]
-        return [*users, self.hold_leases("l0"), self.watch_anew(), self.compact()]
+        return [*users, self.hold_leases("a"), self.hold_leases("b"), self.watch_anew(), self.compact()]
 
     async def pause(self, longest_s: float) -> None:
         await asyncio.sleep(self._rng.uniform(0, longest_s))
@@ -178,9 +178,9 @@ class Clients:
         number = 0
         while not self.over:
             number += 1
-            lease, key, value = self._rng.getrandbits(40) + 1, b"/l/%d" % number, b"%s-%d" % (name.encode(), number)
+            lease, value = self._rng.getrandbits(40) + 1, f"{name}-{number}".encode()
             try:
-                await self._live(lease, f"{name}-{number}", key, value)
+                await self._live(lease, f"{name}-{number}", b"/l/" + value, value)
             except (Unavailable, NoSpace):
                 await self.pause(0.1)
 
@@ -191,7 +191,7 @@ class Clients:
         try:
             await self.write(name, self._any(), {}, {key: value}, lease)
             for _ in range(self._rng.randrange(5)):
-                await self.pause(0.6)
+                await self.pause(self._rng.choice((0.05, 0.6)))
                 end = self._lease_end()
                 await self._ask(lambda replica: replica.lease_keep_alive(lease))
                 life.ends_after = max(life.ends_after, end)

@@ -57,6 +57,7 @@ class Disk:
     Attributes:
         on_power_loss: called when the countdown `calls_left` ends, before the call raises `PowerLoss`.
         calls_left: changing calls until the power goes; None for never.
+        doomed: the power goes soon after a file with this ending is made; None for no such.
         error: what the next changing call of a kind (`write` or `sync`) raises, once.
         capacity: bytes that it holds.
     """
@@ -70,6 +71,7 @@ class Disk:
         self._open: dict[int, tuple[Path, File]] = {}
         self._next_descriptor = 3
         self.calls_left: int | None = None
+        self.doomed: str | None = None
         self.error: dict[str, OSError] = {}
         self.capacity = CAPACITY
         self.on_power_loss: Callable[[], None] = lambda: None
@@ -86,8 +88,13 @@ class Disk:
         self._names = dict(self._synced_names)
         for file in dict.fromkeys(self._names.values()):
             file.crash(self._rng)
-        self.calls_left = None
+        self.spare()
+
+    def spare(self) -> None:
+        """Nothing is to go wrong any more."""
+        self.calls_left = self.doomed = None
         self.error.clear()
+        self.capacity = CAPACITY
 
     def wipe(self) -> None:
         """A new disk."""
@@ -96,9 +103,6 @@ class Disk:
 
     def fill(self, left_bytes: int) -> None:
         self.capacity = self.capacity - self._free() + left_bytes
-
-    def empty(self) -> None:
-        self.capacity = CAPACITY
 
     def rot(self, path: Path, position: int) -> None:
         """Turns a bit of a file that nobody has open."""
@@ -137,6 +141,8 @@ class Disk:
 
     def create(self, path: Path) -> int:
         self._change("write")
+        if self.doomed is not None and path.name.endswith(self.doomed):
+            self.calls_left, self.doomed = self._rng.randrange(8), None
         file = File()
         self._rename_entry(path, file)
         return self._descriptor(path, file)

@@ -17,7 +17,7 @@ from enum import Enum
 Moment = tuple[float, int]
 Value = bytes | None
 #: partial orders tried for one group of keys before the search gives up
-STEPS_MAX = 200_000
+STEPS_MAX = 50_000
 
 
 @dataclass(slots=True, kw_only=True)

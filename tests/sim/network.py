@@ -29,6 +29,8 @@ class Network:
         self._rng = rng
         self.loss, self.repeats, self.delay_s = 0.0, 0.0, 0.003
         self.cut: set[tuple[int, int]] = set()
+        #: carried so far
+        self.letters = 0
         self._homes: dict[int, tuple[Process, Inbox]] = {}
 
     def transport(self, member: int, process: Process) -> _Transport:
@@ -60,6 +62,7 @@ class Network:
     def send(self, sender: Process, letter: Letter) -> None:
         if not self.passes(letter.sender, letter.to):
             return
+        self.letters += 1
         data = encode_letter(letter)
         sender.world.call_later(self.delay(), self._arrive, data)
         if self._rng.random() < self.repeats:

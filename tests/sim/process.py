@@ -175,7 +175,7 @@ class Process(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if self.alive and error is not None:
+        if self.alive and error is not None and not isinstance(error, OSError):  # disks may fail
             self.bugs.append(error)
 
     default_exception_handler = call_exception_handler

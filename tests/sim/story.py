@@ -24,6 +24,8 @@ from steersman.cluster.store.snapshot import encode
 STORY_S = 3.0
 #: after the last repair: how long the members may need to agree, and every lease to end
 PEACE_S = 20.0
+#: more letters in a story are a storm
+LETTERS_MAX = 15_000
 
 
 class Story:
@@ -67,7 +69,7 @@ class Story:
         return [
             self._crash, self._crash_at_a_step, self._crash_at_a_disk_call, self._cut_all_power, self._part, self._part,
             self._lose_letters, self._heal, self._freeze, self._jump, self._slow_down, self._break_disk,
-            self._fill_disk,
+            self._fill_disk, self._freeze_the_leader, self._crash_at_an_answer, self._crash_in_a_snapshot,
         ]  # fmt: skip
 
     async def _disturb(self) -> None:
@@ -103,6 +105,23 @@ class Story:
             machine.disk.calls_left = self._rng.randrange(12)
             self._tell(f"crash {machine.member} in {machine.disk.calls_left} calls of its disk")
 
+    def _crash_at_an_answer(self) -> None:
+        """The leader, or all, just after something was acknowledged."""
+        everybody = self._rng.random() < 0.3
+
+        def answered(machine: Machine) -> None:
+            self.group.answered = lambda _: None
+            for victim in self.group.up() if everybody else dict.fromkeys((machine, self.group.leader() or machine)):
+                self._tell(f"crash {victim.member} at an answer")
+                victim.crash()
+
+        self.group.answered = answered
+
+    def _crash_in_a_snapshot(self) -> None:
+        if (machine := self._victim()) is not None:
+            self._tell(f"crash {machine.member} in its next snapshot or segment")
+            machine.disk.doomed = self._rng.choice((".snap.tmp", ".wal"))
+
     def _cut_all_power(self) -> None:
         self._tell("crash all")
         for machine in self.group.up():
@@ -132,6 +151,14 @@ class Story:
             process.freeze()
             self._world.call_later(frozen_s, process.thaw)
 
+    def _freeze_the_leader(self) -> None:
+        """Longer than an election takes, and sometimes than a lease."""
+        leader = self.group.leader()
+        if leader is not None and leader.process is not None:
+            self._tell(f"freeze the leader, {leader.member}")
+            leader.process.freeze()
+            self._world.call_later(self._rng.uniform(0.4, 1.3), leader.process.thaw)
+
     def _jump(self) -> None:
         if (machine := self._victim()) is not None and machine.process is not None:
             machine.process.wall_offset_s += self._rng.choice((-3600.0, -2.0, 2.0, 3600.0))
@@ -152,7 +179,7 @@ class Story:
         if (machine := self._victim()) is not None:
             machine.disk.fill(self._rng.randrange(6000))
             self._tell(f"the disk of {machine.member} is nearly full")
-            self._world.call_later(0.5, machine.disk.empty)
+            self._world.call_later(0.5, machine.disk.spare)
 
     # what is mended
 
@@ -160,6 +187,8 @@ class Story:
         """Starts members again that died or failed, as their keepers do."""
         while True:
             await asyncio.sleep(self._rng.uniform(0, 0.2))
+            if self.group.network.letters > LETTERS_MAX:
+                raise Broken(f"{self.group.network.letters} letters were sent")
             for machine in list(self.group.machines.values()):
                 await self._look_after(machine)
 
@@ -177,10 +206,9 @@ class Story:
     def _repair(self) -> None:
         self._tell("peace")
         self.group.network.heal()
+        self.group.answered = lambda _: None
         for machine in self.group.machines.values():
-            machine.disk.empty()
-            machine.disk.calls_left = None
-            machine.disk.error.clear()
+            machine.disk.spare()
             if machine.process is not None:
                 machine.process.steps_left = None
                 machine.process.thread_s = 0.002
