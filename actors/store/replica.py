@@ -128,7 +128,7 @@ class Replica:
         self._progress_due = 0.0
         self._disk_check_due = 0.0
         self._retention = Retention(self.settings.retention_s, self.settings.retention_revisions)
-        self._saver = Saver(disk, saved=self._saved, resumed=self._pump, failed=self._disk_failed)
+        self._saver = Saver(disk, saved=self._saved, resumed=self._resume, failed=self._disk_failed)
         self._snapshots = Snapshots(name, disk, transport, self._saver, self.settings, lambda: self._state)
         #: resolved with the reason when the replica can go on no more
         self.failed: asyncio.Event = asyncio.Event()
@@ -550,7 +550,9 @@ class Replica:
         core = self._core
         if core is None or self._failure is not None:
             return
-        self._propose_queued(core)
+        # what comes in during a write of the log is proposed together, when that is done
+        if not self._saver.is_writing_log:
+            self._propose_queued(core)
         clock = self._clock()
         self._reads.ask(lambda number: core.read_index(number, clock), self._proposals.next_number, clock)
         changes: list[Change] = []
@@ -563,6 +565,12 @@ class Replica:
         self._reads.applied(core.log.applied)
         self._notice_role(core)
         self._consider_snapshot(core)
+
+    def _resume(self) -> None:
+        """Goes on after a write; a member that always has another one to do must propose all the same."""
+        if self._core is not None and self._failure is None:
+            self._propose_queued(self._core)
+            self._pump()
 
     def _propose_queued(self, core: Raft) -> None:
         batch = self._proposals.queued()
@@ -584,6 +592,8 @@ class Replica:
         for number, index in ready.reads:
             self._reads.answered(number, index)
         self._reads.lost(ready.lost)
+        if (ready.reads or ready.lost) and self._reads.are_queued:
+            self._schedule_pump()
 
     def _configure(self, config: Config) -> None:
         self._changes.configured(config)

@@ -83,6 +83,8 @@ class Proposals:
         self._queue.clear()
 
 
+#: questions under way at once: reads that come in meanwhile share the next one; two, so that a lost one stops nobody
+QUESTIONS_MAX = 2
 #: a reader's future and its deadline
 _Reader = tuple[asyncio.Future[None], float]
 
@@ -102,8 +104,12 @@ class QueuedReads:
         self._queue.append((future, deadline))
         return future
 
+    @property
+    def are_queued(self) -> bool:
+        return bool(self._queue)
+
     def ask(self, read_index: Callable[[int], bool], next_number: Callable[[], int], clock: float) -> None:
-        if self._queue:
+        if self._queue and len(self._asked) < QUESTIONS_MAX:
             number = next_number()
             if read_index(number):
                 self._asked[number] = (clock, self._queue)

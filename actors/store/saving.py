@@ -39,6 +39,10 @@ class Saver:
         self._received: dict[int, Capture] = {}
         self.entries = self.bytes = 0
 
+    @property
+    def is_writing_log(self) -> bool:
+        return self._saving > 0 and self._waiting[0].snapshot is None
+
     def begin_count(self, entries: int = 0, size_bytes: int = 0) -> None:
         self.entries, self.bytes = entries, size_bytes
 
