@@ -215,7 +215,7 @@ class Story:
                 machine.process.thaw()
 
     async def _agree(self) -> int:
-        """Waits until all members have applied the same and every lease has ended; returns the revision."""
+        """Waits until all members have applied the same, every lease and alarm has ended; returns the revision."""
         try:
             async with asyncio.timeout(PEACE_S):
                 while True:
@@ -233,6 +233,8 @@ class Story:
             if replica is None or replica.failure is not None or not replica.leader:
                 return False
             status = replica.status()
+            if status.alarms or status.disk_full:
+                return False  # the end of an alarm is still to come
             places.add((status.commit_index, status.applied_index, status.leader))
         return len(places) == 1
 
