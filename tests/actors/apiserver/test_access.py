@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Any
 
 import pytest
@@ -51,6 +52,19 @@ async def test_a_binding_takes_effect_at_once_and_so_does_its_end(api: Any) -> N
 async def test_a_missing_kind_is_told_only_to_those_who_may_ask(api: Any) -> None:
     await api.refused(403, "GET", "/apis/example.com/v1/secretkinds", user=JANE)
     await api.refused(404, "GET", "/apis/example.com/v1/secretkinds")
+
+
+async def test_a_backup_is_for_administrators_alone(api: Any) -> None:
+    path = "/steersman/v1/backup"
+    await grant(api, JANE, "admin")
+    for user in (JANE, NODE):
+        await api.refused(403, "GET", path, user=user)
+    binding = {"metadata": {"name": "jane"}, "roleRef": reference("cluster-admin"), "subjects": [subject(JANE)]}
+    await api.ok("POST", f"{RBAC}/clusterrolebindings", binding)
+    await api.refused(405, "POST", path, {}, user=JANE)
+    response = await api.call("GET", path, user=JANE)
+    content = b"".join([piece async for piece in response.body])
+    assert response.status == 200 and content[-32:] == hashlib.sha256(content[:-32]).digest()
 
 
 async def test_nobody_widens_their_own_rights(api: Any) -> None:
