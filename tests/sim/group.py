@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from tests.sim.disk import Disk, Lanes
@@ -93,6 +94,7 @@ class Group:
     def __init__(self, world: VirtualTimeLoop, rng: random.Random) -> None:
         self.world, self.rng = world, rng
         self.network = Network(rng)
+        self._settings = replace(SETTINGS, reads=rng.choice(("lease", "read-index")))
         self.machines = {member: Machine(member, self) for member in FOUNDERS}
         self.answered: Callable[[Machine], None] = lambda _: None
 
@@ -104,7 +106,8 @@ class Group:
                 "/data", files=machine.disk, workers=Lanes(process), segment_bytes=SEGMENT_BYTES,
                 reserve_bytes=RESERVE_BYTES,
             ),
-            transport=self.network.transport(member, process), rng=random.Random(self.rng.random()), settings=SETTINGS,
+            transport=self.network.transport(member, process), rng=random.Random(self.rng.random()),
+            settings=self._settings,
         )  # fmt: skip
 
     def up(self) -> list[Machine]:
