@@ -173,10 +173,10 @@ class Wal:
 
     def open(self) -> None:
         """Gets ready to append, after `read`."""
+        self._closed.pop(self._number, None)  # it is the open one, also when it must be made anew
         if self._number and self._files.size(self._path(self._number)) > FILE_HEADER_BYTES:
             self._descriptor = self._files.open(self._path(self._number))
             self._size_bytes = self._files.size(self._path(self._number))
-            self._closed.pop(self._number, None)
             self._files.sync(self._descriptor)
         else:
             self._begin(max(self._number, 1))
