@@ -10,15 +10,23 @@ import os
 import subprocess
 import sys
 
+import pytest
 from tests.sim.store import failures, fingerprint
 from tests.sim.story import play
 
 SEEDS = int(os.environ.get("SIM_SEEDS", "400"))
+#: each has shown a defect
+FOUND = {"the segment in use was removed after a crash while it was made": 140}
 
 
 def test_no_promise_is_broken() -> None:
     found = [f"python -m tests.sim.store --seed {seed}  # {what}" for seed, what in failures(range(SEEDS))]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("seed", FOUND.values(), ids=FOUND)
+def test_a_defect_once_found_stays_away(seed: int) -> None:
+    play(seed)
 
 
 def test_a_seed_replays_exactly_whatever_the_hash_seed() -> None:
