@@ -499,9 +499,15 @@ async def take_down(
 ) -> None:
     """Stops keeper, actors, Ray and containers, and removes mounts, namespaces, rules and, if wanted, the state.
 
+    Args:
+        delete_data: removes the state as well, also that of a cluster that was stopped before.
+
     Raises:
         BringUpFailed: there is no cluster, or its keeper does not end.
     """
+    if delete_data and _is_stopped(data_dir):
+        _delete(data_dir, tell)
+        return
     site = read_site(data_dir)
     tell("step", name="keeper", detail="stopping the keeper")
     await _end_keeper(site)
@@ -521,8 +527,17 @@ async def take_down(
     await _purge_node(site)
     shutil.rmtree(site.run, ignore_errors=True)
     if delete_data:
-        tell("step", name="data", detail=f"deleting {data_dir}")
-        shutil.rmtree(data_dir, ignore_errors=True)
+        _delete(data_dir, tell)
+
+
+def _is_stopped(data_dir: Path) -> bool:
+    """Whether a cluster was here and `down` has ended it: its data is left, and nothing that runs."""
+    return (data_dir / "VERSION").exists() and not (data_dir / "run").exists()
+
+
+def _delete(data_dir: Path, tell: Callable[..., None]) -> None:
+    tell("step", name="data", detail=f"deleting {data_dir}")
+    shutil.rmtree(data_dir, ignore_errors=True)
 
 
 async def _purge_node(site: Site) -> None:

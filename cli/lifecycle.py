@@ -104,7 +104,7 @@ Examples:
 @click.option("--simulated-nodes", type=int, help="Add nodes without containers.")
 @click.option("--kubernetes-version", help="Kubernetes minor version to serve, as 1.36.")
 @click.option(
-    "--controllers", type=click.Choice(["each", "grouped", "packed"]), help="Actors that run controllers [grouped]."
+    "--controllers", type=click.Choice(["each", "grouped", "packed"]), help="Actors that run controllers [each]."
 )
 @click.option("--embedded", is_flag=True, help="Everything in one process, without Ray.")
 @click.option("--head", is_flag=True, help="Let other machines join: listen on this machine's own address.")

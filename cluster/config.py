@@ -47,7 +47,7 @@ class ControlPlane(_Section):
     replicas: Literal[1, 3, 5] = Field(1, description="members of the store's Raft group")
     api_servers: int = Field(1, ge=1, le=9, description="API servers; any number may serve at once")
     controllers: Literal["each", "grouped", "packed"] = Field(
-        "grouped",
+        "each",
         description="actors that run controllers: one each, one for those that watch the same things, or one for all",
     )
     snapshot_every: int = Field(10_000, ge=100, description="store entries between two snapshots")

@@ -109,10 +109,14 @@ def test_a_cluster_comes_up_serves_and_leaves_nothing(place):
     assert status["endpoints"]["api"] == ["https://127.0.0.1:31003"]
 
     pid = place.keeper()
-    place.steer("down", "--delete-data")
+    place.steer("down")
     assert not is_running(pid)
     assert not any(listens(port) for port in (31003, 31004, 31020, 31100))
+    assert (place.data_dir / "store").exists()
+    place.steer("down", "--delete-data")
     assert not place.data_dir.exists()
+    again = place.run("down", "--delete-data")
+    assert again.returncode != 0 and "no cluster in" in again.stderr
 
 
 def test_kubectl_works_on_it(place):
