@@ -23,6 +23,7 @@ from steersman.actors.store.saving import Saver
 from steersman.actors.store.settings import ReplicaSettings, ReplicaStatus
 from steersman.actors.store.snapshots import Snapshots, finish
 from steersman.actors.store.transport import ChangeAnswer, ChangeAsk, Greeting, LeaseAnswer, LeaseAsk, Letter, Transport
+from steersman.actors.store.upkeep import Upkeep
 from steersman.actors.store.watches import Watches
 from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.values import (
@@ -37,9 +38,8 @@ from steersman.cluster.raft.values import (
     config_of,
 )
 from steersman.cluster.store import codec
-from steersman.cluster.store.commands import Alarm, Command, Compact, LeaseGrant, LeaseRevoke, Name, grows
+from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke, grows
 from steersman.cluster.store.mvcc import Change, Mvcc
-from steersman.cluster.store.retention import Retention
 from steersman.cluster.store.rules import check_txn
 from steersman.cluster.store.snapshot import Capture, capture
 from steersman.cluster.store.values import (
@@ -63,8 +63,6 @@ COMMAND_BYTES_MAX = 8 << 20
 #: of the id of a member that is added; a founder's is its number
 MEMBER_ID_BITS = 48
 REMOVED = "store member {} was removed from the group: it stays stopped, and its data directory can go"
-#: how often a watch reports progress while nothing changes
-PROGRESS_S = 5.0
 #: what precedes a command in a log entry: the member that proposed it and the number it gave it
 _ORIGIN = struct.Struct(">QQ")
 
@@ -122,12 +120,17 @@ class Replica:
         self._pump_scheduled = False
         self._ready_event = asyncio.Event()
         self._failure: str | None = None
-        self._disk_full = False
         #: this member has been in the configuration since it started: when it is no longer, it was removed
         self._belongs = False
-        self._progress_due = 0.0
-        self._disk_check_due = 0.0
-        self._retention = Retention(self.settings.retention_s, self.settings.retention_revisions)
+        self._upkeep = Upkeep(
+            name,
+            member_id,
+            disk,
+            self._watches,
+            self.settings,
+            state=lambda: self._state,
+            propose=self._propose_quietly,
+        )
         self._saver = Saver(disk, saved=self._saved, resumed=self._resume, failed=self._disk_failed)
         self._snapshots = Snapshots(name, disk, transport, self._saver, self.settings, lambda: self._state)
         #: resolved with the reason when the replica can go on no more
@@ -306,7 +309,7 @@ class Replica:
             keys=self._state.keys,
             watches=len(self._watches),
             config=core.config,
-            disk_full=self._disk_full,
+            disk_full=self._upkeep.disk_full,
             alarms=self._state.alarms,
             names=self._state.names,
         )
@@ -376,7 +379,7 @@ class Replica:
         core = self._check_alive()
         if len(data) > COMMAND_BYTES_MAX:
             raise TooLarge(f"the request has {len(data)} bytes, the store takes {COMMAND_BYTES_MAX}")
-        if self._disk_full and grows(command):
+        if self._upkeep.disk_full and grows(command):
             raise NoSpace("the disk of the store is full: writes are refused until space is freed")
         if core.log.last - core.log.applied > 100_000:
             raise Unavailable("too many writes are waiting")
@@ -695,32 +698,14 @@ class Replica:
         self._proposals.expire(clock)
         self._reads.expire(clock, self.settings.tick_s * self.settings.election_ticks)
         self._leases.expire_asks()
-        if clock >= self._progress_due:
-            self._progress_due = clock + PROGRESS_S - self.settings.alone_tick_s
-            self._watches.report_progress()
-        if clock >= self._disk_check_due:
-            self._disk_check_due = clock + 1.0
-            self._disk_full = self._disk.is_full()
-            self._tell_group(core)
+        self._upkeep.tick(core, clock)
         if self._leases.leads and core.is_leader:
             self._expire_leases(core)
-            self._compact_old()
+            self._upkeep.compact_old(clock)
         self._pump()
 
-    def _tell_group(self, core: Raft) -> None:
-        """Lets the whole group know this member's name, and of a full disk and that it is not full any more."""
-        alarms, names = self._state.alarms, self._state.names
-        commands: list[Command] = []
-        if self._disk_full != (self.member_id in alarms):
-            commands.append(Alarm(self.member_id, self._disk_full))
-        if self.member_id in core.config.members and names.get(self.member_id) != self.name:
-            commands.append(Name(self.member_id, self.name))
-        if core.is_leader:
-            gone = set(alarms).union(names).difference(core.config.members)
-            commands += [Alarm(member, raised=False) for member in sorted(gone.intersection(alarms))]
-            commands += [Name(member, "") for member in sorted(gone.intersection(names))]
-        for command in commands if core.leader else ():
-            self._supervise(self._submit_quietly(command), "tell")
+    def _propose_quietly(self, command: Command) -> None:
+        self._supervise(self._submit_quietly(command), "upkeep")
 
     async def _submit_quietly(self, command: Command) -> None:
         """For what is tried again with a later tick."""
@@ -734,15 +719,3 @@ class Replica:
         for lease in self._leases.expired():
             number = self._proposals.next_number()
             core.propose([_ORIGIN.pack(self.member_id, number) + codec.encode(LeaseRevoke(lease))])
-
-    def _compact_old(self) -> None:
-        state = self._state
-        revision = self._retention.revision_to_compact(state.revision, state.compacted, self._clock())
-        if revision is not None:
-            self._supervise(self._compact_quietly(revision), "compact")
-
-    async def _compact_quietly(self, revision: int) -> None:
-        try:
-            await self.compact(revision)
-        except StoreError as error:
-            logger.debug("store %s: compaction: %s", self.name, error)

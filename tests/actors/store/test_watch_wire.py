@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from steersman.actors.store import replica
+from steersman.actors.store import upkeep
 from steersman.cluster.store.values import Put, Txn
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
 
@@ -43,7 +43,7 @@ async def test_a_large_revision_is_parted_for_who_asks_for_it(served: Any, fragm
 async def test_an_idle_watch_says_how_far_it_is_if_it_was_asked_to(
     served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replica, "PROGRESS_S", 0.2)
+    monkeypatch.setattr(upkeep, "PROGRESS_S", 0.2)
     async with served(1) as group, watching(group.peers[1], key=b"/quiet", progress_notify=True) as watch:
         result = await group.replicas[1].txn(Txn(success=(Put(key=b"/elsewhere", value=b""),)))
         async with asyncio.timeout(10):
