@@ -44,7 +44,10 @@ _MANAGER = "steersman-apiserver"
 def read_objects(service_cidr: str, port: int) -> list[Obj]:
     """The objects of `deploy/bootstrap`, complete for this cluster."""
     network = ip_network(service_cidr)
-    values = {"api": str(network[1]), "dns": str(network[10]), "port": str(port or 443)}
+    own_port = str(port or 443)
+    # without rights nobody can listen on 443 of a loopback address
+    service_port = own_port if network.is_loopback else "443"
+    values = {"api": str(network[1]), "dns": str(network[10]), "port": own_port, "service_port": service_port}
     folder = resources.files("steersman.deploy").joinpath("bootstrap")
     found: list[Obj] = []
     for name in _FILES:

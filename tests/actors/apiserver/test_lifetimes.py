@@ -54,6 +54,13 @@ def test_bootstrap_objects_are_there_once_and_bindings_name_roles_among_them() -
     assert bound <= {name for kind, _, name in found if kind == "ClusterRole"}
 
 
+@pytest.mark.parametrize(("service_cidr", "port"), [("10.96.0.0/16", 443), ("127.96.0.0/16", 6443)])
+def test_the_api_s_own_service_has_a_port_that_can_be_listened_on(service_cidr: str, port: int) -> None:
+    services = [row for row in read_objects(service_cidr, 6443) if row["kind"] == "Service"]
+    (own,) = (row for row in services if row["metadata"]["name"] == "kubernetes")
+    assert own["spec"]["ports"] == [{"name": "https", "port": port, "protocol": "TCP", "targetPort": 6443}]
+
+
 async def test_what_one_server_writes_the_other_shows_at_once(store: Any, make_api: Any) -> None:
     one, other = await make_api(store), await make_api(store)
     watch = await other.watch(f"{CONFIG_MAPS}?watch=1")
