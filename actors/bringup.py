@@ -492,6 +492,7 @@ async def take_down(
     data_dir: Path,
     tell: Callable[..., None],
     stop_actors: Callable[[Site, Sequence[ActorSpec]], Awaitable[None]],
+    why_not_leave: Callable[[Site], Awaitable[str]] | None,
     leave: Callable[[Site], Awaitable[str]],
     withdraw: Callable[[Site], Awaitable[None]],
     *,
@@ -500,28 +501,32 @@ async def take_down(
     """Stops keeper, actors, Ray and containers, and removes mounts, namespaces, rules and, if wanted, the state.
 
     Args:
+        why_not_leave: asked before anything is done to a machine that has joined; None where it goes in any case.
         delete_data: removes the state as well, also that of a cluster that was stopped before.
 
     Raises:
-        BringUpFailed: there is no cluster, or its keeper does not end.
+        BringUpFailed: there is no cluster, the store cannot do without this machine, or its keeper does not end.
     """
     if delete_data and _is_stopped(data_dir):
         _delete(data_dir, tell)
         return
     site = read_site(data_dir)
+    joined = site.here != site.hosts[0]
+    if joined and why_not_leave is not None and (why := await why_not_leave(site)):
+        raise BringUpFailed(f"the store cannot do without this machine (--force takes it down all the same): {why}")
     tell("step", name="keeper", detail="stopping the keeper")
     await _end_keeper(site)
-    if site.here != site.hosts[0]:
+    if joined:
         tell("step", name="leave", detail="leaving the cluster")
         if why_not := await leave(site):
             tell("step", name="leave", detail=f"the cluster keeps this machine in mind: {why_not}")
     if not site.config.embedded:
         tell("step", name="actors", detail="stopping the actors")
         if not site.config.ray.address:  # which makes those anew that stop by themselves
-            await stop_actors(site, actors_of(site) if site.here == site.hosts[0] else actors_here(site))
+            await stop_actors(site, actors_here(site) if joined else actors_of(site))
             tell("step", name="ray", detail="stopping Ray")
         await end_processes(site)
-    if site.here != site.hosts[0]:
+    if joined:
         await withdraw(site)
     tell("step", name="containers", detail="removing containers, networks and rules")
     await _purge_node(site)

@@ -16,8 +16,10 @@ from steersman.actors.parts import over_tls
 from steersman.actors.rpc.keeper import HeadAway, HeadClient
 from steersman.actors.site import Site
 from steersman.actors.watchman import Watchman
+from steersman.cluster import placement
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.resources import NODES
+from steersman.cluster.placement import MemberState, StoreMember
 
 _READY_S_MAX = 90.0
 _LOOK_S = 2.0
@@ -172,6 +174,28 @@ class JoinedKeeper:
                     await self._stopping.wait()
         await self._watchman.close()
         await self._head.close()
+
+
+async def why_not_leave(site: Site) -> str:
+    """Returns why the store cannot do without this machine, as far as can be found out; empty when it can."""
+    head = HeadClient(site)
+    try:
+        rows = await head.members()
+    except HeadAway as error:
+        holds = any(member.host == site.here.name for member in site.group.members)
+        return f"nobody knows whether it can: {error}" if holds else ""
+    finally:
+        await head.close()
+    states = [
+        MemberState(
+            member=StoreMember(id=row.member.id, host=row.member.host, slot=row.member.slot),
+            address=row.address,
+            learner=row.learner,
+            answers=row.answers,
+        )
+        for row in rows
+    ]
+    return placement.why_not_leave(states, site.here.name)
 
 
 async def leave(site: Site) -> str:

@@ -354,11 +354,18 @@ def _redirect_output(log: Path) -> None:
     os.close(descriptor)
 
 
-async def _down(data_dir: Path, *, delete_data: bool) -> int:
+async def _down(data_dir: Path, *, delete_data: bool, force: bool) -> int:
     progress = Progress(os.dup(1))
+    why_not_leave = None if force else joining.why_not_leave
     try:
         await bringup.take_down(
-            data_dir, progress.tell, stop_actors, joining.leave, joining.withdraw, delete_data=delete_data
+            data_dir,
+            progress.tell,
+            stop_actors,
+            why_not_leave,
+            joining.leave,
+            joining.withdraw,
+            delete_data=delete_data,
         )
     except BringUpFailed as failure:
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
@@ -368,7 +375,7 @@ async def _down(data_dir: Path, *, delete_data: bool) -> int:
 
 
 def main() -> None:
-    """`up` and `join` read what they need as JSON on stdin; `down DATA_DIR [--delete-data]`."""
+    """`up` and `join` read what they need as JSON on stdin; `down DATA_DIR [--delete-data] [--force]`."""
     command, *rest = sys.argv[1:]
     # secrets get modes of their own; the rest is for containers of every user, however strict the caller's mask is
     os.umask(0o022)
@@ -377,7 +384,7 @@ def main() -> None:
     if command == "up":
         config = ClusterConfig.model_validate_json(sys.stdin.read())
         sys.exit(asyncio.run(_up(config)))
-    sys.exit(asyncio.run(_down(Path(rest[0]), delete_data="--delete-data" in rest)))
+    sys.exit(asyncio.run(_down(Path(rest[0]), delete_data="--delete-data" in rest, force="--force" in rest)))
 
 
 if __name__ == "__main__":

@@ -201,16 +201,22 @@ def _keeper_events(words: list[str], stdin: str = "") -> Iterator[dict[str, Any]
 Examples:
   steer down                 stop everything; `steer up` brings it back as it was
   steer down --delete-data   and forget it
+  steer down --force         on a machine that has joined, whatever becomes of the store
 """
 )
 @name_option
 @data_dir_option
 @click.option("--delete-data", is_flag=True, help="Delete the cluster's state as well.")
-def down(name: str | None, data_dir: str | None, delete_data: bool) -> None:
-    """Stop the cluster: actors, Ray, containers, mounts, namespaces and rules."""
+@click.option("--force", is_flag=True, help="Take this machine out though the store stands still without it.")
+def down(name: str | None, data_dir: str | None, delete_data: bool, force: bool) -> None:
+    """Stop the cluster: actors, Ray, containers, mounts, namespaces and rules.
+
+    On a machine that has joined, only what runs there; its members of the store leave first, and nothing is done while
+    the store cannot do without them.
+    """
     where = data_dir_path(name, data_dir)
     shown = f"in {where}" if data_dir else name or "default"
-    words = ["down", str(where), *(["--delete-data"] if delete_data else [])]
+    words = ["down", str(where), *(["--delete-data"] if delete_data else []), *(["--force"] if force else [])]
     for event in _keeper_events(words):
         match event["event"]:
             case "step":

@@ -185,7 +185,17 @@ def _part(states: Sequence[MemberState], leaving: MemberState) -> Step | None:
 
 def why_not_remove(states: Sequence[MemberState], member: StoreMember) -> str:
     """Returns why the group would not survive the loss of a member; empty when it would."""
-    rest = [state for state in states if not state.learner and state.member != member]
+    return _why_too_few([state for state in states if not state.learner and state.member != member])
+
+
+def why_not_leave(states: Sequence[MemberState], host: str) -> str:
+    """Returns why the group would not survive the loss of a machine with all its members; empty when it would."""
+    voters = [state for state in states if not state.learner]
+    rest = [state for state in voters if state.member.host != host]
+    return "" if len(rest) == len(voters) else _why_too_few(rest)
+
+
+def _why_too_few(rest: Sequence[MemberState]) -> str:
     answering = sum(state.answers for state in rest)
     if answering < len(rest) // 2 + 1:
         return f"only {answering} of the {len(rest)} other voters answer: the store would stand still"

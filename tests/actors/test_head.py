@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import pytest
 from tests.actors.store.conftest import free_ports
 
-from steersman.actors import bringup, roster
+from steersman.actors import bringup, joining, roster
 from steersman.actors.head import Head
 from steersman.actors.rpc.keeper import HeadAway, HeadClient, serve_keeper
 from steersman.actors.site import Site
 from steersman.cluster.config import ClusterConfig
-from steersman.cluster.placement import ChangeRefused
+from steersman.cluster.placement import ChangeRefused, StoreGroup, StoreMember
 from steersman.cluster.topology import Host
 from steersman.pb import keeper_pb2, keeper_pb2_grpc
 
@@ -97,6 +99,32 @@ async def test_a_machine_without_store_members_leaves_though_the_store_does_not_
     head.meet(BLUE)
     await head.leave("blue")
     assert roster.read(head.site.data_dir)[0] == (head.site.here,)
+
+
+def joined(head: Head, directory: Path, holder: str) -> Site:
+    """A machine that has joined a head, as its own disk says; the store's one member is on `holder`."""
+    blue = replace(BLUE, data_dir=str(directory))
+    group = StoreGroup(members=(StoreMember(id=1, host=holder, slot=0),), founders=1)
+    made = replace(head.site, hosts=(head.site.here, blue), here=blue, recorded=group)
+    shutil.copytree(head.site.pki, made.pki)
+    made.run.mkdir()
+    bringup.write_site(made)
+    return made
+
+
+async def test_a_machine_that_the_store_cannot_do_without_is_not_taken_down(head, tmp_path):
+    site = joined(head, tmp_path / "blue", "blue")
+
+    def touch(*_: object, **__: object) -> NoReturn:
+        pytest.fail("something was done")
+
+    with pytest.raises(bringup.BringUpFailed, match=r"cannot do without this machine \(--force .*: nobody knows"):
+        await bringup.take_down(site.data_dir, touch, touch, joining.why_not_leave, touch, touch, delete_data=True)
+    assert bringup.read_site(site.data_dir) == site
+
+
+async def test_a_machine_without_store_members_may_go_whoever_answers(head, tmp_path):
+    assert not await joining.why_not_leave(joined(head, tmp_path / "blue", "head"))
 
 
 async def test_only_components_may_call_the_keeper(head):

@@ -19,6 +19,7 @@ from steersman.cluster.placement import (
     Transfer,
     founding_group,
     next_step,
+    why_not_leave,
     why_not_remove,
 )
 
@@ -88,6 +89,25 @@ def test_a_removal_that_would_stop_the_store_is_refused():
     assert "1 of the 2 other voters" in why_not_remove(group, group[1].member)
     assert not why_not_remove(group, group[2].member)
     assert "0 of the 0" in why_not_remove(states("a leads"), states("a leads")[0].member)
+
+
+LEAVES = {
+    "one of three that answer": (["a leads", "b", "c"], "b", ""),
+    "the only one": (["a", "b leads"], "a", ""),
+    "one while another is silent": (["a leads", "b", "c silent"], "b", "1 of the 2 other voters"),
+    "the silent one itself": (["a leads", "b", "c silent"], "c", ""),
+    "two with the last of three": (["a", "b leads", "b"], "b", ""),
+    "all": (["b leads", "b", "b"], "b", "0 of the 0 other voters"),
+    "two while another is silent": (["a", "b leads", "b", "c silent"], "b", "1 of the 2 other voters"),
+    "a learner": (["a leads", "b silent", "c learner"], "c", ""),
+    "none, whoever is silent": (["a silent", "b silent"], "c", ""),
+}
+
+
+@pytest.mark.parametrize("rows, host, why", LEAVES.values(), ids=LEAVES)
+def test_a_machine_leaves_when_the_others_carry_the_store_without_it(rows, host, why):
+    answer = why_not_leave(states(*rows), host)
+    assert why in answer and bool(why) == bool(answer)
 
 
 def test_members_are_called_by_name_or_by_id():
