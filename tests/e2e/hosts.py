@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.e2e.wire import Weather, Wire
 
 #: of the machines: the first three bytes; the test itself is .254
 SUBNET = "10.99.9"
@@ -22,7 +27,7 @@ def missing() -> str:
     """Why machines cannot be made here; empty when they can."""
     if os.geteuid() != 0:
         return "needs root for network namespaces"
-    absent = [tool for tool in ("ip", "nsenter", "nft", "tc") if not shutil.which(tool)]
+    absent = [tool for tool in ("ip", "nsenter", "nft") if not shutil.which(tool)]
     return f"needs {', '.join(absent)}" if absent else ""
 
 
@@ -37,6 +42,7 @@ class Machine:
         self.netns, self.link = f"st{os.getpid()}-{number}", f"st{os.getpid()}p{number}"[-15:]
         self.address = f"{SUBNET}.{number}"
         self.data_dir = directory / str(number)
+        self.bridge = ""
         self._environment = {
             **os.environ,
             "KUBECONFIG": str(directory / "1" / "kubeconfig"),
@@ -45,6 +51,7 @@ class Machine:
         }
 
     def make(self, bridge: str) -> None:
+        self.bridge = bridge
         run("ip", "netns", "add", self.netns)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "wire0", "netns", self.netns)
         run("ip", "link", "set", self.link, "master", bridge, "up")
@@ -107,23 +114,30 @@ class Machine:
         return self.rules(f"input ip saddr {SUBNET}.0/24 numgen random mod 100 < {percent} drop")
 
     @contextlib.contextmanager
-    def netem(self, *how: str) -> Iterator[None]:
-        run("tc", "-n", self.netns, "qdisc", "add", "dev", "wire0", "root", "netem", *how)
+    def behind(self, weather: Weather) -> Iterator[None]:
+        """Has everything that comes and goes pass a wire; connections that are there stay."""
+        yard, inner, outer = (f"{self.link}{letter}" for letter in "bio")
+        run("ip", "link", "add", yard, "type", "bridge")
         try:
-            yield
+            # the test's own machine would answer there for its address on the other bridge
+            run("ip", "link", "set", yard, "arp", "off", "up")
+            with Wire((inner, outer), weather):
+                run("ip", "link", "set", inner, "master", yard, "up")
+                run("ip", "link", "set", outer, "master", self.bridge, "up")
+                run("ip", "link", "set", self.link, "master", yard)
+                try:
+                    yield
+                finally:
+                    run("ip", "link", "set", self.link, "master", self.bridge)
         finally:
-            run("tc", "-n", self.netns, "qdisc", "del", "dev", "wire0", "root")
+            run("ip", "link", "del", yard)
 
-
-def has_netem() -> bool:
-    """Whether the kernel can delay packets; asked on the loopback of a namespace made for it."""
-    name = f"st{os.getpid()}-probe"
-    run("ip", "netns", "add", name)
-    try:
-        words = ["tc", "-n", name, "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
-        return subprocess.run(words, check=False, capture_output=True).returncode == 0
-    finally:
-        run("ip", "netns", "del", name)
+    def round_trip_s(self) -> float:
+        """How long this machine takes to answer that nobody listens on a port."""
+        began = time.monotonic()
+        with socket.socket() as caller:
+            assert caller.connect_ex((self.address, 9)) == errno.ECONNREFUSED
+        return time.monotonic() - began
 
 
 @contextlib.contextmanager

@@ -22,8 +22,9 @@ from steersman.actors import bringup
 from steersman.actors.rpc.keeper import HeadAway, HeadClient
 from steersman.actors.watchman import Watchman
 from tests.e2e.conftest import wait_for
-from tests.e2e.hosts import SUBNET, Machine, has_netem, missing, run, slow_disk
+from tests.e2e.hosts import SUBNET, Machine, missing, run, slow_disk
 from tests.e2e.storeload import Load
+from tests.e2e.wire import TUN, Weather
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.root]
 
@@ -32,6 +33,8 @@ PORTS = "base=32500"
 OUTAGE_S_MAX = 1.5
 #: longer than an election
 PAUSE_S = 2.5
+#: of a link between continents
+WEATHER = Weather(delay_s=0.04, jitter_s=0.02, lost=0.02)
 
 
 class Hosts:
@@ -76,6 +79,10 @@ class Hosts:
         return sorted(
             row.address.partition(":")[0] for row in self.members() if row.answers and not row.learner and row.lag == 0
         )
+
+    def ids(self) -> dict[str, int]:
+        """Address of a machine to the id of its member."""
+        return {row.address.partition(":")[0]: row.member.id for row in self.members()}
 
     def spread(self) -> bool:
         return self.places() == [machine.address for machine in self.machines]
@@ -143,7 +150,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     finally:
         for machine in reversed(machines):
             if machine.data_dir.exists():
-                machine.steer("down", "--delete-data", check=False)
+                machine.steer("down", "--delete-data", "--force", check=False)
             run("ip", "netns", "del", machine.netns)
         run("ip", "link", "del", bridge)
 
@@ -203,14 +210,14 @@ def test_lost_packets_are_only_slow(hosts):
     hosts.survive(lose)
 
 
-def test_late_and_lost_packets_are_only_slow(hosts):
-    if not has_netem():
-        pytest.skip("the kernel has no netem, which delays packets")
+def test_a_leader_behind_a_slow_and_lossy_wire_is_only_slow(hosts):
+    if not TUN.exists():
+        pytest.skip(f"needs {TUN}, which makes the wire")
 
     def delay(load: Load) -> None:
-        with ExitStack() as stack:
-            for machine in hosts.machines:
-                stack.enter_context(machine.netem("delay", "20ms", "10ms", "loss", "3%"))
+        machine, _ = hosts.leader()
+        with machine.behind(WEATHER):
+            assert machine.round_trip_s() >= 2 * (WEATHER.delay_s - WEATHER.jitter_s)
             load.wait_for_writes(30)
 
     hosts.survive(delay)
@@ -227,6 +234,44 @@ def test_a_leader_with_a_slow_disk_is_only_slow(hosts):
     hosts.survive(slow)
 
 
+def test_a_member_that_is_removed_is_followed_by_a_new_one(hosts):
+    before = hosts.ids()
+
+    def remove(load: Load) -> None:
+        machine = hosts.machines[1]
+        former = before[machine.address]
+        done = hosts.head.steer("store", "remove", hosts.member_of(machine))
+        assert "of node2 has left the store" in done
+        wait_for("another member in its place", lambda: hosts.ids().get(machine.address, former) != former, 60)
+
+    hosts.survive(remove)
+    after = hosts.ids()
+    assert [address for address in after if after[address] != before[address]] == [hosts.machines[1].address]
+
+
+def test_a_leader_is_replaced_on_another_machine_and_its_place_taken_again_when_that_leaves(hosts):
+    fourth = Machine(4, hosts.head.data_dir.parent, "store-hosts")
+    fourth.make(hosts.head.bridge)
+
+    def move(load: Load) -> None:
+        join(hosts, fourth)
+        machine, _ = hosts.leader()
+        words = ("store", "replace", hosts.member_of(machine), "--node")
+        assert "has a member of the store already" in hosts.head.steer(*words, "node2", check=False, errors=True)
+        hosts.head.steer(*words, "node4")
+        there = sorted(m.address for m in (*hosts.others(machine), fourth))
+        wait_for("a member on the fourth machine instead", lambda: hosts.places() == there, 30)
+        load.wait_for_writes(10)
+        fourth.steer("down", "--delete-data")
+
+    try:
+        hosts.survive(move)
+    finally:
+        if fourth.data_dir.exists():
+            fourth.steer("down", "--delete-data", "--force", check=False)
+        run("ip", "netns", "del", fourth.netns)
+
+
 def test_a_machine_that_loses_power_returns_and_catches_up(hosts):
     machine = hosts.machines[2]
     hosts.head.steer("store", "transfer", hosts.member_of(machine))
@@ -234,6 +279,8 @@ def test_a_machine_that_loses_power_returns_and_catches_up(hosts):
     def crash(load: Load) -> None:
         machine.crash()
         load.wait_for_writes(50)
+        refusal = hosts.machines[1].steer("down", "--delete-data", check=False, errors=True)
+        assert "cannot do without this machine" in refusal and "only 1 of the 2 other voters answer" in refusal
         join(hosts, machine)
 
     hosts.survive(crash)
