@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 
-#: in the order they run; the peers' figures are in the README
+#: in the order they run; the README sets some beside what others do
 BENCHES = ("model", "store", "api", "scheduler", "scheduling", "deployment", "net", "runtime", "cold_start", "idle")
 
 
