@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from tests.sim.disk import Disk, Lanes
@@ -13,7 +14,7 @@ from tests.sim.network import Network
 from tests.sim.process import Process
 
 from steersman.actors.clocks import VirtualTimeLoop
-from steersman.actors.store.disk import DiskFailure
+from steersman.actors.store.disk import DataDamaged, DiskFailure
 from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
 from steersman.actors.store.settings import ReplicaSettings
@@ -30,6 +31,7 @@ SETTINGS = ReplicaSettings(
 )  # fmt: skip
 #: of a file of the log: small, so that logs rotate in a short story
 SEGMENT_BYTES = 3000
+DIRECTORY = Path("/data")
 RESERVE_BYTES = 4000
 
 
@@ -39,15 +41,18 @@ class Machine:
     Attributes:
         replica: None while none serves.
         refusal: why the last start failed; None when it did not.
+        leaves: its removal from the group has been asked for.
+        rotten: a file of its disk is not what was written.
     """
 
-    def __init__(self, member: int, group: Group) -> None:
-        self.member = member
+    def __init__(self, member: int, group: Group, peers: Mapping[int, str]) -> None:
+        self.member, self.peers = member, peers
         self.disk = Disk(group.rng)
         self.disk.on_power_loss = self.crash
         self.process: Process | None = None
         self.replica: Replica | None = None
         self.refusal: Exception | None = None
+        self.leaves = self.rotten = False
         self._group = group
         self._past: list[Process] = []
 
@@ -58,6 +63,27 @@ class Machine:
     def crash(self) -> None:
         if self.process is not None:
             self.process.die()
+
+    def rot(self) -> Path | None:
+        """Crashes, and turns a bit of a snapshot or of a segment that is no longer written; None when there is none."""
+        self.crash()
+        segments, snapshots = (
+            [DIRECTORY / kind / name for name in self.disk.names(DIRECTORY / kind)] for kind in ("wal", "snap")
+        )
+        files = [*segments[:-2], *(path for path in snapshots if path.suffix == ".snap")]
+        if not files:
+            return None
+        file = self._group.rng.choice(files)
+        self.disk.rot(file, self._group.rng.randrange(self.disk.size(file)))
+        self.rotten = True
+        return file
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether its last start failed for a reason that is none of the store's mistakes."""
+        if isinstance(self.refusal, DataDamaged):
+            return self.rotten
+        return self.leaves or isinstance(self.refusal, OSError)
 
     def _died(self, process: Process) -> None:
         self._past.append(process)
@@ -95,20 +121,37 @@ class Group:
         self.world, self.rng = world, rng
         self.network = Network(rng)
         self._settings = replace(SETTINGS, reads=rng.choice(("lease", "read-index")))
-        self.machines = {member: Machine(member, self) for member in FOUNDERS}
+        self.machines = {
+            member: Machine(member, self, {founder: f"m{founder}" for founder in FOUNDERS}) for member in FOUNDERS
+        }
+        #: those that were removed
+        self.former: list[Machine] = []
         self.answered: Callable[[Machine], None] = lambda _: None
 
     def make(self, machine: Machine, process: Process) -> Replica:
         member = machine.member
         return Replica(
-            name=f"s{member}", member_id=member, peers={founder: f"m{founder}" for founder in FOUNDERS},
+            name=f"s{member}", member_id=member, peers=machine.peers,
             disk=FileDisk(
-                "/data", files=machine.disk, workers=Lanes(process), segment_bytes=SEGMENT_BYTES,
+                DIRECTORY, files=machine.disk, workers=Lanes(process), segment_bytes=SEGMENT_BYTES,
                 reserve_bytes=RESERVE_BYTES,
             ),
             transport=self.network.transport(member, process), rng=random.Random(self.rng.random()),
             settings=self._settings,
         )  # fmt: skip
+
+    def next_member(self) -> int:
+        """Returns an id that no member has had."""
+        return len(self.machines) + len(self.former) + 1
+
+    def install(self, member: int, peers: Mapping[int, str]) -> None:
+        """Sets up a machine for a member that was added; whoever looks after machines starts it."""
+        self.machines[member] = Machine(member, self, peers)
+
+    def retire(self, machine: Machine) -> None:
+        """Takes a machine away whose member was removed."""
+        machine.crash()
+        self.former.append(self.machines.pop(machine.member))
 
     def up(self) -> list[Machine]:
         return [machine for _, machine in sorted(self.machines.items()) if machine.replica is not None]
@@ -128,8 +171,10 @@ class Group:
         Raises:
             Unavailable: no answer came; whether the work was done is unknown.
         """
-        network, machine = self.network, self.machines[member]
+        network, machine = self.network, self.machines.get(member)
         await asyncio.sleep(network.delay())
+        if machine is None:
+            raise Unavailable("the machine is gone")
         process, replica = machine.process, machine.replica
         if process is None or replica is None:
             raise Unavailable("nobody answers")
@@ -153,7 +198,8 @@ class Group:
             return replica.watch(key, end, start)
 
         stream = await self.call(member, opened)
-        process = self.machines[member].process
+        machine = self.machines.get(member)
+        process = machine.process if machine is not None else None
 
         async def following() -> WatchBatch:
             return await anext(stream)

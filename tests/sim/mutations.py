@@ -13,6 +13,7 @@ import pytest
 from tests.sim.disk import Disk
 from tests.sim.group import Machine
 from tests.sim.scenarios import (
+    a_lease_that_a_new_leader_has_not_applied_yet_is_known,
     a_lease_that_an_old_leader_renews_lives_on,
     act,
 )
@@ -179,6 +180,15 @@ def renew_leases_without_proof_of_leading(patch: Patch) -> None:
     _around(patch, Replica, "_answer_ask", answer)
 
 
+def answer_leases_before_all_are_known(patch: Patch) -> None:
+    def notice(original: Any, replica: Replica, core: Raft) -> None:
+        original(replica, core)
+        if core.is_leader and not replica._leases.leads:
+            replica._leases.lead(replica._state)
+
+    _around(patch, Replica, "_notice_role", notice)
+
+
 def come_back_with_an_empty_disk(patch: Patch) -> None:
     """A member that lost its disk starts as if it had never voted or acknowledged anything."""
 
@@ -218,5 +228,6 @@ NOTICED_BY_STORIES: tuple[Mistake, ...] = (
 )
 #: mistakes that a scenario by script must notice, and that scenario
 NOTICED_BY_SCENARIOS: dict[Mistake, Callable[[], None]] = {
+    answer_leases_before_all_are_known: lambda: act(a_lease_that_a_new_leader_has_not_applied_yet_is_known),
     renew_leases_without_proof_of_leading: lambda: act(a_lease_that_an_old_leader_renews_lives_on),
 }

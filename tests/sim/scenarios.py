@@ -10,7 +10,7 @@ from tests.sim.group import Group, Machine
 from tests.sim.history import Broken
 
 from steersman.actors.clocks import VirtualTimeLoop
-from steersman.cluster.store.values import Put, Range, Txn, Unavailable
+from steersman.cluster.store.values import LeaseNotFound, Put, Range, Txn, Unavailable
 
 LEASE, LEASE_S, KEY = 7, 2, b"/l"
 
@@ -81,3 +81,29 @@ async def a_lease_that_an_old_leader_renews_lives_on(group: Group) -> None:
         return  # nothing was promised
     await asyncio.sleep(0.85 * LEASE_S)
     await _demand_key(group, new.member)
+
+
+async def a_lease_that_a_new_leader_has_not_applied_yet_is_known(group: Group) -> None:
+    """A leader grants a lease and dies before the others hear that it is committed; the next one is asked at once."""
+    old = await _leader(group)
+    others = [machine for machine in group.up() if machine is not old]
+    before = max(map(_log_end, others))
+    grant = asyncio.ensure_future(group.call(old.member, lambda replica: replica.lease_grant(LEASE_S, LEASE)))
+    while min(map(_log_end, others)) == before:  # noqa: ASYNC110  (it has no event)
+        await asyncio.sleep(0.0001)
+    group.network.isolate(old.member, group.machines, inward=False)
+    await grant
+    old.crash()
+    while (new := _newest(group, besides=old)) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.0001)
+    assert new.process is not None and new.replica is not None
+    replica = new.replica
+    try:
+        await new.process.spawn(lambda: replica.lease_keep_alive(LEASE))
+    except LeaseNotFound:
+        raise Broken("a lease that was granted is unknown") from None
+
+
+def _log_end(machine: Machine) -> int:
+    assert machine.replica is not None and machine.replica._core is not None
+    return machine.replica._core.log.last

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from tests.sim.clients import Clients
 from tests.sim.group import Group, Machine
 from tests.sim.history import Broken, Witness, check
+from tests.sim.replacing import Operator
 
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.replica import Replica
@@ -22,6 +23,8 @@ from steersman.cluster.store.snapshot import encode
 
 #: how long things break
 STORY_S = 3.0
+#: of so many stories one replaces members
+REPLACED_EVERY = 3
 #: after the last repair: how long the members may need to agree, and every lease to end
 PEACE_S = 20.0
 #: more letters in a story are a storm
@@ -36,6 +39,7 @@ class Story:
         self._world, self._story_s = world, story_s
         self.group = Group(world, self._rng)
         self.clients = Clients(self.group, self._rng)
+        self._operator = Operator(self.group, self._rng, self._tell) if seed % REPLACED_EVERY == 0 else None
         #: how this story likes to break things: some faults often, others never
         self._weights = [self._rng.choice((0, 0, 1, 1, 4)) for _ in self._faults()]
         self._over = False
@@ -56,6 +60,8 @@ class Story:
                 for work in clients.works():
                     users.create_task(work)
                 users.create_task(self._disturb())
+                if self._operator is not None:
+                    users.create_task(self._operator.work())
                 await asyncio.sleep(self._story_s)
                 self._over = clients.over = True
                 self._repair()
@@ -200,7 +206,7 @@ class Story:
         if not machine.is_up and (self._over or self._rng.random() < 0.5):
             self._tell(f"start {machine.member}")
             await machine.start()
-            if machine.refusal is not None and not isinstance(machine.refusal, OSError):
+            if machine.refusal is not None and not machine.may_refuse:
                 raise Broken(f"member {machine.member} does not start any more: {machine.refusal}")
 
     def _repair(self) -> None:
@@ -233,6 +239,8 @@ class Story:
             if replica is None or replica.failure is not None or not replica.leader:
                 return False
             status = replica.status()
+            if not status.config.voters == tuple(sorted(self.group.machines)) == tuple(sorted(status.names)):
+                return False  # a member, or its name, is still to be told
             if status.alarms or status.disk_full:
                 return False  # the end of an alarm is still to come
             places.add((status.commit_index, status.applied_index, status.leader))
@@ -246,7 +254,7 @@ class Story:
 
     def _judge(self) -> Witness:
         group, clients = self.group, self.clients
-        for machine in group.machines.values():
+        for machine in (*group.former, *group.machines.values()):
             for bug in machine.bugs():
                 raise Broken(f"member {machine.member} came across {bug!r}") from bug
         digests = {member: digest(machine.replica) for member, machine in group.machines.items() if machine.replica}
