@@ -10,10 +10,14 @@ and added anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from steersman.actors.store.transport import Greeting
 from steersman.cluster.raft.values import Config
+
+#: members remembered that have called; a leader and those that it took over from are enough
+CALLERS_MAX = 16
 
 
 class Founding:
@@ -29,10 +33,17 @@ class Founding:
         self._member, self.incarnation, self.met, self._founders = member, incarnation, met, founders
         #: the newest (entry applied, configuration) of each member that is part of a group without this one
         self._strangers: dict[int, tuple[int, Config]] = {}
+        #: members that have called: of the founders, who alone are known at first, none may be left
+        self._callers: deque[int] = deque(maxlen=CALLERS_MAX)
+
+    def called(self, member: int) -> None:
+        """Notes that a member has written to this one, which it takes for a member of its group."""
+        if member not in self._callers:
+            self._callers.append(member)
 
     def greet(self, send: Callable[[Greeting], None]) -> None:
         """Asks every other member, as a new one."""
-        for other in sorted({*self._founders.members, *self._newest.voters} - {self._member}):
+        for other in sorted({*self._founders.members, *self._callers, *self._newest.voters} - {self._member}):
             send(Greeting(self._member, other, self.incarnation))
 
     def answer(self, letter: Greeting, applied: int, config: Config) -> Greeting:

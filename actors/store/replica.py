@@ -465,7 +465,11 @@ class Replica:
         if isinstance(letter, Greeting):
             self._greeted(letter)
             return
-        if self._failure is not None or self._core is None:
+        if self._failure is not None:
+            return
+        if self._core is None:
+            if self._founding is not None:
+                self._founding.called(letter.sender)
             return
         self._changes.heard(letter.sender)
         match letter:
