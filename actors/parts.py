@@ -104,6 +104,8 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
 
     member: int = spec.options["member"]
     peers, names = site.store_peers, {row.id: row.name for row in site.group.members}
+    if member not in peers:  # until the keeper has ended it, Ray makes an actor again whose member has left
+        raise LookupError(f"{spec.name} is a member of the store no longer")
     credentials = site.credentials("component")
     service = StoreService(
         name=spec.name,

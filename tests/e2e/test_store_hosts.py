@@ -249,6 +249,29 @@ def test_a_member_that_is_removed_is_followed_by_a_new_one(hosts):
     assert [address for address in after if after[address] != before[address]] == [hosts.machines[1].address]
 
 
+def test_a_leader_is_replaced_on_another_machine_and_its_place_taken_again_when_that_leaves(hosts):
+    fourth = Machine(4, hosts.head.data_dir.parent, "store-hosts")
+    fourth.make(hosts.head.bridge)
+
+    def move(load: Load) -> None:
+        join(hosts, fourth)
+        machine, _ = hosts.leader()
+        words = ("store", "replace", hosts.member_of(machine), "--node")
+        assert "has a member of the store already" in hosts.head.steer(*words, "node2", check=False, errors=True)
+        hosts.head.steer(*words, "node4")
+        there = sorted(m.address for m in (*hosts.others(machine), fourth))
+        wait_for("a member on the fourth machine instead", lambda: hosts.places() == there, 30)
+        load.wait_for_writes(10)
+        fourth.steer("down", "--delete-data")
+
+    try:
+        hosts.survive(move)
+    finally:
+        if fourth.data_dir.exists():
+            fourth.steer("down", "--delete-data", "--force", check=False)
+        run("ip", "netns", "del", fourth.netns)
+
+
 def test_a_machine_that_loses_power_returns_and_catches_up(hosts):
     machine = hosts.machines[2]
     hosts.head.steer("store", "transfer", hosts.member_of(machine))
