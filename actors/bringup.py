@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from steersman.actors import kubeconfig, launching, ranges, roster
+from steersman.actors import encryptionkey, kubeconfig, launching, ranges, roster
 from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site, machines_of, machines_tree
 from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
@@ -280,7 +280,8 @@ async def claim(site: Site) -> None:
     """Ends what an earlier run left, checks the ports, and writes certificates, kubeconfig and the site's description.
 
     Raises:
-        BringUpFailed: a port is taken by somebody else; or Ray does not answer, where somebody else is to run it.
+        BringUpFailed: a port is taken by somebody else; the encryption's file cannot be used; or Ray does not
+            answer, where somebody else is to run it.
     """
     if site.config.ray.address:
         await _end_foreign_actors(site)
@@ -289,6 +290,10 @@ async def claim(site: Site) -> None:
     await _wait_for_ports(site, patience_s)
     shutil.rmtree(site.run / "actors", ignore_errors=True)
     issue_certificates(site)
+    try:
+        encryptionkey.ensure(site)
+    except encryptionkey.Unusable as error:
+        raise BringUpFailed(f"control_plane.encryption: {error}") from error
     write_kubeconfig(site)
     (site.data_dir / "config.yaml").write_text(render(site.config))
     write_site(site)

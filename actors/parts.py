@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from steersman.actors import encryptionkey
 from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
@@ -158,6 +159,7 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         node_port_range=node_port_range(config),
         grpc_port=grpc_port(config, index),
         grpc_token_port=grpc_token_port(config, index),
+        encryption=encryptionkey.file_of(site),
     )
 
 

@@ -35,7 +35,8 @@ async def backup(session: Session, file: Path, verify: bool) -> None:
     """Save the cluster's whole state, Secrets too, to a file.
 
     The file appears whole and checked, or not at all. Only cluster administrators may take one. `etcdctl snapshot
-    save` writes the same. The cluster's keys (its directory pki) are not in it: keep those as well.
+    save` writes the same. The cluster's keys (its directory pki) are not in it: keep those as well, for the Secrets
+    in it are encrypted with them.
     """
     if verify:
         click.echo(f"{file} is good: {_described(await asyncio.to_thread(_read, file))}")

@@ -56,6 +56,11 @@ class ControlPlane(_Section):
         description="how the store's leader proves that it leads before it answers a read: read-index asks a majority;"
         " lease is faster and trusts the machines' clocks",
     )
+    encryption: str = Field(
+        "",
+        description="file of the EncryptionConfiguration by which the API servers encrypt what they store; empty: one"
+        " in the directory pki that encrypts Secrets, made at the first `up`; none: nothing is encrypted",
+    )
 
 
 class Ports(_Section):

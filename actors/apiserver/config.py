@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class ApiServerConfig:
         node_port_range: first and last node port, both included.
         grpc_port: of the native gRPC API on the same host, whose callers show client certificates; None for none.
         grpc_token_port: of the same API for callers who have a bearer token and no certificate; None for none.
+        encryption: file of the EncryptionConfiguration by which values are kept in the store; None for plain ones.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
 
@@ -33,6 +35,7 @@ class ApiServerConfig:
     grpc_port: int | None = None
     grpc_token_port: int | None = None
     advertise_address: str = ""
+    encryption: Path | None = None
 
     @property
     def issuer(self) -> str:

@@ -31,6 +31,7 @@ from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
+from steersman.actors.apiserver.sealed import SealedStore, Undecryptable
 from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
@@ -83,9 +84,12 @@ class ApiServer:
             node_port_range=config.node_port_range,
             cluster_domain=config.cluster_domain,
         )
+        self._sealed = SealedStore(store, config.encryption) if config.encryption else None
+        store = self._sealed or store
         self.cache = WatchCache(store, rng)
         self.metrics = Metrics()
-        self.writer = Writer(store, self.cache, self.registry, settings, now, rng)
+        is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
+        self.writer = Writer(store, self.cache, self.registry, settings, now, rng, **is_stale)
         self.reader = Reader(store, self.cache, now, rng)
         self.authenticator = Authenticator(self.cache, self.registry, issuer, now)
         self.authorizer = Authorizer(self.cache, self.registry)
@@ -121,12 +125,16 @@ class ApiServer:
         """Returns when requests are answered, here and on the socket.
 
         Raises:
-            OSError: the port is taken.
+            OSError: the port is taken. Undecryptable: the store holds what no key opens.
         """
         while True:
             try:
+                if self._sealed is not None:
+                    await self._sealed.start()
                 await self.cache.start()
                 break
+            except Undecryptable:
+                raise
             except StoreError as error:
                 log.warning("waiting for the store: %s", error)
                 await asyncio.sleep(_STORE_RETRY_S)
@@ -160,6 +168,8 @@ class ApiServer:
             await self._grpc.stop()
         await self._custom.stop()
         await self.cache.stop()
+        if self._sealed is not None:
+            await self._sealed.stop()
 
     # ---- requests
 

@@ -91,11 +91,26 @@ def _accept(_kind: Kind, _obj: Obj) -> None:
     return None
 
 
+def _is_current(_key: bytes) -> bool:
+    return False
+
+
 class Writer:
-    """Carries writes out."""
+    """Carries writes out.
+
+    Args:
+        is_stale: whether the value of a key is to be stored anew even by a write that changes nothing.
+    """
 
     def __init__(
-        self, store: Store, cache: WatchCache, registry: Registry, settings: ApiSettings, now: Now, rng: random.Random
+        self,
+        store: Store,
+        cache: WatchCache,
+        registry: Registry,
+        settings: ApiSettings,
+        now: Now,
+        rng: random.Random,
+        is_stale: Callable[[bytes], bool] = _is_current,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -103,6 +118,7 @@ class Writer:
         self._settings = settings
         self._now = now
         self._rng = rng
+        self._is_stale = is_stale
         #: what the other writes of the transaction being decided come to, by store key; None where one removes
         self._beside: dict[str, Obj | None] = {}
 
@@ -309,10 +325,10 @@ class Writer:
         obj = written.obj
         check(kind, obj)
         warned = (*warnings, *written.warnings)
-        if not written.changed and not written.remove:
+        key = kind.prefix().encode() + entry.key.encode()
+        if not written.changed and not written.remove and not self._is_stale(key):
             value = encode(kind.stored(obj))
             return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warned)
-        key = kind.prefix().encode() + entry.key.encode()
         reserved = [text.encode() for text in written.reservations]
         compare = (
             Compare(key=key, target=CompareTarget.MOD, operand=entry.revision),
