@@ -203,14 +203,21 @@ def _choice(port: ServicePort, backends: tuple[Backend, ...]) -> list[str]:
     rules = []
     if port.affinity_s:
         rules = [f"ip saddr @{_affinity(port, b)} goto {_endpoint(port, b)}" for b in backends]
-    return [*rules, _numbered(port, backends)]
+    return [*rules, *_lots(port, backends)]
 
 
-def _numbered(port: ServicePort, backends: tuple[Backend, ...]) -> str:
-    if len(backends) == 1:
-        return f"goto {_endpoint(port, backends[0])}"
-    rows = ", ".join(f"{index} : goto {_endpoint(port, backend)}" for index, backend in enumerate(backends))
-    return f"numgen random mod {len(backends)} vmap {{ {rows} }}"
+def _lots(port: ServicePort, backends: tuple[Backend, ...]) -> list[str]:
+    """The first of n has it by one chance in n, the next by one in n - 1, and so on to the last.
+
+    One map from number to endpoint would be shorter, but a packet that is under way while the kernel takes new rules
+    into use walks the old ones and no longer finds the elements of their map: it would pass by all endpoints.
+    """
+    left = range(len(backends), 1, -1)
+    lots = [
+        f"numgen random mod {n} == 0 goto {_endpoint(port, backend)}"
+        for n, backend in zip(left, backends[:-1], strict=True)
+    ]
+    return [*lots, f"goto {_endpoint(port, backends[-1])}"]
 
 
 def _endpoint_rules(port: ServicePort, backend: Backend) -> tuple[str, ...]:
