@@ -34,9 +34,9 @@ _PROGRESS_BYTES = 16 << 20
 async def backup(session: Session, file: Path, verify: bool) -> None:
     """Save the cluster's whole state, Secrets too, to a file.
 
-    The file appears whole and checked, or not at all. Only cluster administrators may take one. `etcdctl snapshot
-    save` writes the same. The cluster's keys (its directory pki) are not in it: keep those as well, for the Secrets
-    in it are encrypted with them.
+    The file appears whole and checked, or not at all. Only cluster administrators may take one. It is a snapshot of
+    etcd, as `etcdctl snapshot save` takes it. The cluster's keys (its directory pki) are not in it: keep those as well,
+    for the Secrets in it are encrypted with them.
     """
     if verify:
         click.echo(f"{file} is good: {_described(await asyncio.to_thread(_read, file))}")
@@ -109,7 +109,7 @@ Examples:
 @click.option("--data-dir", envvar="STEERSMAN_DATA_DIR", default=None, help="Where its state lives.")
 @click.option("--force", is_flag=True, help="Replace the state that is there; it is kept aside.")
 def restore(file: Path, name: str | None, data_dir: str | None, force: bool) -> None:
-    """Begin a cluster again from a backup; it must be down.
+    """Begin a cluster again from a backup, or from a snapshot of an etcd; it must be down.
 
     Every store member begins anew with the backup's state, as a group with an identity of its own. Revisions go on far
     above the backup's, so that no client believes what it saw after the backup. `steer up` then starts the cluster.

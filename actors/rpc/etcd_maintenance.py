@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Alarm
@@ -95,11 +96,12 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
     async def Snapshot(
         self, request: etcd_pb2.SnapshotRequest, context: Context
     ) -> AsyncIterator[etcd_pb2.SnapshotResponse]:
-        await guard(context, self._replica.read_barrier())
-        header = header_of(self._replica)
-        async for chunk in self._replica.backup():
-            yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=1, blob=chunk)
-        yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=0)
+        """Streams the state as a database of etcd, and its checksum, of which the remaining bytes do not tell."""
+        database = await guard(context, self._replica.database())
+        header, remaining_bytes = header_of(self._replica), database.size_bytes
+        async for piece in backup_pieces(database):
+            remaining_bytes = max(0, remaining_bytes - len(piece))
+            yield etcd_pb2.SnapshotResponse(header=header, remaining_bytes=remaining_bytes, blob=piece)
 
     async def MoveLeader(self, request: etcd_pb2.MoveLeaderRequest, context: Context) -> etcd_pb2.MoveLeaderResponse:
         await guard(context, self._replica.transfer_leadership(request.targetID))

@@ -1,4 +1,7 @@
-"""Backups: a snapshot's file, zeros up to a whole page, and the SHA-256 of all, as etcdctl saves it; and their return.
+"""Backups: a snapshot of etcd, that is its database (`cluster.store.database`) and the SHA-256 of it; and their return.
+
+One format serves `steer backup`, `etcdctl snapshot save` and etcd's own tools and servers, both ways: what a format of
+our own could hold beyond it, the group's members and alarms, is not what a new group begins with.
 
 A restored group is a new one: its members begin a log of their own on the state of the backup. Its revisions begin far
 above the backup's, and everything older counts as compacted, so that a client that had seen later revisions of the lost
@@ -7,28 +10,29 @@ group is told to read anew instead of going back in time.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
+import mmap
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-import msgspec
-
 from steersman.actors.store.disk import DataDamaged, DataDirInUse, DiskFailure, Identity
-from steersman.actors.store.filedisk import SNAPSHOT_MAGIC, FileDisk, snapshot_file
-from steersman.actors.store.records import FILE_HEADER_BYTES, check_file_header, read_records
+from steersman.actors.store.filedisk import FileDisk
 from steersman.cluster.raft.values import HardState, SnapshotMeta, config_of
-from steersman.cluster.store.mvcc import Mvcc
-from steersman.cluster.store.snapshot import Capture, Header, SnapshotDamaged, decode
+from steersman.cluster.store.bolt import Damaged
+from steersman.cluster.store.database import Database, read_database
+from steersman.cluster.store.snapshot import Capture, Header
 
-#: bytes of a backup handed out at once
-CHUNK_BYTES = 1 << 20
-#: a file without its checksum has whole pages: etcdctl tells by that whether there is one
-PAGE_BYTES = 512
+#: bytes of a backup handed out at once: of small keys the work of a few milliseconds
+CHUNK_BYTES = 64 << 10
+#: of the SHA-256 after the database
+DIGEST_BYTES = 32
+#: a file without its checksum has whole sectors: etcdctl tells by that whether there is one
+SECTOR_BYTES = 512
 #: by how much a restored store's revision is above the backup's: more than any store writes between two backups
 REVISION_STEP = 1_000_000_000
 
@@ -45,56 +49,65 @@ class Backup:
         sha256: of its contents, hexadecimal; size_bytes: of the file.
     """
 
-    state: Mvcc
+    state: Capture
     sha256: str
     size_bytes: int
 
     @property
     def revision(self) -> int:
-        return self.state.revision
+        return self.state.header.compacted
 
     @property
     def keys(self) -> int:
-        return self.state.keys
+        return len(self.state.base)
 
 
-def backup_pieces(meta: SnapshotMeta, state: Capture) -> Iterator[bytes]:
+async def plan(database: Database) -> Database:
+    """Plans a database piece by piece; what else there is to do goes on in between."""
+    for _ in database.plan():
+        await asyncio.sleep(0)
+    return database
+
+
+async def backup_pieces(database: Database) -> AsyncIterator[bytes]:
     """Yields the bytes of a backup; the last 32 of them are the checksum."""
     digest = hashlib.sha256()
-    chunk = bytearray()
-    size_bytes = 0
-    pieces: Iterable[bytes | None] = chain(snapshot_file(meta, state), (None,))
-    for piece in pieces:
-        if piece is None:
-            chunk += bytes(-(size_bytes + len(chunk)) % PAGE_BYTES)
-        else:
-            chunk += piece
-        if piece is None or len(chunk) >= CHUNK_BYTES:
-            digest.update(chunk)
-            size_bytes += len(chunk)
-            yield bytes(chunk)
-            chunk.clear()
-    yield digest.digest()
+    chunk: list[bytes] = []
+    chunk_bytes = 0
+    for page in database.pieces():
+        chunk.append(page)
+        chunk_bytes += len(page)
+        if chunk_bytes >= CHUNK_BYTES:
+            joined = b"".join(chunk)
+            digest.update(joined)
+            yield joined
+            chunk, chunk_bytes = [], 0
+        await asyncio.sleep(0)
+    rest = b"".join(chunk)
+    digest.update(rest)
+    yield rest + digest.digest()
 
 
 def read_backup(path: Path) -> Backup:
-    """Reads a backup and checks all of it.
+    """Reads a backup, ours or of etcd, and checks all of it.
 
     Raises:
         DataDamaged: it is no backup, or not whole; the message says which.
-        DataDirForeign: a newer version wrote it.
     """
-    data = path.read_bytes()
-    content, digest = memoryview(data)[:-32], data[-32:]
-    check_file_header(path, data, SNAPSHOT_MAGIC)
+    with path.open("rb") as file:
+        size_bytes = path.stat().st_size
+        if size_bytes <= DIGEST_BYTES:
+            raise DataDamaged(f"{path} is no backup: it is too short for one")
+        if size_bytes % SECTOR_BYTES != DIGEST_BYTES:
+            raise DataDamaged(f"{path} is damaged or was cut off: it does not end with a checksum; take another one")
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    content, digest = data[:-DIGEST_BYTES], bytes(data[-DIGEST_BYTES:])
     if hashlib.sha256(content).digest() != digest:
-        raise DataDamaged(f"the backup {path} is damaged or was cut off: its checksum is wrong; take another one")
-    blocks = [bytes(payload) for _, payload in read_records(content, FILE_HEADER_BYTES)]
+        raise DataDamaged(f"{path} is damaged or was cut off: its checksum is wrong; take another one")
     try:
-        state = decode(blocks[1:]).restore()
-    except (SnapshotDamaged, IndexError, KeyError, msgspec.DecodeError) as error:
-        raise DataDamaged(f"the backup {path} cannot be read: {error}") from None
-    return Backup(state, digest.hex(), len(data))
+        return Backup(read_database(content), digest.hex(), size_bytes)
+    except Damaged as error:
+        raise DataDamaged(f"{path} cannot be read: {error}") from None
 
 
 async def restore(backup: Backup, members: Mapping[int, tuple[str, str, Path]], *, force: bool) -> list[Path]:
@@ -120,7 +133,7 @@ async def restore(backup: Backup, members: Mapping[int, tuple[str, str, Path]], 
     addresses = {member: address for member, (_, address, _) in members.items()}
     config = config_of(addresses, cluster=secrets.randbits(63))
     revision = backup.revision + REVISION_STEP
-    state = Capture(Header(revision, revision + 1, tuple(backup.state.leases())), backup.state.live(), [])
+    state = Capture(Header(revision, revision + 1, backup.state.header.leases), backup.state.base, [])
     for member, (name, _, directory) in members.items():
         disk = FileDisk(directory)
         await disk.open(Identity(name=name, member=member, config=config))

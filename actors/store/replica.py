@@ -13,7 +13,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from steersman.actors.store.backup import backup_pieces
+from steersman.actors.store.backup import backup_pieces, plan
 from steersman.actors.store.disk import Disk, DiskFailure, Identity, Recovered
 from steersman.actors.store.founding import Founding
 from steersman.actors.store.groupchanges import GroupChanges
@@ -39,6 +39,7 @@ from steersman.cluster.raft.values import (
 )
 from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke, grows
+from steersman.cluster.store.database import Database
 from steersman.cluster.store.mvcc import Change, Mvcc
 from steersman.cluster.store.rules import check_txn
 from steersman.cluster.store.snapshot import Capture, capture
@@ -327,11 +328,14 @@ class Replica:
 
     async def backup(self) -> AsyncIterator[bytes]:
         """As the port says; writes go on meanwhile."""
+        async for piece in backup_pieces(await self.database()):
+            yield piece
+
+    async def database(self) -> Database:
+        """Returns the present state as a database of etcd, planned; writes go on meanwhile."""
         await self.read_barrier()
         meta, capturing = self._snapshots.begin(self._check_alive())
-        for piece in backup_pieces(meta, await finish(capturing)):
-            yield piece
-            await asyncio.sleep(0)
+        return await plan(Database(await finish(capturing), meta.index))
 
     # ports.Store
 

@@ -17,6 +17,9 @@ ENDS = (b"", b"", b"k3", b"k9", b"\0", b"a")
 #: fields that name the server rather than the answer
 SERVER_FIELDS = frozenset({"cluster_id", "member_id", "raft_term"})
 
+#: seconds that a script takes at most
+SCRIPT_S_MAX = 120
+
 R, C, W = etcd_pb2.RangeRequest, etcd_pb2.Compare, etcd_pb2.WatchCreateRequest
 
 
@@ -150,4 +153,6 @@ def essence(message: Message) -> dict[str, Any]:
             tree[field.name] = sorted(rows, key=repr) if is_set else rows
         else:
             tree[field.name] = value
+    if isinstance(message, etcd_pb2.LeaseTimeToLiveResponse) and 0 <= message.grantedTTL - message.TTL < SCRIPT_S_MAX:
+        tree["TTL"] = "what is left"  # whole seconds, which two servers need not count at the same instant
     return tree

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from tests.actors.store.conftest import free_ports
+from tests.actors.store.realetcd import needs_etcd, real_etcd
 from tests.actors.store.scripts import Script, essence
 
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
 
-pytestmark = pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd (Debian's etcd-server) is not installed")
+pytestmark = needs_etcd
 
 #: seconds for events that both servers owe
 EVENTS_DEADLINE_S = 10.0
@@ -86,23 +84,6 @@ async def same_events(etcd: Server, ours: Server, probe: int, revision: int) -> 
     except TimeoutError:
         for watch in sorted({*etcd.events, *ours.events}):
             assert ours.events.get(watch) == etcd.events.get(watch), f"watch {watch}: ours is on the left"
-
-
-@asynccontextmanager
-async def real_etcd(directory: Path) -> AsyncIterator[str]:
-    """Runs etcd; yields its client address."""
-    client, peer = (f"127.0.0.1:{port}" for port in free_ports(2))
-    process = await asyncio.create_subprocess_exec(
-        "etcd", "--data-dir", str(directory / "etcd"), "--listen-client-urls", f"http://{client}",
-        "--advertise-client-urls", f"http://{client}", "--listen-peer-urls", f"http://{peer}",
-        "--initial-advertise-peer-urls", f"http://{peer}", "--initial-cluster", f"default=http://{peer}",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, env=dict(os.environ),
-    )  # fmt: skip
-    try:
-        yield client
-    finally:
-        process.kill()
-        await process.wait()
 
 
 @pytest.fixture

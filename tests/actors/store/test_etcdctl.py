@@ -148,7 +148,7 @@ async def test_members_come_and_go(etcdctl: Run) -> None:
 async def test_snapshots_are_backups(etcdctl: Run, tmp_path: Path) -> None:
     assert await etcdctl("put", "/a", "1") == "OK\n"
     assert "Snapshot saved" in await etcdctl("snapshot", "save", str(tmp_path / "snapshot"), members=1)
-    assert [kv.key for kv in read_backup(tmp_path / "snapshot").state.live()] == [b"/a"]
+    assert [kv.key for kv in read_backup(tmp_path / "snapshot").state.base] == [b"/a"]
 
 
 async def test_locks_elections_and_mirrors(etcdctl: Run, served: Any) -> None:
