@@ -131,6 +131,8 @@ class Writer:
             random_suffix=self.random_suffix,
             user=user.name,
             groups=user.groups,
+            user_uid=user.uid,
+            user_extra=user.extra,
             field_manager=field_manager,
             field_validation=field_validation,
             lookup=self.lookup,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class WriteContext:
     Args:
         now: Unix seconds.
         new_uid: a fresh UUID; random_suffix: five characters for `generateName`.
-        user, groups: who asks.
+        user, groups, user_uid, user_extra: who asks.
         field_manager: whose fields these become; empty means the first word of the user agent was unknown.
         field_validation: `Strict`, `Warn` or `Ignore`.
         lookup, list: other objects; what they return is shared and must not be changed.
@@ -56,6 +56,8 @@ class WriteContext:
     random_suffix: Callable[[], str]
     user: str = ""
     groups: tuple[str, ...] = ()
+    user_uid: str = ""
+    user_extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     field_manager: str = ""
     field_validation: str = "Warn"
     lookup: Lookup = lambda _resource, _namespace, _name: None

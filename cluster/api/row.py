@@ -94,6 +94,9 @@ class Kind:
         subresources: by name; `status` among them means that spec and status are written apart.
         defaults: fills in what the client left out, in place.
         prepare_create, prepare_update: what the server itself decides about the object, in place, before validation.
+        prepare_part: the same for a change through a subresource.
+        new_status: the status that a new object has, whatever the client sent; None when the client's is kept.
+        parts: by subresource: the old object with what the subresource may change taken from the new one.
         validate: every broken rule of one object; validate_update: those of a change.
         validate_create: rules of a new object alone.
         validate_status: rules of a change through `/status`.
@@ -127,6 +130,9 @@ class Kind:
     validate_parts: Mapping[str, Callable[[Obj, Obj], list[Cause]]] = field(default_factory=dict)
     prepare_create: Callable[[Obj, WriteContext], None] = _no_create
     prepare_update: Callable[[Obj, Obj, WriteContext], None] = _no_update
+    prepare_part: Callable[[Obj, Obj, WriteContext], None] = _no_update
+    new_status: Mapping[str, Any] | None = None
+    parts: Mapping[str, Callable[[Obj, Obj], Obj]] = field(default_factory=dict)
     selectable_fields: Callable[[Obj], dict[str, str]] = meta_fields
     name_errors: Callable[[str], list[str]] = subdomain_errors
     scale: ScalePaths | None = None

@@ -42,8 +42,6 @@ APPLY_PATCH = "application/apply-patch+yaml"
 _STALE = "the object has been modified; please apply your changes to the latest version and try again"
 #: metadata that only the server writes
 _SERVER_KEYS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation")
-#: where a subresource's own part of an object lies; the rest is put back
-_PARTS = {"ephemeralcontainers": "ephemeralContainers", "finalize": "finalizers"}
 
 
 def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str = "") -> Written:
@@ -67,6 +65,8 @@ def _create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespa
     meta["creationTimestamp"] = format_time(ctx.now)
     if kind.has_generation:
         meta["generation"] = 1
+    if kind.new_status is not None:
+        obj["status"] = patches.copied(kind.new_status)
     kind.prepare_create(obj, ctx)
     causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
     causes += kind.validate(obj) + kind.validate_create(obj)
@@ -103,8 +103,8 @@ def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str,
     """Makes the next state of an object from what the client sent; `new` is taken over, `old` is left alone.
 
     Args:
-        subresource: empty, `status`, `scale` (then `new` is a Scale), `ephemeralcontainers` or `finalize`: what else in
-            `new` differs from `old` is put back.
+        subresource: empty, `status`, `scale` (then `new` is a Scale) or one of the kind's parts: what else in `new`
+            differs from `old` is put back.
 
     Raises:
         Conflict (stale), BadRequest, Invalid, Forbidden, ...
@@ -121,8 +121,10 @@ def _update(
     new = _only_its_part(kind, new, old, subresource)
     kind.defaults(new)
     warnings = admit_update(kind, new, old, subresource, ctx)
-    if subresource != "status":
+    if subresource in ("", "scale"):
         kind.prepare_update(new, old, ctx)
+    else:
+        kind.prepare_part(new, old, ctx)
     if kind.has_generation:
         bump = subresource != "status" and _spec_changed(new, old)
         meta["generation"] = old["metadata"].get("generation", 1) + bump
@@ -159,7 +161,10 @@ def _rebase(kind: Kind, new: Obj, old: Obj) -> Obj:
     if meta.get("uid") and meta["uid"] != before.get("uid"):
         detail = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before.get('uid')}"
         raise errors.conflict(resource.plural, before["name"], detail, resource.group)
-    if meta.get("resourceVersion"):
+    if version := meta.get("resourceVersion"):
+        if not version.isdecimal():
+            detail = f'strconv.ParseUint: parsing "{version}": invalid syntax'
+            raise BadRequest(f'metadata.resourceVersion: Invalid value: "{version}": {detail}')
         if meta["resourceVersion"] != before.get("resourceVersion"):
             raise errors.conflict(resource.plural, before["name"], _STALE, resource.group)
     elif not kind.allows_unconditional_update:
@@ -188,21 +193,13 @@ def _only_its_part(kind: Kind, new: Obj, old: Obj, subresource: str) -> Obj:
         else:
             new["metadata"].pop("ownerReferences", None)
         return new
+    if subresource in kind.parts:
+        return {**kind.parts[subresource](new, old), "metadata": new["metadata"]}
     if "status" in kind.subresources:
         if "status" in old:
             new["status"] = old["status"]
         else:
             new.pop("status", None)
-    part = _PARTS.get(subresource)
-    if "finalize" in kind.subresources and part is None:
-        before = (old.get("spec") or {}).get("finalizers")
-        new["spec"] = {**(new.get("spec") or {}), **({"finalizers": before} if before else {})}
-    if part is not None:
-        spec = dict(old.get("spec") or {})
-        spec.pop(part, None)
-        if (new.get("spec") or {}).get(part):
-            spec[part] = new["spec"][part]
-        new["spec"] = spec
     return new
 
 

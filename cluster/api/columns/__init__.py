@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steersman.cluster.api.columns import access, batch, core, extensions, network, nodes, pods, storage, workloads
+from steersman.cluster.api.columns import (
+    access,
+    batch,
+    core,
+    csi,
+    devices,
+    extensions,
+    network,
+    nodes,
+    pods,
+    server,
+    storage,
+    workloads,
+)
 from steersman.cluster.api.columns.column import Age, Columns, Name, age, name
 
 #: (group, kind) to its columns
@@ -15,10 +28,13 @@ COLUMNS: Mapping[tuple[str, str], Columns] = {
     **access.COLUMNS,
     **batch.COLUMNS,
     **core.COLUMNS,
+    **csi.COLUMNS,
+    **devices.COLUMNS,
     **extensions.COLUMNS,
     **network.COLUMNS,
     **nodes.COLUMNS,
     **pods.COLUMNS,
+    **server.COLUMNS,
     **storage.COLUMNS,
     **workloads.COLUMNS,
 }

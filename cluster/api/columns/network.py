@@ -99,6 +99,24 @@ def _policy(obj: Obj, now: float) -> list[Any]:
     return [name(obj), selector_text(sub(obj, "spec", "podSelector")), age(obj, now)]
 
 
+def _class(obj: Obj, now: float) -> list[Any]:
+    parameters = sub(obj, "spec", "parameters")
+    group = f".{parameters['apiGroup']}" if parameters.get("apiGroup") else ""
+    shown = f"{parameters.get('kind', '')}{group}/{parameters.get('name', '')}" if parameters else "<none>"
+    return [name(obj), sub(obj, "spec").get("controller", ""), shown, age(obj, now)]
+
+
+def _address(obj: Obj, now: float) -> list[Any]:
+    parent = sub(obj, "spec", "parentRef")
+    kind = f"{parent.get('resource', '')}.{parent['group']}" if parent.get("group") else parent.get("resource", "")
+    parts = (kind.lower(), parent.get("namespace"), parent.get("name"))
+    return [name(obj), "/".join(part for part in parts if part), age(obj, now)]
+
+
+def _range(obj: Obj, now: float) -> list[Any]:
+    return [name(obj), ",".join(rows(obj, "spec", "cidrs")), age(obj, now)]
+
+
 _SERVICE = tuple(Column(text) for text in ("Type", "Cluster-IP", "External-IP", "Port(s)"))
 _INGRESS = tuple(Column(text) for text in ("Class", "Hosts", "Address", "Ports"))
 COLUMNS = {
@@ -110,5 +128,8 @@ COLUMNS = {
         (Name, Column("AddressType"), Column("Ports"), Column("Endpoints"), Age), _endpoint_slice
     ),
     ("networking.k8s.io", "Ingress"): Columns((Name, *_INGRESS, Age), _ingress),
+    ("networking.k8s.io", "IngressClass"): Columns((Name, Column("Controller"), Column("Parameters"), Age), _class),
+    ("networking.k8s.io", "IPAddress"): Columns((Name, Column("ParentRef"), Age), _address),
+    ("networking.k8s.io", "ServiceCIDR"): Columns((Name, Column("CIDRs"), Age), _range),
     ("networking.k8s.io", "NetworkPolicy"): Columns((Name, Column("Pod-Selector"), Age), _policy),
 }

@@ -1,4 +1,5 @@
-"""Columns of Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet and ControllerRevision."""
+"""Columns of Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet, PodTemplate and
+ControllerRevision."""
 
 from __future__ import annotations
 
@@ -85,6 +86,11 @@ def _revision(obj: Obj, now: float) -> list[Any]:
     return [name(obj), text, obj.get("revision", 0), age(obj, now)]
 
 
+def _pod_template(obj: Obj, now: float) -> list[Any]:
+    shown = container_names_and_images(sub(obj, "template", "spec"))
+    return [name(obj), *shown, labels_text(sub(obj, "template", "metadata").get("labels"))]
+
+
 def _numbers(*names: str) -> tuple[Column, ...]:
     return tuple(Column(text, type="integer") for text in names)
 
@@ -109,5 +115,6 @@ COLUMNS = {
         ),
         _daemon_set,
     ),
+    ("", "PodTemplate"): Columns((Name, Column("Containers"), Column("Images"), Column("Pod Labels")), _pod_template),
     ("apps", "ControllerRevision"): Columns((Name, Column("Controller"), *_numbers("Revision"), Age), _revision),
 }

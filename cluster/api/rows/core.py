@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource
+from steersman.cluster.api.row import ALL_VERBS, STATUS_VERBS, Kind, ScalePaths, Subresource
 from steersman.cluster.api.rules import (
     cluster,
     config,
     defaults,
+    endpoints,
     events,
-    network,
     pods,
+    pods_resize,
     pods_update,
     services,
     volumes,
@@ -37,6 +38,7 @@ _POD_SUBRESOURCES = {
     "log": Subresource("log", ("get",), "Pod"),
     "portforward": Subresource("portforward", _STREAMS, "PodPortForwardOptions"),
     "proxy": Subresource("proxy", _PROXY, "PodProxyOptions"),
+    "resize": Subresource("resize", STATUS_VERBS, "Pod"),
 }
 SCALE = Subresource("scale", STATUS_VERBS, "Scale", "autoscaling")
 
@@ -49,8 +51,8 @@ ROWS: tuple[Kind, ...] = (
         validate=config.validate_config_map, validate_update=config.validate_config_map_update,
     ),
     Kind(
-        resource=known.ENDPOINTS, singular="endpoints", short_names=("ep",), defaults=network.default_endpoints,
-        validate=network.validate_endpoints,
+        resource=known.ENDPOINTS, singular="endpoints", short_names=("ep",), defaults=endpoints.default_endpoints,
+        validate=endpoints.validate_endpoints,
     ),
     Kind(
         resource=known.EVENTS, singular="event", short_names=("ev",), selectable_fields=events.core_fields,
@@ -66,7 +68,9 @@ ROWS: tuple[Kind, ...] = (
             **status("Namespace"),
             "finalize": Subresource("finalize", ("update",), "Namespace"),
         },
-        prepare_create=cluster.prepare_namespace, prepare_update=cluster.prepare_namespace_update,
+        verbs=tuple(verb for verb in ALL_VERBS if verb != "deletecollection"), new_status={"phase": "Active"},
+        prepare_create=cluster.prepare_namespace, parts={"finalize": cluster.finalized},
+        prepare_update=cluster.prepare_namespace_update,
         selectable_fields=cluster.namespace_fields, name_errors=label_1123_errors,
         defaults=cluster.default_namespace,
     ),
@@ -79,19 +83,24 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.PERSISTENT_VOLUME_CLAIMS, singular="persistentvolumeclaim", short_names=("pvc",),
         subresources=status("PersistentVolumeClaim"), defaults=volumes.default_claim, validate=volumes.validate_claim,
-        validate_update=volumes.validate_claim_update, prepare_create=volumes.prepare_claim,
+        validate_update=volumes.validate_claim_update, new_status={"phase": "Pending"},
+        prepare_create=volumes.prepare_claim,
     ),
     Kind(
         resource=known.PERSISTENT_VOLUMES, singular="persistentvolume", short_names=("pv",),
         subresources=status("PersistentVolume"), defaults=volumes.default_volume, validate=volumes.validate_volume,
-        validate_update=volumes.validate_volume_update, prepare_create=volumes.prepare_volume,
+        validate_update=volumes.validate_volume_update, new_status={"phase": "Pending"},
+        prepare_create=volumes.prepare_volume,
     ),
     Kind(
         resource=known.PODS, singular="pod", short_names=("po",), categories=("all",),
         subresources=_POD_SUBRESOURCES, defaults=defaults.pod, validate=pods.validate,
         validate_update=pods_update.validate_update, validate_status=pods_update.validate_status,
         validate_create=pods.validate_create,
-        validate_parts={"ephemeralcontainers": pods_update.validate_ephemeral},
+        parts={"ephemeralcontainers": pods_update.with_ephemeral, "resize": pods_resize.resized},
+        validate_parts={
+            "ephemeralcontainers": pods_update.validate_ephemeral, "resize": pods_resize.validate_resize,
+        },
         prepare_create=pods.prepare_create, selectable_fields=pods.fields, has_generation=True,
     ),
     Kind(
@@ -102,12 +111,13 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("", "v1", "replicationcontrollers", "ReplicationController"),
         singular="replicationcontroller", short_names=("rc",), categories=("all",), has_generation=True,
         subresources={**status("ReplicationController"), "scale": SCALE}, scale=ScalePaths(),
+        new_status={"replicas": 0},
         defaults=workloads.default_replication_controller, default_propagation="Orphan",
         selectable_fields=workloads.replica_fields,
     ),
     Kind(
         resource=Resource("", "v1", "resourcequotas", "ResourceQuota"), singular="resourcequota",
-        short_names=("quota",), subresources=status("ResourceQuota"), validate=cluster.validate_quota,
+        short_names=("quota",), subresources=status("ResourceQuota"), new_status={}, validate=cluster.validate_quota,
     ),
     Kind(
         resource=known.SECRETS, singular="secret", defaults=config.default_secret, validate=config.validate_secret,
@@ -122,7 +132,8 @@ ROWS: tuple[Kind, ...] = (
         subresources={**status("Service"), "proxy": Subresource("proxy", _PROXY, "ServiceProxyOptions")},
         defaults=services.default_service, validate=services.validate_service,
         validate_update=services.validate_service_update, prepare_create=services.prepare_create,
-        prepare_update=services.prepare_update, selectable_fields=services.fields, name_errors=label_1035_errors,
+        new_status={"loadBalancer": {}}, prepare_update=services.prepare_update, selectable_fields=services.fields,
+        name_errors=label_1035_errors,
     ),
     Kind(
         resource=Resource("events.k8s.io", "v1", "events", "Event"), singular="event", short_names=("ev",),
@@ -134,7 +145,7 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True,
-        defaults=network.default_endpoint_slice, validate=network.validate_endpoint_slice,
-        validate_update=network.validate_endpoint_slice_update,
+        defaults=endpoints.default_endpoint_slice, validate=endpoints.validate_endpoint_slice,
+        validate_update=endpoints.validate_endpoint_slice_update,
     ),
 )  # fmt: skip

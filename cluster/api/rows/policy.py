@@ -1,19 +1,18 @@
-"""Rows of who may do what, of disruption, priority and network policy."""
+"""Rows of who may do what, of disruption and priority."""
 
 from __future__ import annotations
 
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
-from steersman.cluster.api.rules import access, network, policy, workloads
+from steersman.cluster.api.rules import access, policy
 from steersman.cluster.meta import resources as known
 from steersman.cluster.meta.names import path_segment_errors
-from steersman.cluster.meta.resources import Resource
 
 ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.POD_DISRUPTION_BUDGETS, singular="poddisruptionbudget", short_names=("pdb",),
         subresources=status("PodDisruptionBudget", "policy"), has_generation=True, validate=policy.validate_budget,
-        prepare_create=workloads.prepare_create,
+        new_status={"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     ),
     Kind(
         resource=known.ROLES, singular="role", name_errors=path_segment_errors, validate=access.validate_role,
@@ -36,19 +35,5 @@ ROWS: tuple[Kind, ...] = (
         resource=known.PRIORITY_CLASSES, singular="priorityclass", short_names=("pc",), has_generation=True,
         defaults=policy.default_priority_class, validate=policy.validate_priority_class,
         validate_update=policy.validate_priority_class_update,
-    ),
-    Kind(
-        resource=Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False),
-        singular="ingressclass", has_generation=True, validate=network.validate_ingress_class,
-    ),
-    Kind(
-        resource=Resource("networking.k8s.io", "v1", "ingresses", "Ingress"), singular="ingress", short_names=("ing",),
-        subresources=status("Ingress", "networking.k8s.io"), has_generation=True, validate=network.validate_ingress,
-        prepare_create=network.prepare_ingress,
-    ),
-    Kind(
-        resource=Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"), singular="networkpolicy",
-        short_names=("netpol",), has_generation=True, defaults=network.default_network_policy,
-        validate=network.validate_network_policy,
     ),
 )  # fmt: skip

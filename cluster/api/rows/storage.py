@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
-from steersman.cluster.api.rules import policy, volumes
+from steersman.cluster.api.rules import csi, policy, volumes
 from steersman.cluster.meta.resources import Resource
 
 _GROUP = "storage.k8s.io"
 
 
-def _row(plural: str, kind: str, *, namespaced: bool = False) -> Kind:
-    resource = Resource(_GROUP, "v1", plural, kind, namespaced=namespaced)
-    return Kind(resource=resource, singular=kind.lower())
-
-
 ROWS: tuple[Kind, ...] = (
-    _row("csidrivers", "CSIDriver"),
-    _row("csinodes", "CSINode"),
-    _row("csistoragecapacities", "CSIStorageCapacity", namespaced=True),
+    Kind(
+        resource=Resource(_GROUP, "v1", "csidrivers", "CSIDriver", namespaced=False), singular="csidriver",
+        defaults=csi.default_driver, prepare_update=csi.prepare_driver_update, validate=csi.validate_driver,
+        validate_update=csi.validate_driver_update,
+    ),
+    Kind(
+        resource=Resource(_GROUP, "v1", "csinodes", "CSINode", namespaced=False), singular="csinode",
+        validate=csi.validate_node, validate_update=csi.validate_node_update,
+    ),
+    Kind(
+        resource=Resource(_GROUP, "v1", "csistoragecapacities", "CSIStorageCapacity"), singular="csistoragecapacity",
+        validate=csi.validate_capacity, validate_update=csi.validate_capacity_update,
+    ),
     Kind(
         resource=Resource(_GROUP, "v1", "storageclasses", "StorageClass", namespaced=False), singular="storageclass",
         short_names=("sc",), defaults=volumes.default_class, validate=volumes.validate_class,
@@ -26,7 +31,14 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "volumeattachments", "VolumeAttachment", namespaced=False),
-        singular="volumeattachment", subresources=status("VolumeAttachment", _GROUP),
+        singular="volumeattachment", subresources=status("VolumeAttachment", _GROUP), validate=csi.validate_attachment,
+        validate_update=csi.validate_attachment_update, validate_status=csi.validate_attachment_status,
+        new_status={"attached": False},
+    ),
+    Kind(
+        resource=Resource(_GROUP, "v1", "volumeattributesclasses", "VolumeAttributesClass", namespaced=False),
+        singular="volumeattributesclass", short_names=("vac",), validate=csi.validate_attributes,
+        validate_update=csi.validate_attributes_update,
     ),
     Kind(
         resource=Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False),

@@ -55,7 +55,6 @@ def _default_job_spec(spec: Obj) -> None:
 
 def prepare_job(obj: Obj, _ctx: WriteContext) -> None:
     """Gives the Job a selector of its own pods, unless it brings one."""
-    obj["status"] = {}
     spec, meta = obj["spec"], obj["metadata"]
     if not spec.get("manualSelector"):
         labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})

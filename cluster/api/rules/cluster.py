@@ -27,7 +27,6 @@ def default_namespace(obj: Obj) -> None:
 
 
 def prepare_namespace(obj: Obj, _ctx: WriteContext) -> None:
-    obj["status"] = {"phase": "Active"}
     default_namespace(obj)
     spec = obj.setdefault("spec", {})
     if "kubernetes" not in (spec.get("finalizers") or ()):
@@ -35,15 +34,16 @@ def prepare_namespace(obj: Obj, _ctx: WriteContext) -> None:
 
 
 def prepare_namespace_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
-    """Finalizers of the spec change through `/finalize` alone, and only by being taken off."""
+    """Finalizers of the spec change through `/finalize` alone."""
+    new["spec"] = old.get("spec") or {}
+
+
+def finalized(new: Obj, old: Obj) -> Obj:
+    """The namespace as `/finalize` leaves it: finalizers can only be taken off, while it is being deleted."""
     before = (old.get("spec") or {}).get("finalizers") or []
-    spec = new.setdefault("spec", {})
-    wanted = [item for item in spec.get("finalizers") or () if item in before]
-    kept = wanted if old["metadata"].get("deletionTimestamp") else before
-    if kept:
-        spec["finalizers"] = kept
-    else:
-        spec.pop("finalizers", None)
+    wanted = (new.get("spec") or {}).get("finalizers") or []
+    kept = [item for item in before if item in wanted] if old["metadata"].get("deletionTimestamp") else before
+    return {**old, "spec": {"finalizers": kept} if kept else {}}
 
 
 def namespace_fields(obj: Obj) -> dict[str, str]:

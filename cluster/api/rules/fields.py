@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 
 import orjson
@@ -53,6 +53,10 @@ def not_found(path: str, value: Any) -> Cause:
 
 def too_long(path: str, limit: int) -> Cause:
     return Cause(path, f"Too long: may not be more than {limit} bytes", "FieldValueTooLong")
+
+
+def too_many(path: str, count: int, limit: int) -> Cause:
+    return Cause(path, f"Too many: {count}: must have at most {limit} items", "FieldValueTooMany")
 
 
 def unsupported(path: str, value: Any, supported: Sequence[str]) -> Cause:
@@ -144,3 +148,21 @@ def ip_family(text: str) -> str | None:
     except ValueError:
         return None
     return None if "%" in text else "IPv6"
+
+
+IP_DETAIL = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+CIDR_DETAIL = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+
+
+def ip(path: str, text: str) -> list[Cause]:
+    """The rules of an address."""
+    return [] if is_ip(text) else [bad(path, text, IP_DETAIL)]
+
+
+def cidr(path: str, text: str) -> list[Cause]:
+    """The rules of a range of addresses; bits of the host part may be set."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return [bad(path, text, CIDR_DETAIL)]
+    return [] if "/" in text else [bad(path, text, CIDR_DETAIL)]

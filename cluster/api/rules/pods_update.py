@@ -50,6 +50,13 @@ def _fixed(spec: Obj, *, gated: bool) -> Obj:
     return kept
 
 
+def with_ephemeral(new: Obj, old: Obj) -> Obj:
+    """The pod with the ephemeral containers of a change."""
+    spec = {key: value for key, value in (old.get("spec") or {}).items() if key != "ephemeralContainers"}
+    found = (new.get("spec") or {}).get("ephemeralContainers")
+    return {**old, "spec": {**spec, "ephemeralContainers": found} if found else spec}
+
+
 def validate_ephemeral(new: Obj, old: Obj) -> list[Cause]:
     """Every rule that a change of a pod's ephemeral containers breaks: they only grow."""
     spec, before = new.get("spec") or {}, old.get("spec") or {}

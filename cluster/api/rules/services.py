@@ -53,7 +53,6 @@ def default_service(obj: Obj) -> None:
 
 
 def prepare_create(obj: Obj, _ctx: WriteContext) -> None:
-    obj["status"] = {"loadBalancer": {}}
     spec = obj["spec"]
     if spec.get("clusterIP") and not spec.get("clusterIPs"):
         spec["clusterIPs"] = [spec["clusterIP"]]

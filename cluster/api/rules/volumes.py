@@ -6,9 +6,11 @@ Source: k8s.io/kubernetes/pkg/apis/{core,storage}/validation/validation.go
 from __future__ import annotations
 
 from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.rules.csi import parameters, topology_terms
 from steersman.cluster.api.rules.defaults import claim_spec
-from steersman.cluster.api.rules.fields import bad, forbidden, immutable, one_of, required
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, one_of, required
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
@@ -29,7 +31,6 @@ def default_claim(obj: Obj) -> None:
 
 
 def prepare_claim(obj: Obj, _ctx: WriteContext) -> None:
-    obj["status"] = {"phase": "Pending"}
     finalizers = obj["metadata"].get("finalizers") or []
     if _PROTECT not in finalizers:
         obj["metadata"]["finalizers"] = [*finalizers, _PROTECT]
@@ -79,7 +80,6 @@ def default_volume(obj: Obj) -> None:
 
 
 def prepare_volume(obj: Obj, _ctx: WriteContext) -> None:
-    obj["status"] = {"phase": "Pending"}
     finalizers = obj["metadata"].get("finalizers") or []
     if "kubernetes.io/pv-protection" not in finalizers:
         obj["metadata"]["finalizers"] = [*finalizers, "kubernetes.io/pv-protection"]
@@ -125,8 +125,11 @@ def default_class(obj: Obj) -> None:
 
 
 def validate_class(obj: Obj) -> list[Cause]:
-    causes = [] if obj.get("provisioner") else [required("provisioner")]
+    name = obj.get("provisioner", "")
+    causes = bad_all("provisioner", name, qualified_name_errors(name.lower())) if name else [required("provisioner")]
+    causes += parameters("parameters", obj.get("parameters") or {})
     causes += one_of("reclaimPolicy", obj.get("reclaimPolicy"), ("Delete", "Retain"))
+    causes += topology_terms("allowedTopologies", obj.get("allowedTopologies") or [])
     return causes + one_of("volumeBindingMode", obj.get("volumeBindingMode"), ("Immediate", "WaitForFirstConsumer"))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules import defaults
 from steersman.cluster.api.rules.fields import (
@@ -34,19 +33,6 @@ _SET_FREE = (
     "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
     "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
 )  # fmt: skip
-
-
-def prepare_create(obj: Obj, _ctx: WriteContext) -> None:
-    """A new object says nothing about its state yet."""
-    obj["status"] = {}
-
-
-def prepare_replica_set(obj: Obj, _ctx: WriteContext) -> None:
-    obj["status"] = {"replicas": 0}
-
-
-def prepare_stateful_set(obj: Obj, _ctx: WriteContext) -> None:
-    obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
 
 def replica_fields(obj: Obj) -> dict[str, str]:

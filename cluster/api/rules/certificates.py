@@ -1,0 +1,193 @@
+"""Rules of certificate signing requests: what may be asked, who asks, and how approval and certificate come to it.
+
+Source: k8s.io/kubernetes/pkg/apis/certificates/validation and pkg/registry/certificates/certificates/strategy.go
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.row import meta_fields
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, required, unsupported
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import path_segment_errors, subdomain_errors
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.times import format_time
+
+_USAGES = (
+    "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
+    "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel",
+    "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing",
+    "s/mime", "server auth", "signing", "timestamping",
+)  # fmt: skip
+_DECIDED = ("Approved", "Denied")
+_PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_LEGACY = "kubernetes.io/legacy-unknown"
+_SECONDS_MIN = 600
+
+
+def default_request(obj: Obj) -> None:
+    obj.setdefault("spec", {})
+    for row in (obj.get("status") or {}).get("conditions") or ():
+        row.setdefault("status", "True")
+
+
+def request_fields(obj: Obj) -> dict[str, str]:
+    return {**meta_fields(obj), "spec.signerName": (obj.get("spec") or {}).get("signerName", "")}
+
+
+def prepare_create(obj: Obj, ctx: WriteContext) -> None:
+    """Whoever asks is written into the request; it cannot be claimed."""
+    spec = obj["spec"]
+    for key in ("username", "uid", "groups", "extra"):
+        spec.pop(key, None)
+    extra = {key: list(values) for key, values in ctx.user_extra.items()}
+    found = {"username": ctx.user, "uid": ctx.user_uid, "groups": list(ctx.groups), "extra": extra}
+    spec.update({key: value for key, value in found.items() if value})
+
+
+def prepare_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
+    """The request itself never changes."""
+    new["spec"] = old["spec"]
+
+
+def approved(new: Obj, old: Obj) -> Obj:
+    """The request with the conditions of an approval."""
+    status = {key: value for key, value in (old.get("status") or {}).items() if key != "conditions"}
+    conditions = (new.get("status") or {}).get("conditions")
+    return {**old, "status": {**status, "conditions": conditions} if conditions else status}
+
+
+def stamp_conditions(new: Obj, old: Obj, ctx: WriteContext) -> None:
+    """Fills in the times of conditions that carry none."""
+    before = {row.get("type"): row for row in (old.get("status") or {}).get("conditions") or ()}
+    for row in (new.get("status") or {}).get("conditions") or ():
+        row.setdefault("lastUpdateTime", format_time(ctx.now))
+        if not row.get("lastTransitionTime"):
+            last = before.get(row.get("type")) or {}
+            same = last.get("status") == row.get("status") and last.get("lastTransitionTime")
+            row["lastTransitionTime"] = last["lastTransitionTime"] if same else format_time(ctx.now)
+
+
+def validate_request(obj: Obj) -> list[Cause]:
+    spec = obj["spec"]
+    causes: list[Cause] = []
+    if wrong := _wrong_request(spec.get("request", "")):
+        causes.append(bad("spec.request", list(_decoded(spec.get("request", ""))), wrong))
+    if not spec.get("usages"):
+        causes.append(required("spec.usages"))
+    seen: set[str] = set()
+    for index, usage in enumerate(spec.get("usages") or ()):
+        if usage not in _USAGES:
+            causes.append(unsupported(f"spec.usages[{index}]", usage, _USAGES))
+        if usage in seen:
+            causes.append(duplicate(f"spec.usages[{index}]", usage))
+        seen.add(usage)
+    signer = spec.get("signerName", "")
+    if signer == _LEGACY:
+        causes.append(bad("spec.signerName", signer, "the legacy signerName is not allowed via this API version"))
+    else:
+        causes += validate_signer("spec.signerName", signer)
+    seconds = spec.get("expirationSeconds")
+    if seconds is not None and seconds < _SECONDS_MIN:
+        detail = "may not specify a duration less than 600 seconds (10 minutes)"
+        causes.append(bad("spec.expirationSeconds", seconds, detail))
+    return causes + _conditions(obj)
+
+
+def validate_signer(path: str, name: str) -> list[Cause]:
+    """The rules of a signer's name: a domain, a slash and a path."""
+    if not name:
+        return [required(path)]
+    domain, slash, rest = name.partition("/")
+    if not slash or "/" in rest:
+        detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
+        return [bad(path, name, detail)]
+    causes = bad_all(path, domain, subdomain_errors(domain))
+    if "." not in domain:
+        causes.append(bad(path, domain, "should be a domain with at least two segments separated by dots"))
+    if not rest:
+        causes.append(bad(path, name, "validation should not be empty after the slash"))
+    return causes + bad_all(path, name, path_segment_errors(rest))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except (ValueError, binascii.Error):
+        return b""
+
+
+def _wrong_request(text: str) -> str:
+    found = _PEM.search(_decoded(text))
+    if found is None or found[1] != b"CERTIFICATE REQUEST":
+        return "PEM block type must be CERTIFICATE REQUEST"
+    try:
+        request = x509.load_pem_x509_csr(found[0])
+        return "" if request.is_signature_valid else "x509: certificate signature does not verify"
+    except (ValueError, UnsupportedAlgorithm) as error:
+        return str(error)
+
+
+def _conditions(obj: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    rows = (obj.get("status") or {}).get("conditions") or ()
+    for index, row in enumerate(rows):
+        path, kind, state = f"status.conditions[{index}]", row.get("type", ""), row.get("status", "")
+        if not kind:
+            causes.append(required(f"{path}.type"))
+        if not state:
+            causes.append(required(f"{path}.status"))
+        elif kind in ("Approved", "Denied", "Failed") and state != "True":
+            causes.append(unsupported(f"{path}.status", state, ("True",)))
+        elif state not in ("True", "False", "Unknown"):
+            causes.append(unsupported(f"{path}.status", state, ("True", "False", "Unknown")))
+        other = {"Approved": "Denied", "Denied": "Approved"}.get(kind)
+        if other in seen:
+            causes.append(bad(f"{path}.type", kind, "Approved and Denied conditions are mutually exclusive"))
+        if kind in seen:
+            causes.append(duplicate(f"{path}.type", kind))
+        seen.add(kind)
+    return causes
+
+
+def _decisions(obj: Obj) -> dict[str, Mapping[str, object]]:
+    return {
+        row["type"]: row for row in (obj.get("status") or {}).get("conditions") or () if row.get("type") in _DECIDED
+    }
+
+
+def validate_update(new: Obj, old: Obj) -> list[Cause]:
+    return _kept_decisions(new, old, may_add=False)
+
+
+def validate_approval(new: Obj, old: Obj) -> list[Cause]:
+    return _kept_decisions(new, old, may_add=True)
+
+
+def validate_status(new: Obj, old: Obj) -> list[Cause]:
+    """The certificate comes once; approval has a door of its own."""
+    before, after = ((side.get("status") or {}).get("certificate") for side in (old, new))
+    causes = immutable("status.certificate", after, before) if before else []
+    return causes + _conditions(new) + _kept_decisions(new, old, may_add=False)
+
+
+def _kept_decisions(new: Obj, old: Obj, *, may_add: bool) -> list[Cause]:
+    before, after = _decisions(old), _decisions(new)
+    causes = []
+    for kind in _DECIDED:
+        if kind in before and kind not in after:
+            causes.append(forbidden("status.conditions", f'updates may not remove a condition of type "{kind}"'))
+        elif kind in after and kind not in before and not may_add:
+            causes.append(forbidden("status.conditions", f'updates may not add a condition of type "{kind}"'))
+        elif kind in before and not may_add and after[kind] != before[kind]:
+            causes.append(forbidden("status.conditions", f'updates may not modify a condition of type "{kind}"'))
+    return causes

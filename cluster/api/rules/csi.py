@@ -1,0 +1,240 @@
+"""Rules of what CSI drivers tell the cluster: drivers, their nodes, capacities, attachments, volume attributes.
+
+Source: k8s.io/kubernetes/pkg/apis/storage/{v1/defaults.go,validation/validation.go}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    duplicate,
+    forbidden,
+    immutable,
+    label_selector,
+    required,
+    too_long,
+    unsupported,
+)
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_value_errors, qualified_name_errors, subdomain_errors
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.quantity import parse
+
+_DRIVER_BYTES_MAX = 63
+_NODE_ID_BYTES_MAX = 192
+_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
+_MODES = ("Ephemeral", "Persistent")
+#: changes that count in the generation of a driver
+_DRIVER_COUNTED = ("tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds")
+_PARAMETERS_BYTES_MAX = 256 * 1024
+_PARAMETERS_MAX = 512
+_UPDATE_S_MIN = 10
+
+
+def driver_name(path: str, name: str) -> list[Cause]:
+    """The rules of a CSI driver's name."""
+    if not name:
+        return [required(path)]
+    causes = [too_long(path, _DRIVER_BYTES_MAX)] if len(name) > _DRIVER_BYTES_MAX else []
+    return causes + bad_all(path, name, subdomain_errors(name.lower()))
+
+
+def default_driver(obj: Obj) -> None:
+    spec = obj.setdefault("spec", {})
+    for key in ("podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"):
+        spec.setdefault(key, False)
+    spec.setdefault("attachRequired", True)
+    spec.setdefault("fsGroupPolicy", "ReadWriteOnceWithFSType")
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def prepare_driver_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
+    """Some changes count: node agents look at the generation."""
+    before, after = old.get("spec") or {}, new["spec"]
+    if any(before.get(key) != after.get(key) for key in _DRIVER_COUNTED):
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def validate_driver(obj: Obj) -> list[Cause]:
+    spec = obj["spec"]
+    causes = driver_name("metadata.name", obj["metadata"].get("name", ""))
+    for index, mode in enumerate(spec["volumeLifecycleModes"]):
+        if mode not in _MODES:
+            causes.append(unsupported(f"spec.volumeLifecycleModes[{index}]", mode, _MODES))
+    if spec["fsGroupPolicy"] not in _POLICIES:
+        causes.append(unsupported("spec.fsGroupPolicy", spec["fsGroupPolicy"], _POLICIES))
+    causes += _token_requests("spec.tokenRequests", spec.get("tokenRequests") or ())
+    seconds = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if seconds is not None and seconds < _UPDATE_S_MIN:
+        detail = f"must be greater than or equal to {_UPDATE_S_MIN} seconds"
+        causes.append(bad("spec.nodeAllocatableUpdatePeriodSeconds", seconds, detail))
+    return causes
+
+
+def _token_requests(path: str, requests: list[Obj] | tuple[()]) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, row in enumerate(requests):
+        audience, seconds, where = row.get("audience", ""), row.get("expirationSeconds"), f"{path}[{index}]"
+        if audience in seen:
+            causes.append(duplicate(f"{where}.audience", audience))
+        seen.add(audience)
+        if seconds is not None and seconds < 600:
+            causes.append(bad(f"{where}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
+        elif seconds is not None and seconds > 2**32:
+            detail = "may not specify a duration larger than 2^32 seconds"
+            causes.append(bad(f"{where}.expirationSeconds", seconds, detail))
+    return causes
+
+
+def validate_driver_update(new: Obj, old: Obj) -> list[Cause]:
+    before, after = old.get("spec") or {}, new["spec"]
+    causes: list[Cause] = []
+    for key in ("attachRequired", "volumeLifecycleModes"):
+        causes += immutable(f"spec.{key}", after.get(key), before.get(key))
+    return causes
+
+
+def validate_node(obj: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    names: set[str] = set()
+    for index, driver in enumerate((obj.get("spec") or {}).get("drivers") or ()):
+        path, name, node = f"spec.drivers[{index}]", driver.get("name", ""), driver.get("nodeID", "")
+        causes += driver_name(f"{path}.name", name)
+        if name in names:
+            causes.append(duplicate(f"{path}.name", name))
+        names.add(name)
+        if not node:
+            causes.append(required(f"{path}.nodeID"))
+        elif len(node) > _NODE_ID_BYTES_MAX:
+            detail = f"must be {_NODE_ID_BYTES_MAX} characters or less"
+            causes.append(bad(f"{path}.nodeID", node, detail))
+        causes += _topology(f"{path}.topologyKeys", driver.get("topologyKeys") or [])
+        count = (driver.get("allocatable") or {}).get("count")
+        if count is not None and count < 0:
+            causes.append(bad(f"{path}.allocatable.count", count, "must be greater than or equal to 0"))
+    return causes
+
+
+def _topology(path: str, keys: list[str]) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            causes.append(duplicate(path, key))
+        causes += bad_all(path, key, qualified_name_errors(key)) if key else [required(path)]
+    return causes
+
+
+def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
+    """What a driver says of a node stays; how many volumes it takes may change."""
+    before = {row.get("name"): row for row in (old.get("spec") or {}).get("drivers") or ()}
+    causes: list[Cause] = []
+    for index, driver in enumerate((new.get("spec") or {}).get("drivers") or ()):
+        last = before.get(driver.get("name"))
+        if last is not None and _fixed(driver) != _fixed(last):
+            causes.append(bad(f"spec.drivers[{index}]", driver, "field is immutable"))
+    return causes
+
+
+def _fixed(driver: Obj) -> Obj:
+    return {key: value for key, value in driver.items() if key != "allocatable"}
+
+
+def validate_capacity(obj: Obj) -> list[Cause]:
+    causes = label_selector("nodeTopology", obj.get("nodeTopology"))
+    name = obj.get("storageClassName", "")
+    causes += bad_all("storageClassName", name, subdomain_errors(name))
+    for key in ("capacity", "maximumVolumeSize"):
+        if key in obj and parse(obj[key]) < 0:
+            causes.append(bad(key, obj[key], "must be greater than or equal to 0"))
+    return causes
+
+
+def validate_capacity_update(new: Obj, old: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for key in ("nodeTopology", "storageClassName"):
+        causes += immutable(key, new.get(key), old.get(key))
+    return causes
+
+
+def validate_attachment(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    causes = driver_name("spec.attacher", spec.get("attacher", ""))
+    source, node = spec.get("source") or {}, spec.get("nodeName", "")
+    volume, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
+    if inline is None and volume is None:
+        causes.append(required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+    elif inline is not None and volume is not None:
+        causes.append(forbidden("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+    elif volume is not None:
+        path = "spec.source.persistentVolumeName"
+        causes += bad_all(path, volume, subdomain_errors(volume)) if volume else [required(path)]
+    causes += bad_all("spec.nodeName", node, subdomain_errors(node))
+    return causes
+
+
+def validate_attachment_update(new: Obj, old: Obj) -> list[Cause]:
+    return immutable("spec", new.get("spec"), old.get("spec"))
+
+
+def validate_attachment_status(new: Obj, _old: Obj) -> list[Cause]:
+    metadata = (new.get("status") or {}).get("attachmentMetadata") or {}
+    size = sum(len(key) + len(value) for key, value in metadata.items())
+    return [too_long("status.attachmentMetadata", _PARAMETERS_BYTES_MAX)] if size > _PARAMETERS_BYTES_MAX else []
+
+
+def parameters(path: str, found: Mapping[str, str]) -> list[Cause]:
+    """The rules of the parameters that a class hands to its driver."""
+    if len(found) > _PARAMETERS_MAX:
+        return [too_long(path, _PARAMETERS_MAX)]
+    causes = [bad(path, key, "field can not be empty.") for key in found if not key]
+    if sum(len(key) + len(value) for key, value in found.items()) > _PARAMETERS_BYTES_MAX:
+        causes.append(too_long(path, _PARAMETERS_BYTES_MAX))
+    return causes
+
+
+def validate_attributes(obj: Obj) -> list[Cause]:
+    name, found = obj.get("driverName", ""), obj.get("parameters") or {}
+    causes = bad_all("driverName", name, qualified_name_errors(name.lower())) if name else [required("driverName")]
+    if not found:
+        detail = "must contain at least one key/value pair"
+        return [*causes, required("parameters", detail)]
+    return causes + parameters("parameters", found)
+
+
+def validate_attributes_update(new: Obj, old: Obj) -> list[Cause]:
+    causes = []
+    if new.get("driverName") != old.get("driverName"):
+        causes.append(forbidden("driverName", "updates to driverName are forbidden."))
+    if new.get("parameters") != old.get("parameters"):
+        causes.append(forbidden("parameters", "updates to parameters are forbidden."))
+    return causes
+
+
+def topology_terms(path: str, terms: list[Obj]) -> list[Cause]:
+    """The rules of a storage class's allowed topologies."""
+    causes: list[Cause] = []
+    for index, term in enumerate(terms):
+        seen: set[str] = set()
+        for place, row in enumerate(term.get("matchLabelExpressions") or ()):
+            where, key, values = (
+                f"{path}[{index}].matchLabelExpressions[{place}]",
+                row.get("key", ""),
+                row.get("values"),
+            )
+            causes += bad_all(f"{where}.key", key, qualified_name_errors(key))
+            if not values:
+                causes.append(required(f"{where}.values"))
+            for position, value in enumerate(values or ()):
+                if value in values[:position]:
+                    causes.append(duplicate(f"{where}.values[{position}]", value))
+                causes += bad_all(f"{where}.values", value, label_value_errors(value))
+            if key in seen:
+                causes.append(duplicate(f"{where}.key", key))
+            seen.add(key)
+    return causes

@@ -1,0 +1,202 @@
+"""Rules of ingresses and their classes.
+
+Source: k8s.io/kubernetes/pkg/apis/networking/{v1/defaults.go,validation/validation.go}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    forbidden,
+    immutable,
+    ip,
+    is_ip,
+    required,
+    too_long,
+    unsupported,
+)
+from steersman.cluster.api.rules.ports import port_name_errors, port_number
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_1123_errors, path_segment_errors, subdomain_errors
+from steersman.cluster.meta.objects import Obj, annotations_of
+
+_CLASS = "kubernetes.io/ingress.class"
+_PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
+_BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
+_BAD_ENDINGS = ("/..", "/.")
+_CONTROLLER_BYTES_MAX = 250
+_NOT_AN_IP = "must be a DNS name, not an IP address"
+_WILDCARD = re.compile(r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_WILDCARD_DETAIL = (
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
+    "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', "
+    "regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_PREFIXED = 'must be a domain-prefixed path (such as "acme.io/foo")'
+
+
+def default_class(obj: Obj) -> None:
+    parameters = (obj.get("spec") or {}).get("parameters")
+    if parameters is not None:
+        parameters.setdefault("scope", "Cluster")
+
+
+def validate_class(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    controller, path = spec.get("controller", ""), "spec.controller"
+    causes: list[Cause] = []
+    if not controller:
+        causes.append(required(path))
+    else:
+        if len(controller) > _CONTROLLER_BYTES_MAX:
+            causes.append(too_long(path, _CONTROLLER_BYTES_MAX))
+        domain, slash, rest = controller.partition("/")
+        if not slash or not domain or not rest:
+            causes.append(bad(path, controller, _PREFIXED))
+        else:
+            causes += bad_all(path, domain, subdomain_errors(domain))
+    return causes + _parameters("spec.parameters", spec.get("parameters"))
+
+
+def validate_class_update(new: Obj, old: Obj) -> list[Cause]:
+    before, after = ((side.get("spec") or {}).get("controller") for side in (old, new))
+    return immutable("spec.controller", after, before)
+
+
+def _reference(path: str, found: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    if found.get("apiGroup") is not None:
+        causes += bad_all(f"{path}.apiGroup", found["apiGroup"], subdomain_errors(found["apiGroup"]))
+    for key in ("kind", "name"):
+        if not found.get(key):
+            causes.append(required(f"{path}.{key}"))
+        else:
+            causes += bad_all(f"{path}.{key}", found[key], path_segment_errors(found[key]))
+    return causes
+
+
+def _parameters(path: str, found: Obj | None) -> list[Cause]:
+    if found is None:
+        return []
+    causes, scope, namespace = _reference(path, found), found.get("scope"), found.get("namespace")
+    where = f"{path}.namespace"
+    match scope:
+        case "Namespace" if namespace is None:
+            causes.append(required(where, "`parameters.scope` is set to 'Namespace'"))
+        case "Namespace":
+            causes += bad_all(where, namespace, label_1123_errors(namespace or ""))
+        case "Cluster":
+            if namespace is not None:
+                causes.append(forbidden(where, "`parameters.scope` is set to 'Cluster'"))
+        case _:
+            causes.append(unsupported(f"{path}.scope", scope, ("Cluster", "Namespace")))
+    return causes
+
+
+def validate_new_ingress(obj: Obj) -> list[Cause]:
+    """The class is said in one way, or in both ways alike."""
+    said, wanted = annotations_of(obj).get(_CLASS), (obj.get("spec") or {}).get("ingressClassName")
+    if said is None or wanted is None or said == wanted:
+        return []
+    return [bad(f"annotations.{_CLASS}", said, "must match `ingressClassName` when both are specified")]
+
+
+def validate_ingress(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    causes: list[Cause] = []
+    if not spec.get("rules") and "defaultBackend" not in spec:
+        causes.append(bad("spec", spec.get("rules") or [], "either `defaultBackend` or `rules` must be specified"))
+    if "defaultBackend" in spec:
+        causes += _backend("spec.defaultBackend", spec["defaultBackend"])
+    for index, rule in enumerate(spec.get("rules") or ()):
+        causes += _rule(f"spec.rules[{index}]", rule)
+    for index, one in enumerate(spec.get("tls") or ()):
+        path = f"spec.tls[{index}]"
+        for place, host in enumerate(one.get("hosts") or ()):
+            causes += _host(f"{path}.hosts[{place}]", host)
+        if one.get("secretName"):
+            causes += bad_all(f"{path}.secretName", one["secretName"], subdomain_errors(one["secretName"]))
+    if spec.get("ingressClassName") is not None:
+        name = spec["ingressClassName"]
+        causes += bad_all("spec.ingressClassName", name, subdomain_errors(name))
+    return causes
+
+
+def _host(path: str, host: str) -> list[Cause]:
+    if "*" in host:
+        return [] if _WILDCARD.match(host) else [bad(path, host, _WILDCARD_DETAIL)]
+    return bad_all(path, host, subdomain_errors(host))
+
+
+def _rule(path: str, rule: Obj) -> list[Cause]:
+    host, http = rule.get("host", ""), rule.get("http")
+    causes: list[Cause] = []
+    if host:
+        if is_ip(host):
+            causes.append(bad(f"{path}.host", host, _NOT_AN_IP))
+        causes += _host(f"{path}.host", host)
+    if http is not None:
+        if not http.get("paths"):
+            causes.append(required(f"{path}.http.paths"))
+        for index, row in enumerate(http.get("paths") or ()):
+            causes += _path(f"{path}.http.paths[{index}]", row)
+    return causes
+
+
+def _path(path: str, row: Obj) -> list[Cause]:
+    kind, text, where = row.get("pathType"), row.get("path", ""), f"{path}.path"
+    if kind is None:
+        return [required(f"{path}.pathType", "pathType must be specified")]
+    causes: list[Cause] = []
+    if kind not in _PATH_TYPES:
+        causes.append(unsupported(f"{path}.pathType", kind, _PATH_TYPES))
+    elif not text.startswith("/") and (text or kind != "ImplementationSpecific"):
+        causes.append(bad(where, text, "must be an absolute path"))
+    if kind in ("Exact", "Prefix"):
+        causes += [bad(where, text, f"must not contain '{part}'") for part in _BAD_SEQUENCES if part in text]
+        causes += [bad(where, text, f"cannot end with '{part}'") for part in _BAD_ENDINGS if text.endswith(part)]
+    return causes + _backend(f"{path}.backend", row.get("backend") or {})
+
+
+def _backend(path: str, backend: Obj) -> list[Cause]:
+    service, resource = backend.get("service"), backend.get("resource")
+    if service is not None and resource is not None:
+        return [bad(path, "", "cannot set both resource and service backends")]
+    if resource is not None:
+        return _reference(f"{path}.resource", resource)
+    if service is None:
+        return [bad(path, "", "resource or service backend is required")]
+    name, port = service.get("name", ""), service.get("port") or {}
+    where = f"{path}.service"
+    causes = bad_all(f"{where}.name", name, label_1123_errors(name)) if name else [required(f"{where}.name")]
+    if port.get("name") and port.get("number"):
+        causes.append(bad(path, "", "cannot set both port name & port number"))
+    elif port.get("name"):
+        causes += bad_all(f"{where}.port.name", port["name"], port_name_errors(port["name"]))
+    elif port.get("number"):
+        causes += port_number(f"{where}.port.number", port["number"])
+    else:
+        causes.append(required(path, "port name or number is required"))
+    return causes
+
+
+def validate_status(new: Obj, _old: Obj) -> list[Cause]:
+    return balancer("status.loadBalancer", ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ())
+
+
+def balancer(path: str, rows: Sequence[Obj]) -> list[Cause]:
+    """The rules of a load balancer's addresses."""
+    causes: list[Cause] = []
+    for index, row in enumerate(rows):
+        where = f"{path}.ingress[{index}]"
+        if row.get("ip"):
+            causes += ip(f"{where}.ip", row["ip"])
+        if row.get("hostname"):
+            causes += bad_all(f"{where}.hostname", row["hostname"], subdomain_errors(row["hostname"]))
+            if is_ip(row["hostname"]):
+                causes.append(bad(f"{where}.hostname", row["hostname"], _NOT_AN_IP))
+    return causes
