@@ -92,7 +92,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     ),
     "stale": ("PUT", f"{CONFIG_MAPS}/old", {"metadata": {"name": "old", "resourceVersion": "1"}}, "", 409, "modified"),
     "a version that is none": (
-        "PUT", f"{CONFIG_MAPS}/old", {"metadata": {"name": "old", "resourceVersion": "x"}}, "", 409, "",
+        "PUT", f"{CONFIG_MAPS}/old", {"metadata": {"name": "old", "resourceVersion": "x"}}, "", 400, "invalid syntax",
     ),
     "another name": ("PUT", f"{CONFIG_MAPS}/old", {"metadata": {"name": "new"}}, "", 400, "name"),
     "another uid": ("PUT", f"{CONFIG_MAPS}/old", {"metadata": {"name": "old", "uid": "u"}}, "", 409, "UID"),
