@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from steersman.actors import encryptionkey, kubeconfig, launching, ranges, roster
+from steersman.actors import apifiles, kubeconfig, launching, ranges, roster
 from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site, machines_of, machines_tree
 from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
@@ -83,6 +83,7 @@ def prepare(config: ClusterConfig) -> Site:
             "host": address,
             "ports": config.ports.resolved(),
             "networking": _networking(config.networking, runtime, data_dir),
+            "security": apifiles.resolved(config.security),
         }
     )
     here = Host(name=config.node.name or node_name(), address=address, data_dir=str(data_dir), runtime=runtime)
@@ -280,7 +281,7 @@ async def claim(site: Site) -> None:
     """Ends what an earlier run left, checks the ports, and writes certificates, kubeconfig and the site's description.
 
     Raises:
-        BringUpFailed: a port is taken by somebody else; the encryption's file cannot be used; or Ray does not
+        BringUpFailed: a port is taken by somebody else; a file of `security` cannot be used; or Ray does not
             answer, where somebody else is to run it.
     """
     if site.config.ray.address:
@@ -291,9 +292,9 @@ async def claim(site: Site) -> None:
     shutil.rmtree(site.run / "actors", ignore_errors=True)
     issue_certificates(site)
     try:
-        encryptionkey.ensure(site)
-    except encryptionkey.Unusable as error:
-        raise BringUpFailed(f"control_plane.encryption: {error}") from error
+        apifiles.ensure(site)
+    except apifiles.Unusable as error:
+        raise BringUpFailed(str(error)) from error
     write_kubeconfig(site)
     (site.data_dir / "config.yaml").write_text(render(site.config))
     write_site(site)

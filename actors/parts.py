@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from steersman.actors import encryptionkey
+from steersman.actors import apifiles
 from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
@@ -159,7 +159,8 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         node_port_range=node_port_range(config),
         grpc_port=grpc_port(config, index),
         grpc_token_port=grpc_token_port(config, index),
-        encryption=encryptionkey.file_of(site),
+        encryption=apifiles.encryption_of(site),
+        audit=apifiles.audit_of(site, index),
     )
 
 

@@ -56,11 +56,6 @@ class ControlPlane(_Section):
         description="how the store's leader proves that it leads before it answers a read: read-index asks a majority;"
         " lease is faster and trusts the machines' clocks",
     )
-    encryption: str = Field(
-        "",
-        description="file of the EncryptionConfiguration by which the API servers encrypt what they store; empty: one"
-        " in the directory pki that encrypts Secrets, made at the first `up`; none: nothing is encrypted",
-    )
 
 
 class Ports(_Section):
@@ -155,6 +150,20 @@ class RayOptions(_Section):
     object_store_memory_bytes: int = Field(80_000_000, ge=75_000_000, description="Ray's object store on each host")
 
 
+class Security(_Section):
+    encryption: str = Field(
+        "",
+        description="file of the EncryptionConfiguration by which the API servers encrypt what they store; empty: one"
+        " in the directory pki that encrypts Secrets, made at the first `up`; none: nothing is encrypted",
+    )
+    audit_policy: str = Field("", description="file of the audit policy (audit.k8s.io/v1); empty: nothing is audited")
+    audit_log: str = Field("", description="file of audit events; empty: logs/audit.log; none: no file")
+    audit_log_size_mb: int = Field(100, ge=0, description="size at which that file is put aside; 0: never")
+    audit_log_backups: int = Field(10, ge=0, description="files put aside that are kept; 0: all")
+    audit_log_age_days: int = Field(30, ge=0, description="days that files put aside are kept; 0: for ever")
+    audit_webhook: str = Field("", description="kubeconfig of a server that gets audit events in batches")
+
+
 class ClusterConfig(_Section):
     """Everything that can be said about a cluster."""
 
@@ -171,6 +180,7 @@ class ClusterConfig(_Section):
     networking: Networking = Field(default_factory=Networking, description="pod and Service networks")
     node: Node = Field(default_factory=Node, description="this machine as a Node")
     simulated_nodes: SimulatedNodes = Field(default_factory=SimulatedNodes, description="Nodes that only pretend")
+    security: Security = Field(default_factory=Security, description="encryption at rest and audit")
     ray: RayOptions = Field(default_factory=RayOptions, description="the Ray cluster beneath")
 
     @model_validator(mode="after")

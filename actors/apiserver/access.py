@@ -17,7 +17,7 @@ from steersman.actors.ports import Now, User
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import node as node_rules
-from steersman.cluster.auth.attributes import Attributes, forbidden_message
+from steersman.cluster.auth.attributes import ALLOWED, Attributes, Verdict, forbidden_message
 from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, from_certificate, impersonated, is_anonymous_path
 from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compile_rules, uncovered
 from steersman.cluster.auth.tokens import (
@@ -126,6 +126,14 @@ def _socket_token(protocols: str) -> str:
     return ""
 
 
+def forbidden(user: User, attributes: Attributes, verdict: Verdict) -> Forbidden:
+    """The refusal of an action."""
+    return Forbidden(
+        forbidden_message(user.name, attributes, verdict.reason),
+        kind=attributes.resource, group=attributes.group, name=attributes.name,
+    )  # fmt: skip
+
+
 class Authorizer:
     """Says whether a user may do something: RBAC, and for nodes their own rules."""
 
@@ -183,19 +191,24 @@ class Authorizer:
             self._compiled = state
         return self._policy
 
-    def allows(self, user: User, attributes: Attributes) -> bool:
-        if MASTERS in user.groups or self.policy().allows(user.name, user.groups, attributes):
-            return True
+    def judge(self, user: User, attributes: Attributes) -> Verdict:
+        """Whether a user may do something, and why."""
+        if MASTERS in user.groups:
+            return ALLOWED
         node = node_rules.node_of(user.name, user.groups)
-        return bool(node) and node_rules.allows(node, attributes, self.pods_on)
+        if node and node_rules.allows(node, attributes, self.pods_on):
+            return ALLOWED
+        return self.policy().judge(user.name, user.groups, attributes)
 
-    def require(self, user: User, attributes: Attributes) -> None:
-        """Raises Forbidden when the user may not."""
-        if not self.allows(user, attributes):
-            raise Forbidden(
-                forbidden_message(user.name, attributes),
-                kind=attributes.resource, group=attributes.group, name=attributes.name,
-            )  # fmt: skip
+    def allows(self, user: User, attributes: Attributes) -> bool:
+        return self.judge(user, attributes).allowed
+
+    def require(self, user: User, attributes: Attributes) -> Verdict:
+        """Returns the verdict that allows it; raises Forbidden when the user may not."""
+        verdict = self.judge(user, attributes)
+        if not verdict.allowed:
+            raise forbidden(user, attributes, verdict)
+        return verdict
 
     def impersonate(self, user: User, headers: Mapping[str, str]) -> User:
         """Returns whom the request acts as; raises Forbidden when the user may not act as them."""

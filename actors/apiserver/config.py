@@ -5,6 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from steersman.cluster.auth.audit import AuditPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """When a log is put aside, and how long those put aside are kept; 0 for no limit."""
+
+    size_bytes_max: int = 100 << 20
+    backups_max: int = 10
+    age_days_max: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditConfig:
+    """Args: policy: what is written; log: file of the events; webhook: kubeconfig of a server that gets them."""
+
+    policy: AuditPolicy
+    log: Path | None = None
+    rotation: Rotation = Rotation()
+    webhook: Path | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServerConfig:
@@ -19,6 +40,7 @@ class ApiServerConfig:
         grpc_port: of the native gRPC API on the same host, whose callers show client certificates; None for none.
         grpc_token_port: of the same API for callers who have a bearer token and no certificate; None for none.
         encryption: file of the EncryptionConfiguration by which values are kept in the store; None for plain ones.
+        audit: what of the requests is written down, and where; None for nothing.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
 
@@ -36,6 +58,7 @@ class ApiServerConfig:
     grpc_token_port: int | None = None
     advertise_address: str = ""
     encryption: Path | None = None
+    audit: AuditConfig | None = None
 
     @property
     def issuer(self) -> str:

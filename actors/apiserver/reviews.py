@@ -52,7 +52,7 @@ class Reviews:
             raise errors.invalid(kind.resource.kind, "", causes, kind.resource.group)
         extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
         other = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
-        return reviews.access_status(self._authorizer.allows(call.user if of_self else other, reviews.asked(spec)))
+        return reviews.access_status(self._authorizer.judge(call.user if of_self else other, reviews.asked(spec)))
 
     def _rules(self, user: User, spec: Obj) -> Obj:
         namespace = spec.get("namespace", "")

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from steersman.actors.apiserver.access import Authenticator, Authorizer, user_of_certificate
+from steersman.actors.apiserver.access import Authenticator, Authorizer, forbidden, user_of_certificate
 from steersman.actors.apiserver.actions import Actions
+from steersman.actors.apiserver.auditing import Trail, auditor_of
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call, Query
@@ -105,6 +106,7 @@ class ApiServer:
             Streams(self.registry, self.reader, nodes),
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
+        self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
         self._seats = Seats()
         self._http: HttpServer | None = None
         self._grpc: GrpcApi | None = None
@@ -140,6 +142,8 @@ class ApiServer:
                 await asyncio.sleep(_STORE_RETRY_S)
         self._custom.start()
         self.authorizer.start()
+        if self._auditor is not None:
+            await self._auditor.start()
         await self._bootstrap.ensure()
         if self.config.port is not None:
             self._http = HttpServer(
@@ -170,6 +174,8 @@ class ApiServer:
         await self.cache.stop()
         if self._sealed is not None:
             await self._sealed.stop()
+        if self._auditor is not None:
+            await self._auditor.stop()
 
     # ---- requests
 
@@ -180,31 +186,42 @@ class ApiServer:
         path, _, text = request.target.partition("?")
         query = Query(text)
         attributes = read_attributes(request.method, path, query)
+        trail = self._auditor.begin(request, attributes) if self._auditor is not None else None
         self.metrics.in_flight += 1
         try:
-            response = await self._answer(request, path, query, attributes)
+            response = await self._answer(request, path, query, attributes, trail)
         except ApiError as error:
             response = failure(error)
         except StoreError as error:
             response = failure(_store_failure(error))
         finally:
             self.metrics.in_flight -= 1
+        if trail is not None:
+            response = trail.finish(response)
         labels = (attributes.verb, attributes.group, attributes.version, attributes.resource, attributes.subresource)
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response
 
-    def _who(self, request: Request, path: str, attributes: Attributes) -> User:
+    def _who(self, request: Request, path: str, attributes: Attributes, trail: Trail | None) -> User:
         """The user as whom a request acts; raises Unauthorized or Forbidden."""
         user = self.authenticator.authenticate(request, path)
+        if trail is not None:
+            trail.known(user)
         if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
             user = self.authorizer.impersonate(user, request.headers)
-        self.authorizer.require(user, attributes)
+            if trail is not None:
+                trail.acts_as(user)
+        verdict = self.authorizer.judge(user, attributes)
+        if trail is not None:
+            trail.decided(verdict)
+        if not verdict.allowed:
+            raise forbidden(user, attributes, verdict)
         return user
 
-    async def _admit(self, request: Request, path: str, attributes: Attributes) -> User:
+    async def _admit(self, request: Request, path: str, attributes: Attributes, trail: Trail | None) -> User:
         """As `_who`, but a refusal counts only when it was decided on state no older than the request."""
         try:
-            return self._who(request, path, attributes)
+            return self._who(request, path, attributes, trail)
         except (Unauthorized, Forbidden):
             if request.user is None and "authorization" not in request.headers:
                 raise
@@ -212,10 +229,12 @@ class ApiServer:
                 await self.cache.fresh()
             except StoreError as error:
                 log.info("a refusal could not be checked on fresh state: %s", error)
-            return self._who(request, path, attributes)
+            return self._who(request, path, attributes, trail)
 
-    async def _answer(self, request: Request, path: str, query: Query, attributes: Attributes) -> Response:
-        user = await self._admit(request, path, attributes)
+    async def _answer(
+        self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
+    ) -> Response:
+        user = await self._admit(request, path, attributes, trail)
         level = classify(user.name, user.groups, attributes)
         if not self._seats.enter(level, user.name):
             raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
@@ -240,12 +259,19 @@ class ApiServer:
         Raises:
             ApiError: one is refused, and nothing is written.
         """
+        trails: list[Trail] = []
         try:
-            return await self._transact(requests)
-        except StoreError as error:
-            raise _store_failure(error) from error
+            answers = await self._transact(requests, trails)
+        except (ApiError, StoreError) as caught:
+            error = _store_failure(caught) if isinstance(caught, StoreError) else caught
+            for trail in trails:
+                trail.finish(failure(error))
+            raise error from caught
+        for trail, (status, body) in zip(trails, answers, strict=bool(trails)):
+            trail.finish(Response(status, {}, body))
+        return answers
 
-    async def _transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
+    async def _transact(self, requests: Sequence[Request], trails: list[Trail]) -> list[tuple[int, bytes]]:
         if not 0 < len(requests) <= TRANSACTION_MAX:
             raise BadRequest(f"a transaction has between 1 and {TRANSACTION_MAX} writes")
         calls = []
@@ -253,7 +279,10 @@ class ApiServer:
             path, _, text = request.target.partition("?")
             query = Query(text)
             attributes = read_attributes(request.method, path, query)
-            calls.append(Call(request, attributes, query, await self._admit(request, path, attributes)))
+            trail = self._auditor.begin(request, attributes) if self._auditor is not None else None
+            if trail is not None:
+                trails.append(trail)
+            calls.append(Call(request, attributes, query, await self._admit(request, path, attributes, trail)))
         user = calls[0].user
         level = classify(user.name, user.groups, calls[0].attributes)
         if not self._seats.enter(level, user.name):

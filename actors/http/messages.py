@@ -24,6 +24,7 @@ class Request:
         user: set by a trusted in-process transport or from the verified client certificate; None means that the
             bearer token decides, or nobody.
         upgrade: set when the client asks to switch protocols on a connection that can.
+        peer: the client's address; empty in this process.
         upload: the body in pieces, for the few requests whose bodies are too large to hold (`body` is empty then).
     """
 
@@ -34,6 +35,7 @@ class Request:
     user: User | None = None
     upgrade: bool = False
     upload: AsyncIterator[bytes] | None = None
+    peer: str = ""
 
 
 #: a response body that comes in pieces; each piece is sent as it is yielded

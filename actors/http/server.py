@@ -178,6 +178,7 @@ class _Connection(asyncio.Protocol):
         self._pipe: Pipe | None = None
         self._closing = False
         self._tls = False
+        self._peer = ""
         self.task: asyncio.Task[None] | None = None
         self.streaming = False
         self.deadline = self._loop.time() + self._limits.idle_timeout_s
@@ -195,6 +196,7 @@ class _Connection(asyncio.Protocol):
             return
         transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
         self._tls = transport.get_extra_info("sslcontext") is not None
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         certificate = transport.get_extra_info("peercert")
         if certificate and server.identify is not None:
             self._user = server.identify(certificate)
@@ -351,7 +353,7 @@ class _Connection(asyncio.Protocol):
 
     def _request(self, body: bytes, upload: Upload | None = None) -> Request:
         method, target = self._parser.get_method().decode(), self._target.decode("latin-1")
-        return Request(method, target, self._headers, body, self._user, False, upload)
+        return Request(method, target, self._headers, body, self._user, False, upload, self._peer)
 
     # ---- answering
 

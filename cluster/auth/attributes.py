@@ -45,6 +45,26 @@ class Attributes:
         return bool(self.resource)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an action is allowed.
+
+    Args:
+        reason: why, or why not, as far as there is something to say.
+        denied: somebody forbids it, and nobody else is asked; otherwise a refusal only means that nobody allows it.
+        error: what went wrong on the way to the verdict.
+    """
+
+    allowed: bool
+    reason: str = ""
+    denied: bool = False
+    error: str = ""
+
+
+ALLOWED = Verdict(True)
+NO_OPINION = Verdict(False)
+
+
 def is_truthy(text: str) -> bool:
     """A query boolean as Go reads it."""
     return text in ("1", "t", "T", "true", "TRUE", "True")

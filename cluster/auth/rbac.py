@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steersman.cluster.auth.attributes import Attributes
+from steersman.cluster.auth.attributes import ALLOWED, NO_OPINION, Attributes, Verdict
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import from_dict
 
@@ -82,11 +82,11 @@ def compile_rules(rows: Sequence[Mapping[str, Any]] | None) -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role bound to a subject: where it holds (empty for everywhere) and by which binding."""
+    """A role bound to a subject: where it holds (empty for everywhere), and what is said when it allows something."""
 
     namespace: str
     rules: tuple[Rule, ...]
-    binding: str
+    verdict: Verdict
 
 
 class Policy:
@@ -112,7 +112,7 @@ class Policy:
             self._bind(binding, "")
         for binding in role_bindings:
             self._bind(binding, binding["metadata"]["namespace"])
-        self._decisions: dict[tuple[Any, ...], bool] = {}
+        self._decisions: dict[tuple[Any, ...], Verdict] = {}
 
     def _bind(self, binding: Obj, namespace: str) -> None:
         reference = binding.get("roleRef") or {}
@@ -123,8 +123,8 @@ class Policy:
             rules = self._rules.get((namespace, name)) if namespace else None
         if not rules:
             return
-        grant = Grant(namespace, rules, binding["metadata"]["name"])
         for subject in binding.get("subjects") or ():
+            grant = Grant(namespace, rules, Verdict(True, _reason(binding, subject, namespace)))
             self._grants.setdefault(_subject_key(subject, namespace), []).append(grant)
 
     def grants(self, user: str, groups: Iterable[str]) -> Iterable[Grant]:
@@ -133,10 +133,10 @@ class Policy:
         for group in groups:
             yield from self._grants.get(("Group", group), ())
 
-    def allows(self, user: str, groups: Sequence[str], attributes: Attributes) -> bool:
+    def judge(self, user: str, groups: Sequence[str], attributes: Attributes) -> Verdict:
         """Whether any role allows the action."""
         if MASTERS in groups:
-            return True
+            return ALLOWED
         key = (
             user, tuple(groups), attributes.verb, attributes.group, attributes.resource, attributes.subresource,
             attributes.namespace, attributes.name, "" if attributes.resource else attributes.path,
@@ -149,13 +149,13 @@ class Policy:
             self._decisions[key] = decision
         return decision
 
-    def _decide(self, user: str, groups: Sequence[str], attributes: Attributes) -> bool:
+    def _decide(self, user: str, groups: Sequence[str], attributes: Attributes) -> Verdict:
         for grant in self.grants(user, groups):
             if grant.namespace and (grant.namespace != attributes.namespace or not attributes.resource):
                 continue
             if any(rule.allows(attributes) for rule in grant.rules):
-                return True
-        return False
+                return grant.verdict
+        return NO_OPINION
 
     def rules_in(self, user: str, groups: Sequence[str], namespace: str) -> list[Rule]:
         """Every rule that holds for a user in a namespace (`SelfSubjectRulesReview`)."""
@@ -178,6 +178,19 @@ def _subject_key(subject: Mapping[str, Any], namespace: str) -> tuple[str, str]:
     if subject.get("kind") == "ServiceAccount":
         return "User", f"system:serviceaccount:{subject.get('namespace') or namespace}:{subject.get('name', '')}"
     return subject.get("kind", ""), subject.get("name", "")
+
+
+def _reason(binding: Obj, subject: Mapping[str, Any], namespace: str) -> str:
+    """How Kubernetes names the binding that allows something."""
+    name, reference = binding["metadata"]["name"], binding.get("roleRef") or {}
+    which = f'RoleBinding "{name}/{namespace}"' if namespace else f'ClusterRoleBinding "{name}"'
+    who = subject.get("name", "")
+    if subject.get("kind") == "ServiceAccount":
+        who = f"{who}/{subject.get('namespace') or namespace}"
+    return (
+        f'RBAC: allowed by {which} of {reference.get("kind", "")} "{reference.get("name", "")}" '
+        f'to {subject.get("kind", "")} "{who}"'
+    )
 
 
 def aggregate(cluster_roles: Sequence[Obj]) -> dict[str, list[Obj]]:

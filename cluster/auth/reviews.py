@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steersman.cluster.auth.attributes import Attributes
+from steersman.cluster.auth.attributes import Attributes, Verdict
 from steersman.cluster.auth.rbac import Rule
 from steersman.cluster.auth.tokens import Identity
 from steersman.cluster.meta.errors import Cause
@@ -50,8 +50,16 @@ def access_causes(spec: Obj, *, of_self: bool, namespace: str = "") -> list[Caus
     return causes
 
 
-def access_status(allowed: bool) -> Obj:
-    return {"allowed": True, "reason": "allowed by RBAC"} if allowed else {"allowed": False}
+def access_status(verdict: Verdict) -> Obj:
+    """The status of an access review."""
+    row: Obj = {"allowed": verdict.allowed}
+    if verdict.denied:
+        row["denied"] = True
+    if verdict.reason:
+        row["reason"] = verdict.reason
+    if verdict.error:
+        row["evaluationError"] = verdict.error
+    return row
 
 
 def rules_status(rules: Sequence[Rule]) -> Obj:

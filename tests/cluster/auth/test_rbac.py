@@ -102,8 +102,20 @@ def ask(text: str) -> Attributes:
 def test_a_request_is_allowed_exactly_where_a_role_says_so(
     user: str, groups: tuple[str, ...], request_text: str, allowed: bool
 ) -> None:
-    assert POLICY.allows(user, groups, ask(request_text)) is allowed
-    assert POLICY.allows(user, groups, ask(request_text)) is allowed, "the remembered decision is the same"
+    assert POLICY.judge(user, groups, ask(request_text)).allowed is allowed
+    assert POLICY.judge(user, groups, ask(request_text)).allowed is allowed, "the remembered decision is the same"
+
+
+def test_a_verdict_names_the_binding_that_allows() -> None:
+    verdict = deployed().judge(
+        "jane", ("system:authenticated",), ask("create authorization.k8s.io/selfsubjectaccessreviews")
+    )
+    assert verdict.reason == (
+        'RBAC: allowed by ClusterRoleBinding "system:basic-user" of ClusterRole "system:basic-user" '
+        'to Group "system:authenticated"'
+    )
+    local = POLICY.judge("bob", ("devs",), ask("create apps/deployments a"))
+    assert local.reason.startswith('RBAC: allowed by RoleBinding "') and '/a" of' in local.reason
 
 
 def test_aggregated_roles_gather_the_rules_of_those_they_select_transitively() -> None:
@@ -118,8 +130,8 @@ def test_aggregated_roles_gather_the_rules_of_those_they_select_transitively() -
         ],
         cluster_role_bindings=[binding("top", "User jane")],
     )
-    assert policy.allows("jane", (), ask("list /pods a"))
-    assert not policy.allows("jane", (), ask("delete /pods a x"))
+    assert policy.judge("jane", (), ask("list /pods a")).allowed
+    assert not policy.judge("jane", (), ask("delete /pods a x")).allowed
 
 
 def deployed() -> Policy:
@@ -167,7 +179,7 @@ def deployed() -> Policy:
     ],
 )
 def test_the_default_roles_give_what_their_names_promise(user: str, request_text: str, allowed: bool) -> None:
-    assert deployed().allows(user, ("system:authenticated",), ask(request_text)) is allowed
+    assert deployed().judge(user, ("system:authenticated",), ask(request_text)).allowed is allowed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""The files that tell the API servers of a site what to encrypt and what to write down.
+
+The key of Secrets is made here at the first `up`, beside the cluster's certificates; all other files are the user's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steersman.actors.apiserver.config import AuditConfig, Rotation
+from steersman.actors.site import Site
+from steersman.actors.webhook import Webhook
+from steersman.cluster.auth.audit import read_policy
+from steersman.cluster.auth.encryption import read_encryption, render_encryption
+
+if TYPE_CHECKING:
+    from steersman.cluster.config import Security
+
+_FILE = "encryption.yaml"
+
+
+class Unusable(Exception):
+    """A file cannot be used; the message names the setting, the file and every mistake in it."""
+
+
+def resolved(security: Security) -> Security:
+    """Returns the settings with files named from the root: actors work in other directories than commands."""
+    fields = ("encryption", "audit_policy", "audit_log", "audit_webhook")
+    found = {field: getattr(security, field) for field in fields}
+    return security.model_copy(
+        update={
+            field: str(Path(text).expanduser().absolute()) for field, text in found.items() if text not in ("", "none")
+        }
+    )
+
+
+def encryption_of(site: Site) -> Path | None:
+    """The EncryptionConfiguration of a site's API servers; None when they store everything in the clear."""
+    match site.config.security.encryption:
+        case "none":
+            return None
+        case "":
+            return site.pki / _FILE
+        case path:
+            return Path(path)
+
+
+def audit_of(site: Site, index: int) -> AuditConfig | None:
+    """What API server number `index` of a site writes down; None when it is nothing.
+
+    Raises:
+        OSError, InvalidPolicy: the policy cannot be read.
+    """
+    security = site.config.security
+    if not security.audit_policy:
+        return None
+    log = Path(security.audit_log) if security.audit_log else site.logs / "audit.log"
+    return AuditConfig(
+        policy=read_policy(Path(security.audit_policy).read_text()),
+        log=None if security.audit_log == "none" else log.with_stem(f"{log.stem}-{index}") if index else log,
+        rotation=Rotation(
+            size_bytes_max=security.audit_log_size_mb << 20,
+            backups_max=security.audit_log_backups,
+            age_days_max=security.audit_log_age_days,
+        ),
+        webhook=Path(security.audit_webhook) if security.audit_webhook else None,
+    )
+
+
+def ensure(site: Site) -> None:
+    """Makes the key of Secrets at the first `up`, unless a file of the user's is configured, and checks what there is.
+
+    Raises:
+        Unusable
+    """
+    if site.here != site.hosts[0]:
+        return
+    path = encryption_of(site)
+    if path is not None:
+        with _told("security.encryption"):
+            if not site.config.security.encryption and not path.exists():
+                _write(path, render_encryption("key1", secrets.token_bytes(32)).encode())
+            read_encryption(path.read_text())
+    with _told("security.audit_policy"):
+        audit_of(site, 0)
+    if site.config.security.audit_webhook:
+        with _told("security.audit_webhook"):
+            Webhook(Path(site.config.security.audit_webhook))
+
+
+@contextlib.contextmanager
+def _told(setting: str) -> Iterator[None]:
+    """Turns what goes wrong with a file into a sentence about the setting that names it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{setting}: {error}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes a whole file or none of it, durably: what it encrypts must not outlive it."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
