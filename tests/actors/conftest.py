@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
+from tests.actors.pki import Pki, make_pki
 
 from steersman.actors.client import Client
 from steersman.actors.http.messages import Request, Response
@@ -164,3 +165,8 @@ def api() -> MemoryApi:
 @pytest.fixture
 def api_factory() -> type[MemoryApi]:
     return MemoryApi
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return make_pki(tmp_path_factory.mktemp("pki"))

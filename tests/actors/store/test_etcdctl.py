@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.actors.store.conftest import free_ports
+from tests.actors.pki import free_ports
 
 from steersman.actors.store.backup import read_backup
 from steersman.cluster.store.values import Range

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from tests.actors.store.conftest import free_ports
+from tests.actors.pki import free_ports
 
 from steersman.actors.rpc.store import AddressInUse, serve_store
 from steersman.actors.store.client import StoreClient
@@ -180,7 +180,9 @@ async def test_bytes_that_are_no_request_break_nothing(served: Any) -> None:
 
 async def test_only_the_named_certificates_may_use_the_store(served: Any, pki: Any) -> None:
     async with served(1, pki) as group:
-        stranger = store_pb2_grpc.SessionStub(grpc.aio.secure_channel(group.peers[1], pki.client("stranger"))).Open()
+        stranger = store_pb2_grpc.SessionStub(
+            grpc.aio.secure_channel(group.peers[1], pki.named("stranger").grpc_client())
+        ).Open()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stranger.read()
         assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
