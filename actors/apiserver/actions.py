@@ -12,7 +12,9 @@ from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now
 from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.admission.attempt import CREATE, Attempt
 from steersman.cluster.api.binding import bind
+from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import node as node_rules
@@ -67,15 +69,17 @@ class Actions:
         name = (call.attributes.name if call.attributes.resource == PODS.plural else "") or asked
         if asked and asked != name:
             raise BadRequest(f"the name of the object ({asked}) does not match the name on the URL ({name})")
-        context = self._writer.context(call.user, call.field_manager())
-        operation = self._writer.decided(
-            self._kind(PODS),
-            call.attributes.namespace,
-            name,
-            lambda pod: bind(self._registry, pod, binding, context),
-        )
+        context = self._context(call, call.query.dry_run())
+        attempt = Attempt(
+            operation=CREATE, kind=self._kind(PODS), subresource="binding", namespace=call.attributes.namespace,
+            name=name, obj=binding, options=pipeline.options_of(context),
+        )  # fmt: skip
+        operation = self._writer.decided(attempt, context, lambda sent, pod: bind(self._registry, pod, sent, context))
         await self._writer.run(operation, dry_run=call.query.dry_run())
         return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
+
+    def _context(self, call: Call, dry_run: bool) -> WriteContext:
+        return self._writer.context(call.user, call.field_manager(), dry_run=dry_run, call=call)
 
     def _kind(self, resource: Resource) -> Kind:
         found = self._registry.kind(resource.group, resource.version, resource.plural)
@@ -88,9 +92,12 @@ class Actions:
         eviction = self._body(call, "policy/v1", "Eviction")
         namespace, name = call.attributes.namespace, call.attributes.name
         dry_run = call.query.dry_run() or (eviction.get("deleteOptions") or {}).get("dryRun") == ["All"]
-        context = self._writer.context(call.user, call.field_manager())
-        budgets = self._kind(POD_DISRUPTION_BUDGETS)
-        operation = self._writer.evict(kind, budgets, namespace, name, eviction, context)
+        context = self._context(call, dry_run)
+        attempt = Attempt(
+            operation=CREATE, kind=kind, subresource="eviction", namespace=namespace, name=name, obj=eviction,
+            options=pipeline.options_of(context),
+        )  # fmt: skip
+        operation = self._writer.evict(attempt, self._kind(POD_DISRUPTION_BUDGETS), context)
         await self._writer.run(operation, dry_run=dry_run)
         return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
 

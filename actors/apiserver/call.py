@@ -83,6 +83,7 @@ class Call:
 
     Args:
         warnings: texts that the answer carries in `Warning` headers.
+        annotations: of the audit event.
     """
 
     request: Request
@@ -90,10 +91,19 @@ class Call:
     query: Query
     user: User
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     @property
     def header(self) -> dict[str, str]:
         return self.request.headers
+
+    def warn(self, text: str) -> None:
+        """Takes a warning once, however often a write is decided."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def annotate(self, key: str, value: str) -> None:
+        self.annotations[key] = value
 
     def field_manager(self) -> str:
         """The explicit field manager, else the first word of the user agent."""

@@ -8,6 +8,7 @@ from steersman.actors.apiserver.access import Authorizer
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta import errors
@@ -53,14 +54,18 @@ class Operations:
         validation = call.query.field_validation()
         return lambda: pipeline.decode(self._registry, kind, body, media, validation)
 
+    def _context(self, call: Call, manager: str) -> WriteContext:
+        query = call.query
+        return self._writer.context(call.user, manager, query.field_validation(), dry_run=query.dry_run(), call=call)
+
     def _create(self, call: Call, kind: Kind) -> Operation:
-        context = self._writer.context(call.user, call.field_manager(), call.query.field_validation())
+        context = self._context(call, call.field_manager())
         read = self._reading(call, kind)
         return self._writer.create(kind, call.attributes.namespace, read, context, self._check(call))
 
     def _update(self, call: Call, kind: Kind) -> Operation:
         attributes = call.attributes
-        context = self._writer.context(call.user, call.field_manager(), call.query.field_validation())
+        context = self._context(call, call.field_manager())
         read = self._reading(call, self._registry.body_kind(kind, attributes.subresource))
         return self._writer.update(
             kind, attributes.namespace, attributes.name, attributes.subresource, read, context, self._check(call)
@@ -82,13 +87,13 @@ class Operations:
             attributes.subresource,
             media,
             call.request.body,
-            self._writer.context(call.user, manager, query.field_validation()),
+            self._context(call, manager),
             force=query.flag("force"),
             check=self._check(call),
         )
 
     def delete(self, call: Call, kind: Kind, namespace: str, name: str, options: Obj) -> Operation:
-        context = self._writer.context(call.user, call.field_manager())
+        context = self._writer.context(call.user, call.field_manager(), dry_run=bool(options.get("dryRun")), call=call)
         return self._writer.delete(kind, namespace, name, options, context, self._check(call))
 
     def delete_options(self, call: Call) -> Obj:

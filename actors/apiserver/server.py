@@ -34,6 +34,7 @@ from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
 from steersman.actors.apiserver.sealed import SealedStore, Undecryptable
 from steersman.actors.apiserver.streams import Streams
+from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpLimits, HttpServer
@@ -90,7 +91,8 @@ class ApiServer:
         self.cache = WatchCache(store, rng)
         self.metrics = Metrics()
         is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
-        self.writer = Writer(store, self.cache, self.registry, settings, now, rng, **is_stale)
+        self._webhooks = Webhooks(self.cache, self.registry, rng)
+        self.writer = Writer(store, self.cache, self.registry, self._webhooks, settings, now, rng, **is_stale)
         self.reader = Reader(store, self.cache, now, rng)
         self.authenticator = Authenticator(self.cache, self.registry, issuer, now)
         self.authorizer = Authorizer(self.cache, self.registry)
@@ -103,7 +105,7 @@ class ApiServer:
             Operations(self.registry, self.writer, self.authorizer),
             Reviews(self.registry, self.authenticator, self.authorizer, config.issuer),
             Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
-            Streams(self.registry, self.reader, nodes),
+            Streams(self.registry, self.reader, self.writer, nodes),
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
         self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
@@ -171,6 +173,7 @@ class ApiServer:
         if self._grpc is not None:
             await self._grpc.stop()
         await self._custom.stop()
+        await self._webhooks.stop()
         await self.cache.stop()
         if self._sealed is not None:
             await self._sealed.stop()
@@ -240,10 +243,10 @@ class ApiServer:
             raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
         try:
             call = Call(request, attributes, query, user)
-            if attributes.is_resource:
-                response = await self._resources(call)
-            else:
-                response = await self._documents(call)
+            try:
+                response = await (self._resources(call) if attributes.is_resource else self._documents(call))
+            except ApiError as error:
+                response = failure(error)
         finally:
             self._seats.leave(level, user.name)
         if call.warnings:

@@ -16,8 +16,10 @@ from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.apiserver.portproxy import proxy_request
 from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response, Upgrade
 from steersman.actors.ports import Channel, ExecRequest, LogRequest, NodeDirectory, NodeStreams
+from steersman.cluster.api.admission.connect import connection
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta import errors
@@ -35,10 +37,22 @@ _CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 class Streams:
     """Answers the subresources that a node agent serves."""
 
-    def __init__(self, registry: Registry, reader: Reader, nodes: NodeDirectory) -> None:
+    def __init__(self, registry: Registry, reader: Reader, writer: Writer, nodes: NodeDirectory) -> None:
         self._registry = registry
         self._reader = reader
+        self._writer = writer
         self._nodes = nodes
+
+    async def _admit(self, call: Call, kind: Kind) -> None:
+        """Lets admission look at a connection about to be made; raises ApiError."""
+        context = self._writer.context(call.user, call.field_manager(), call=call)
+        if context.hooks is None:
+            return
+        asked = call.attributes
+        attempt = connection(
+            kind, asked.subresource, asked.namespace, asked.name, call.query.pairs, "/".join(asked.rest)
+        )
+        await self._writer.admit(attempt, context)
 
     async def _pod(self, call: Call, kind: Kind) -> Obj:
         return (await self._reader.find(kind, call.attributes.namespace, call.attributes.name)).obj
@@ -95,6 +109,7 @@ class Streams:
         query = call.query
         if not call.request.upgrade:
             raise BadRequest("Upgrade request required")
+        await self._admit(call, kind)
         pod = await self._pod(call, kind)
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             raise BadRequest(
@@ -128,6 +143,7 @@ class Streams:
         texts = [text for value in call.query.every("ports") for text in value.split(",") if text]
         if any(not text.isdigit() or not 0 < int(text) < 65536 for text in texts):
             raise BadRequest("ports: Invalid value: each must be a number between 1 and 65535")
+        await self._admit(call, kind)
         pod = await self._pod(call, kind)
         phase = (pod.get("status") or {}).get("phase", "Pending")
         if phase != "Running":
@@ -143,6 +159,7 @@ class Streams:
     # ---- proxies
 
     async def proxy(self, call: Call, kind: Kind) -> Response:
+        await self._admit(call, kind)
         match kind.resource.plural:
             case "nodes":
                 return await self._node_proxy(call)

@@ -2,7 +2,8 @@
 
 A write is decided on cached state and committed in one store transaction that holds only if that state is still the
 newest; when it is not, the cache catches up and the write is decided again. A refusal counts only when it was decided
-on state no older than the request. Several writes can be committed together, all or nothing.
+on state no older than the request, and nobody outside (a webhook) is asked about an older one. Several writes can be
+committed together, all or nothing.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.entry import Entry, encode, stamp
+from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.ports import Now, Store, User
 from steersman.cluster.api import write as pipeline
+from steersman.cluster.api.admission.attempt import DELETE, Attempt
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
 from steersman.cluster.api.eviction import evict as pipeline_evict
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.api.steps import HookReply, Steps
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.names import SAFE_ALPHABET
@@ -33,7 +38,7 @@ from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, 
 ATTEMPTS_MAX = 12
 
 #: groups whose objects this server itself works by: their writes are answered once this server shows them
-_OWN_GROUPS = frozenset({"rbac.authorization.k8s.io", "apiextensions.k8s.io"})
+_OWN_GROUPS = frozenset({"rbac.authorization.k8s.io", "apiextensions.k8s.io", "admissionregistration.k8s.io"})
 _OWN_KINDS = frozenset({"Namespace", "ServiceAccount"})
 
 
@@ -78,9 +83,24 @@ class Outcome:
 class Operation(Protocol):
     """A write as a decision that can be made again on fresher state."""
 
-    def __call__(self) -> Change:
+    def __call__(self) -> Steps[Change]:
         """Raises ApiError when it is refused."""
         ...
+
+
+class _Stale(Exception):
+    """The cache has moved on before somebody outside was to be asked."""
+
+
+@dataclass(slots=True)
+class _Ground:
+    """The state a decision stands on. Args: verified: it is no older than the request."""
+
+    revision: int
+    verified: bool
+
+
+T = TypeVar("T")
 
 
 #: a last look at an object before it is stored; raises ApiError
@@ -107,6 +127,7 @@ class Writer:
         store: Store,
         cache: WatchCache,
         registry: Registry,
+        webhooks: Webhooks,
         settings: ApiSettings,
         now: Now,
         rng: random.Random,
@@ -115,6 +136,7 @@ class Writer:
         self._store = store
         self._cache = cache
         self._registry = registry
+        self._webhooks = webhooks
         self._settings = settings
         self._now = now
         self._rng = rng
@@ -124,8 +146,17 @@ class Writer:
 
     # ---- what the pipeline may ask
 
-    def context(self, user: User, field_manager: str, field_validation: str = "Warn") -> WriteContext:
-        return WriteContext(
+    def context(
+        self,
+        user: User,
+        field_manager: str,
+        field_validation: str = "Warn",
+        *,
+        dry_run: bool = False,
+        call: Call | None = None,
+    ) -> WriteContext:
+        """Args: call: is told the warnings and annotations of the write."""
+        context = WriteContext(
             now=self._now(),
             new_uid=self.new_uid,
             random_suffix=self.random_suffix,
@@ -133,12 +164,15 @@ class Writer:
             groups=user.groups,
             user_uid=user.uid,
             user_extra=user.extra,
+            dry_run=dry_run,
+            hooks=self._webhooks.hooks(),
             field_manager=field_manager,
             field_validation=field_validation,
             lookup=self.lookup,
             list=self.objects,
             settings=self._settings,
         )
+        return context if call is None else replace(context, warn=call.warn, annotate=call.annotate)
 
     def new_uid(self) -> str:
         digits = f"{self._rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62:032x}"
@@ -190,10 +224,10 @@ class Writer:
     ) -> Operation:
         """Args: read: gives the object anew for every try, with warnings."""
 
-        def decide() -> Change:
+        def decide() -> Steps[Change]:
             obj, warnings = read()
             generates = not (obj.get("metadata") or {}).get("name")
-            written = pipeline.create(self._registry, kind, obj, ctx, namespace)
+            written = yield from pipeline.create(self._registry, kind, obj, ctx, namespace)
             return self._created(kind, written, warnings, check, generates)
 
         return decide
@@ -230,7 +264,7 @@ class Writer:
         ctx: WriteContext,
         check: Check = _accept,
     ) -> Operation:
-        def decide() -> Change:
+        def decide() -> Steps[Change]:
             new, warnings = read()
             try:
                 entry, old = self.current(kind, namespace, name)
@@ -238,8 +272,9 @@ class Writer:
                 if not kind.create_on_update or subresource:
                     raise
                 new.setdefault("metadata", {}).setdefault("name", name)
-                return self._created(kind, pipeline.create(self._registry, kind, new, ctx, namespace), warnings, check)
-            written = pipeline.update(self._registry, kind, new, old, subresource, ctx)
+                written = yield from pipeline.create(self._registry, kind, new, ctx, namespace)
+                return self._created(kind, written, warnings, check)
+            written = yield from pipeline.update(self._registry, kind, new, old, subresource, ctx)
             return self._modified(kind, entry, written, warnings, check)
 
         return decide
@@ -259,7 +294,7 @@ class Writer:
     ) -> Operation:
         applies = patch_type.startswith("application/apply-patch")
 
-        def decide() -> Change:
+        def decide() -> Steps[Change]:
             entry: Entry | None = None
             old: Obj | None = None
             try:
@@ -267,7 +302,7 @@ class Writer:
             except errors.NotFound:
                 if not applies or subresource:
                     raise
-            written = pipeline.patch(
+            written = yield from pipeline.patch(
                 self._registry, kind, old, patch_type, body, subresource, ctx, force, namespace, name
             )
             if entry is None:
@@ -287,31 +322,39 @@ class Writer:
     ) -> Operation:
         """A write that the server makes itself: `change` gets an own copy of the object and returns the new one."""
 
-        def decide() -> Change:
+        def decide() -> Steps[Change]:
             entry, old = self.current(kind, namespace, name)
             new = change(orjson.loads(orjson.dumps(old)))
-            written = pipeline.update(self._registry, kind, new, old, subresource, ctx)
+            written = yield from pipeline.update(self._registry, kind, new, old, subresource, ctx)
             return self._modified(kind, entry, written, (), _accept)
 
         return decide
 
-    def decided(self, kind: Kind, namespace: str, name: str, make: Callable[[Obj], Written]) -> Operation:
-        """A change of one object that another decision of `cluster/api` makes; `make` gets an own copy of it."""
+    def decided(self, attempt: Attempt, ctx: WriteContext, make: Callable[[Obj, Obj], Written]) -> Operation:
+        """A change of the object that a subresource stands for.
 
-        def decide() -> Change:
-            entry, old = self.current(kind, namespace, name)
-            return self._modified(kind, entry, make(old), (), _accept)
+        Args:
+            make: gets what was sent, as admission left it, and an own copy of the object.
+        """
+        kind = attempt.kind
+
+        def decide() -> Steps[Change]:
+            asked = attempt.again()
+            yield from pipeline.admit(self._registry, asked, ctx)
+            entry, old = self.current(kind, attempt.namespace, attempt.name)
+            return self._modified(kind, entry, make(asked.obj or {}, old), (), _accept)
 
         return decide
 
-    def evict(
-        self, kind: Kind, budgets: Kind, namespace: str, name: str, eviction: Obj, ctx: WriteContext
-    ) -> Operation:
+    def evict(self, attempt: Attempt, budgets: Kind, ctx: WriteContext) -> Operation:
         """A delete that takes one disruption off the pod's budget in the same transaction."""
+        kind, namespace = attempt.kind, attempt.namespace
 
-        def decide() -> Change:
-            entry, pod = self.current(kind, namespace, name)
-            evicted = pipeline_evict(self._registry, pod, eviction, ctx)
+        def decide() -> Steps[Change]:
+            asked = attempt.again()
+            yield from pipeline.admit(self._registry, asked, ctx)
+            entry, pod = self.current(kind, namespace, attempt.name)
+            evicted = pipeline_evict(self._registry, pod, asked.obj or {}, ctx)
             change = self._deleted(kind, entry, evicted.deletion)
             if evicted.budget is None:
                 return change
@@ -349,10 +392,14 @@ class Writer:
     def delete(
         self, kind: Kind, namespace: str, name: str, options: Obj | None, ctx: WriteContext, check: Check = _accept
     ) -> Operation:
-        def decide() -> Change:
+        def decide() -> Steps[Change]:
             entry, old = self.current(kind, namespace, name)
             check(kind, old)
             deletion = pipeline.delete(self._registry, kind, old, options, ctx)
+            attempt = Attempt(
+                operation=DELETE, kind=kind, namespace=namespace, name=name, old=old, options=options or {}
+            )
+            yield from pipeline.admit(self._registry, attempt, ctx)
             return self._deleted(kind, entry, deletion)
 
         return decide
@@ -387,17 +434,18 @@ class Writer:
         Raises:
             ApiError: one is refused. Conflict: the ground moved too often. StoreError: the store does not answer.
         """
-        verified = False
+        ground = _Ground(0, False)
         for _ in range(ATTEMPTS_MAX):
-            seen = self._cache.revision
+            ground.revision = self._cache.revision
             try:
-                changes = self._decide(operations)
+                changes = await self._decide(operations, ground)
+            except _Stale:
+                continue
             except ApiError:
-                if verified:
+                if ground.verified:
                     raise
-                await self._cache.fresh()
-                verified = True
-                if self._cache.revision == seen:
+                await self._verify(ground)
+                if self._cache.revision == ground.revision:
                     raise
                 continue
             if dry_run or not any(change.operations for change in changes):
@@ -410,31 +458,55 @@ class Writer:
                     Outcome(change=change, revision=result.revision if change.operations else change.revision)
                     for change in changes
                 ]
-            verified = True
+            ground.verified = True
             await self._cache.reach(result.revision)
         resource = changes[0].kind.resource
         detail = "the object has been modified; please apply your changes to the latest version and try again"
         raise errors.conflict(resource.plural, changes[0].obj["metadata"]["name"], detail, resource.group)
 
-    def _decide(self, operations: Sequence[Operation]) -> list[Change]:
+    async def admit(self, attempt: Attempt, ctx: WriteContext) -> Obj | None:
+        """Admits what writes nothing, as a connection; returns the object as admission left it, or raises ApiError."""
+        asked = attempt.again()
+        await self._carry(pipeline.admit(self._registry, asked, ctx), {}, _Ground(self._cache.revision, True))
+        return asked.obj
+
+    async def _verify(self, ground: _Ground) -> None:
+        await self._cache.fresh()
+        ground.verified = True
+
+    async def _decide(self, operations: Sequence[Operation], ground: _Ground) -> list[Change]:
         """Decides writes one after the other, each seeing what the ones before it come to."""
         if len(operations) == 1:
-            return [operations[0]()]
+            return [await self._carry(operations[0](), {}, ground)]
         changes = []
-        try:
-            for operation in operations:
-                change = operation()
-                meta = change.obj["metadata"]
-                key = change.kind.key(meta.get("namespace", ""), meta["name"])
-                if key in self._beside:
-                    raise errors.BadRequest(
-                        f"{change.kind.resource} {meta['name']} is written twice in one transaction"
-                    )
-                self._beside[key] = None if change.value is None else change.obj
-                changes.append(change)
-        finally:
-            self._beside = {}
+        beside: dict[str, Obj | None] = {}
+        for operation in operations:
+            change = await self._carry(operation(), beside, ground)
+            meta = change.obj["metadata"]
+            key = change.kind.key(meta.get("namespace", ""), meta["name"])
+            if key in beside:
+                raise errors.BadRequest(f"{change.kind.resource} {meta['name']} is written twice in one transaction")
+            beside[key] = None if change.value is None else change.obj
+            changes.append(change)
         return changes
+
+    async def _carry(self, steps: Steps[T], beside: dict[str, Obj | None], ground: _Ground) -> T:
+        """Takes a decision to its end, asking whom it wants to have asked."""
+        replies: Sequence[HookReply] | None = None
+        while True:
+            self._beside = beside
+            try:
+                calls = next(steps) if replies is None else steps.send(replies)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            finally:
+                self._beside = {}
+            if not ground.verified:
+                await self._verify(ground)
+                if self._cache.revision != ground.revision:
+                    raise _Stale
+            replies = await self._webhooks.ask(calls)
 
 
 def _is_own(kind: Kind) -> bool:

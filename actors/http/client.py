@@ -201,6 +201,7 @@ class HttpTransport:
         server_hostname: the name expected in the server's certificate, when not the address's host.
         connect_timeout_s: for reaching one endpoint, TLS handshake included.
         response_timeout_s: from a request sent to the head of its answer.
+        repeats: whether a write, too, is sent again when a kept connection proved dead.
     """
 
     def __init__(
@@ -212,6 +213,7 @@ class HttpTransport:
         server_hostname: str | None = None,
         connect_timeout_s: float = 10.0,
         response_timeout_s: float = 65.0,
+        repeats: bool = False,
     ) -> None:
         if not servers:
             raise ValueError("no address of an API server was given")
@@ -222,6 +224,7 @@ class HttpTransport:
         self._server_hostname = server_hostname
         self._connect_timeout_s = connect_timeout_s
         self._response_timeout_s = response_timeout_s
+        self._repeats = repeats
         self._idle: deque[_Connection] = deque()
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._closed = False
@@ -250,7 +253,7 @@ class HttpTransport:
                 raise ServerTimeout(f"the server did not answer within {self._response_timeout_s:g}s") from error
             except (OSError, httptools.HttpParserError) as error:
                 self._discard(connection)
-                if reused and request.method in _READS:
+                if reused and (self._repeats or request.method in _READS):
                     continue
                 raise ConnectionFailed(
                     f"the connection to the server {connection.endpoint.authority} was lost: {error}"
@@ -262,7 +265,9 @@ class HttpTransport:
             return Response(status, headers, content)
 
     def _head(self, endpoint: Endpoint, request: Request, body: bytes | AsyncIterator[bytes]) -> bytes:
-        lines = [f"{request.method} {endpoint.base_path}{request.target} HTTP/1.1", f"host: {endpoint.authority}"]
+        lines = [f"{request.method} {endpoint.base_path}{request.target} HTTP/1.1"]
+        if "host" not in request.headers:
+            lines.append(f"host: {endpoint.authority}")
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         if token := self._token():
             lines.append(f"authorization: Bearer {token}")
@@ -289,6 +294,7 @@ class HttpTransport:
 
     async def _connect(self) -> _Connection:
         failures: list[str] = []
+        last: BaseException | None = None
         for _ in self._endpoints:
             endpoint = self._endpoints[self._current]
             try:
@@ -302,11 +308,12 @@ class HttpTransport:
                     )
             except (OSError, TimeoutError) as error:
                 failures.append(f"{endpoint.authority}: {_why(error)}")
+                last = error
                 self._current = (self._current + 1) % len(self._endpoints)
                 continue
             _keep_alive(writer)
             return _Connection(endpoint, reader, writer)
-        raise ConnectionFailed("Unable to connect to the server: " + "; ".join(failures))
+        raise ConnectionFailed("Unable to connect to the server: " + "; ".join(failures)) from last
 
     def _release(self, connection: _Connection) -> None:
         # an idle connection keeps its slot; when somebody waits for one it is closed instead

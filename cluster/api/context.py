@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
+
+if TYPE_CHECKING:
+    from steersman.cluster.api.admission.hooks import Hooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,11 @@ class WriteContext:
         user, groups, user_uid, user_extra: who asks.
         field_manager: whose fields these become; empty means the first word of the user agent was unknown.
         field_validation: `Strict`, `Warn` or `Ignore`.
+        dry_run: nothing is going to be stored.
         lookup, list: other objects; what they return is shared and must not be changed.
+        hooks: the webhooks and policies that are configured; None when there are none.
+        warn: takes a sentence for the client; annotate: takes a key and a value for the audit log. Both may be told the
+            same again when the write is decided again.
     """
 
     now: float
@@ -60,9 +67,13 @@ class WriteContext:
     user_extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     field_manager: str = ""
     field_validation: str = "Warn"
+    dry_run: bool = False
     lookup: Lookup = lambda _resource, _namespace, _name: None
     list: Listing = lambda _resource, _namespace: ()
     settings: ApiSettings = field(default_factory=ApiSettings)
+    hooks: Hooks | None = None
+    warn: Callable[[str], None] = lambda _text: None
+    annotate: Callable[[str, str], None] = lambda _key, _value: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,8 @@ class Registry:
         self._compiled: dict[tuple[str, ...], Compiled] = {}
         #: grows with every change of the set of kinds: what discovery and OpenAPI documents are cached by
         self.generation = 0
+        self._siblings: dict[str, tuple[Kind, ...]] = {}
+        self._siblings_of = -1
         for row in ROWS:
             self._rows[_address(row)] = row
         for row in (*BODY_ROWS, *ROWS):
@@ -78,6 +80,17 @@ class Registry:
     def all(self) -> Iterable[Kind]:
         """Every row, built-in ones first, in a fixed order."""
         return self._rows.values()
+
+    def siblings(self, kind: Kind) -> tuple[Kind, ...]:
+        """Every row, this one among them, that serves the same objects in some group and version."""
+        if self._siblings_of != self.generation:
+            self._siblings = {}
+            self._siblings_of = self.generation
+        prefix = kind.prefix()
+        found = self._siblings.get(prefix)
+        if found is None:
+            found = self._siblings[prefix] = tuple(row for row in self._rows.values() if row.prefix() == prefix)
+        return found
 
     def custom(self) -> Mapping[str, tuple[Kind, ...]]:
         """The rows of each established CustomResourceDefinition, by its name."""

@@ -1,8 +1,8 @@
 """The one way in which objects come to be and change: REST and gRPC alike call these functions.
 
-Order as in Kubernetes: defaults, built-in admission that changes, what the server decides itself, validation, addresses
-and ports, field ownership. Nothing here reads a clock, draws a number or waits; what a write needs is in its
-`WriteContext`, and what is to be stored is returned.
+Order as in Kubernetes: defaults, admission that changes, what the server decides itself, validation, addresses and
+ports, field ownership, admission that only looks. Nothing here reads a clock, draws a number or waits; what a write
+needs is in its `WriteContext`, whom it has to ask it yields (`Steps`), and what is to be stored is returned.
 
 Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go
 """
@@ -13,9 +13,10 @@ from typing import Any
 
 import orjson
 
+from steersman.cluster.api import admission, ssa, strategic
 from steersman.cluster.api import patch as patches
-from steersman.cluster.api import ssa, strategic
-from steersman.cluster.api.admission import admit_create, admit_update
+from steersman.cluster.api.admission import warnings as sentences
+from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.allocate import allocate, reallocate
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
 from steersman.cluster.api.decode import bounded, check, decode, media_type, parse_yaml, read_json
@@ -24,6 +25,7 @@ from steersman.cluster.api.removal import delete, is_done
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.metadata import validate_metadata, validate_metadata_update
 from steersman.cluster.api.scale import scale_of, with_scale
+from steersman.cluster.api.steps import Steps
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, Cause
 from steersman.cluster.meta.names import generated_name
@@ -31,8 +33,8 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time
 
 __all__ = [
-    "ApiSettings", "Deletion", "WriteContext", "Written", "create", "decode", "delete", "patch", "representation",
-    "update",
+    "ApiSettings", "Deletion", "WriteContext", "Written", "admit", "create", "decode", "delete", "options_of",
+    "patch", "representation", "update",
 ]  # fmt: skip
 
 JSON_PATCH = "application/json-patch+json"
@@ -44,7 +46,7 @@ _STALE = "the object has been modified; please apply your changes to the latest 
 _SERVER_KEYS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation")
 
 
-def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str = "") -> Written:
+def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str = "") -> Steps[Written]:
     """Makes a new object of what the client sent; `obj` is taken over and changed.
 
     Raises:
@@ -53,12 +55,22 @@ def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespac
     return _create(registry, kind, obj, ctx, namespace, track=True)
 
 
-def _create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str, *, track: bool) -> Written:
+def _create(
+    registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str, *, track: bool
+) -> Steps[Written]:
     meta = _place(kind, obj, namespace)
     kind.defaults(obj)
+    attempt = Attempt(
+        operation=CREATE, kind=kind, namespace=meta.get("namespace", ""), name=meta.get("name", ""), obj=obj,
+        options=options_of(ctx),
+    )  # fmt: skip
+    yield from admission.mutate(registry, attempt, ctx)
+    if attempt.changed:
+        assert attempt.obj is not None
+        obj = attempt.obj
+        meta = _place(kind, obj, namespace)
     if not meta.get("name") and meta.get("generateName"):
-        meta["name"] = generated_name(meta["generateName"], ctx.random_suffix())
-    warnings = admit_create(kind, obj, ctx)
+        meta["name"] = attempt.name = generated_name(meta["generateName"], ctx.random_suffix())
     for key in _SERVER_KEYS:
         meta.pop(key, None)
     meta["uid"] = ctx.new_uid()
@@ -77,7 +89,27 @@ def _create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespa
         obj = ssa.track_update(
             registry.schema(kind), None, obj, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
         )
-    return Written(obj=obj, warnings=tuple(warnings), reservations=reservations)
+    attempt.obj = obj
+    yield from admission.validate(registry, attempt, ctx)
+    return Written(obj=obj, warnings=tuple(sentences.of(kind, obj)), reservations=reservations)
+
+
+def admit(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None]:
+    """The admission of what makes no object: a delete, a connection, an action on another object.
+
+    Raises:
+        ApiError: somebody refuses.
+    """
+    yield from admission.mutate(registry, attempt, ctx)
+    yield from admission.validate(registry, attempt, ctx)
+
+
+def options_of(ctx: WriteContext) -> Obj:
+    """The options of a write as webhooks are shown them."""
+    options: Obj = {"fieldManager": ctx.field_manager, "fieldValidation": ctx.field_validation}
+    if ctx.dry_run:
+        options["dryRun"] = ["All"]
+    return options
 
 
 def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
@@ -99,7 +131,7 @@ def _refuse(kind: Kind, name: str, causes: list[Cause]) -> None:
         raise errors.invalid(kind.resource.kind, name, causes, kind.resource.group)
 
 
-def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext) -> Written:
+def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext) -> Steps[Written]:
     """Makes the next state of an object from what the client sent; `new` is taken over, `old` is left alone.
 
     Args:
@@ -114,13 +146,25 @@ def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str,
 
 def _update(
     registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext, *, track: bool
-) -> Written:
+) -> Steps[Written]:
+    attempt = Attempt(
+        operation=UPDATE, kind=kind, subresource=subresource, namespace=old["metadata"].get("namespace", ""),
+        name=old["metadata"]["name"], obj=new, old=old, options=options_of(ctx),
+    )  # fmt: skip
     if subresource == "scale":
-        new = with_scale(kind, old, new)
+        attempt.old = scale_of(kind, old)
+        yield from admission.mutate(registry, attempt, ctx)
+        assert attempt.obj is not None
+        new = with_scale(kind, old, attempt.obj)
     meta = _rebase(kind, new, old)
     new = _only_its_part(kind, new, old, subresource)
     kind.defaults(new)
-    warnings = admit_update(kind, new, old, subresource, ctx)
+    if subresource != "scale":
+        attempt.obj = new
+        yield from admission.mutate(registry, attempt, ctx)
+        if attempt.changed:
+            meta = _rebase(kind, attempt.obj, old)
+            new = _only_its_part(kind, attempt.obj, old, subresource)
     if subresource in ("", "scale"):
         kind.prepare_update(new, old, ctx)
     else:
@@ -141,6 +185,9 @@ def _update(
             registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
             subresource=subresource,
         )  # fmt: skip
+    attempt.obj = scale_of(kind, new) if subresource == "scale" else new
+    yield from admission.validate(registry, attempt, ctx)
+    warnings = sentences.of(kind, new) if subresource != "status" else ()
     return Written(
         obj=new, warnings=tuple(warnings), reservations=reservations, releases=releases,
         changed=not _equal(new, old), remove=is_done(kind, new, old),
@@ -233,7 +280,7 @@ def patch(
     force: bool = False,
     namespace: str = "",
     name: str = "",
-) -> Written:
+) -> Steps[Written]:
     """Applies a patch of one of the four types.
 
     Args:
@@ -246,7 +293,7 @@ def patch(
     """
     media = media_type(patch_type)
     if media == APPLY_PATCH or media == "application/apply-patch+cbor":
-        return _apply(registry, kind, old, body, subresource, ctx, force, namespace, name)
+        return (yield from _apply(registry, kind, old, body, subresource, ctx, force, namespace, name))
     if old is None:
         raise errors.not_found(kind.resource.plural, name, kind.resource.group)
     body_kind = registry.body_kind(kind, subresource)
@@ -266,7 +313,7 @@ def patch(
         bounded(after)
     fresh = orjson.loads(orjson.dumps(after))
     tree, warnings = check(registry, body_kind, fresh, b"", ctx.field_validation)
-    written = _update(registry, kind, tree, old, subresource, ctx, track=True)
+    written = yield from _update(registry, kind, tree, old, subresource, ctx, track=True)
     return _with_warnings(written, warnings)
 
 
@@ -281,7 +328,7 @@ def _document(body: bytes, wanted: type) -> Any:
 def _apply(
     registry: Registry, kind: Kind, old: Obj | None, body: bytes, subresource: str, ctx: WriteContext, force: bool,
     namespace: str, name: str,
-) -> Written:  # fmt: skip
+) -> Steps[Written]:  # fmt: skip
     if not ctx.field_manager:
         cause = Cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
         raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
@@ -311,9 +358,11 @@ def _apply(
     if version and version != (old["metadata"].get("resourceVersion") if old else None):
         raise errors.conflict(kind.resource.plural, wanted_name, _STALE, kind.resource.group)
     if old is None:
-        return _with_warnings(_create(registry, kind, fresh, ctx, namespace, track=False), warnings)
-    part = "" if subresource == "scale" else subresource
-    return _with_warnings(_update(registry, kind, fresh, old, part, ctx, track=False), warnings)
+        written = yield from _create(registry, kind, fresh, ctx, namespace, track=False)
+    else:
+        part = "" if subresource == "scale" else subresource
+        written = yield from _update(registry, kind, fresh, old, part, ctx, track=False)
+    return _with_warnings(written, warnings)
 
 
 def _own_part(applied: Obj, subresource: str) -> Obj:

@@ -7,7 +7,8 @@
     ├── AlreadyExists 409         Conflict 409
     ├── Expired 410               RequestEntityTooLarge 413
     ├── UnsupportedMediaType 415  TooManyRequests 429 (retry_after_s)
-    └── InternalError 500         ServerTimeout 504         ServiceUnavailable 503
+    ├── InternalError 500         ServerTimeout 504         ServiceUnavailable 503
+    └── Refused (a webhook's own code and reason)
 
 Source: https://github.com/kubernetes/community/blob/main/contributors/devel/sig-architecture/api-conventions.md
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Cause:
 class ApiError(Exception):
     """A refusal or failure that a client sees as a Kubernetes `Status`."""
 
-    code: ClassVar[int] = 500
-    reason: ClassVar[str] = "InternalError"
+    code: int = 500
+    reason: str = "InternalError"
 
     def __init__(
         self,
@@ -86,8 +87,9 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
+        if self.reason:
+            status["reason"] = self.reason
         if details:
             status["details"] = details
         status["code"] = self.code
@@ -107,6 +109,15 @@ class Unauthorized(ApiError):
 
 class Forbidden(ApiError):
     code, reason = 403, "Forbidden"
+
+
+class Refused(ApiError):
+    """A refusal by somebody outside, with the code (and perhaps the reason) of their choice."""
+
+    def __init__(self, message: str, code: int, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.code = code
+        self.reason = reason
 
 
 class NotFound(ApiError):

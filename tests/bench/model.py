@@ -17,6 +17,7 @@ from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.api.rules.metadata import validate_metadata
+from steersman.cluster.api.steps import settled
 
 
 def _pod() -> dict[str, Any]:
@@ -85,13 +86,14 @@ def run() -> Iterator[Figure]:
         assert not validate_metadata(obj["metadata"], True, kind.name_errors) + kind.validate(obj)
 
     def create() -> write.Written:
-        return write.create(registry, kind, read(), context, "default")
+        return settled(write.create(registry, kind, read(), context, "default"))
 
     stored = create().obj
     stored_body = orjson.dumps({**stored, "status": {"phase": "Running", "podIP": "10.0.0.1"}})
 
     def status() -> write.Written:
-        return write.update(registry, kind, write.decode(registry, kind, stored_body)[0], stored, "status", context)
+        new, _ = write.decode(registry, kind, stored_body)
+        return settled(write.update(registry, kind, new, stored, "status", context))
 
     yield Figure("model.body", len(body), "bytes")
     yield _cost_us("decode", read)

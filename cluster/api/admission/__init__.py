@@ -1,7 +1,9 @@
-"""Built-in admission: what the cluster itself adds to objects or refuses, one plugin a module.
+"""Admission: what the cluster itself adds to objects or refuses, one plugin a module, and what its webhooks do.
 
-A plugin is a function of an object and a `WriteContext`; it changes the object in place, raises an API error to refuse,
-and returns warnings.
+A plugin is a function of an object and a `WriteContext`; it changes the object in place, or raises an API error to
+refuse. Order: plugins and webhooks that change, then (when the object is complete) those that only look.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from steersman.cluster.api.admission import (
     service_accounts,
     storage,
     tolerations,
-    warnings,
+    webhooks,
 )
+from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.row import Kind
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.steps import Steps
 from steersman.cluster.meta.objects import Obj
 
 _OnCreate = Callable[[Obj, WriteContext], None]
@@ -40,30 +44,53 @@ _ON_UPDATE: dict[tuple[str, str], tuple[_OnUpdate, ...]] = {
 }
 
 
-def admit_create(kind: Kind, obj: Obj, ctx: WriteContext) -> list[str]:
-    """Runs the plugins of a create; returns warnings.
+def mutate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None]:
+    """Everything that may change an object: the plugins, then webhooks; all once more when a webhook wants it.
+
+    Args:
+        attempt: its object is changed in place, or replaced.
 
     Raises:
-        Forbidden, NotFound: a plugin refuses.
+        ApiError: somebody refuses.
     """
-    resource = kind.resource
-    if resource.namespaced:
+    _run_plugins(attempt, ctx)
+    hooks = ctx.hooks
+    if hooks is None or attempt.is_exempt or not hooks.mutating:
+        return
+    state = webhooks.Reinvocation()
+    yield from webhooks.mutate(hooks.mutating, registry, attempt, ctx, state)
+    if state.again:
+        state.is_second = True
+        _run_plugins(attempt, ctx)
+        yield from webhooks.mutate(hooks.mutating, registry, attempt, ctx, state)
+
+
+def _run_plugins(attempt: Attempt, ctx: WriteContext) -> None:
+    if attempt.operation == CREATE and not attempt.subresource:
+        _on_create(attempt, ctx)
+    elif attempt.operation == UPDATE and attempt.subresource != "status":
+        assert attempt.obj is not None and attempt.old is not None
+        for plugin in _ON_UPDATE.get(attempt.resource, ()):
+            plugin(attempt.obj, attempt.old, ctx)
+
+
+def _on_create(attempt: Attempt, ctx: WriteContext) -> None:
+    kind, obj = attempt.kind, attempt.obj
+    assert obj is not None
+    if kind.resource.namespaced:
         namespaces.admit_create(kind, obj, ctx)
-        if resource.plural not in quota.COUNTED_APART:
+        if kind.resource.plural not in quota.COUNTED_APART:
             quota.admit_count(kind, obj, ctx)
-    for plugin in _ON_CREATE.get((resource.group, resource.plural), ()):
+    for plugin in _ON_CREATE.get(attempt.resource, ()):
         plugin(obj, ctx)
-    return warnings.of(kind, obj)
 
 
-def admit_update(kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext) -> list[str]:
-    """Runs the plugins of an update; returns warnings.
+def validate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None]:
+    """Everything that looks at the finished object and may refuse it.
 
     Raises:
-        Forbidden: a plugin refuses.
+        ApiError: somebody refuses.
     """
-    if subresource == "status":
-        return []
-    for plugin in _ON_UPDATE.get((kind.resource.group, kind.resource.plural), ()):
-        plugin(new, old, ctx)
-    return warnings.of(kind, new)
+    hooks = ctx.hooks
+    if hooks is not None and hooks.validating and not attempt.is_exempt:
+        yield from webhooks.validate(hooks.validating, registry, attempt, ctx)

@@ -6,9 +6,6 @@ from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import extensions
 from steersman.cluster.meta import resources as known
-from steersman.cluster.meta.resources import Resource
-
-_ADMISSION = "admissionregistration.k8s.io"
 
 ROWS: tuple[Kind, ...] = (
     Kind(
@@ -19,16 +16,12 @@ ROWS: tuple[Kind, ...] = (
         prepare_update=extensions.establish_update,
     ),
     Kind(
-        resource=Resource(
-            _ADMISSION, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
-        ),
+        resource=known.MUTATING_WEBHOOKS,
         singular="mutatingwebhookconfiguration", categories=("api-extensions",), has_generation=True,
         defaults=extensions.default_mutating, validate=extensions.validate_webhooks,
     ),
     Kind(
-        resource=Resource(
-            _ADMISSION, "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", namespaced=False
-        ),
+        resource=known.VALIDATING_WEBHOOKS,
         singular="validatingwebhookconfiguration", categories=("api-extensions",), has_generation=True,
         defaults=extensions.default_webhooks, validate=extensions.validate_webhooks,
     ),

@@ -16,6 +16,7 @@ from steersman.cluster.api import write
 from steersman.cluster.api.context import Deletion, WriteContext, Written
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.api.steps import settled
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
 
@@ -93,7 +94,7 @@ class Api:
         """Runs a create without keeping what comes of it."""
         kind = self.row(plural)
         where = namespace if kind.resource.namespaced else ""
-        return write.create(self.registry, kind, self.decode(plural, obj), self.context(**changes), where)
+        return settled(write.create(self.registry, kind, self.decode(plural, obj), self.context(**changes), where))
 
     def create(self, plural: str, obj: Obj, namespace: str = "default", **changes: Any) -> Obj:
         written = self.prepare(plural, obj, namespace, **changes)
@@ -117,7 +118,8 @@ class Api:
         kind = self.row(plural)
         old = self.get(plural, new["metadata"]["name"], new["metadata"].get("namespace", ""))
         copy = orjson.loads(orjson.dumps(new))
-        return self._keep(plural, write.update(self.registry, kind, copy, old, subresource, self.context(**changes)))
+        steps = write.update(self.registry, kind, copy, old, subresource, self.context(**changes))
+        return self._keep(plural, settled(steps))
 
     def change(self, plural: str, name: str, edit: Callable[[Obj], Any], subresource: str = "", **changes: Any) -> Obj:
         """Reads an object, edits a copy and writes it back."""
@@ -134,11 +136,11 @@ class Api:
         kind = self.row(plural)
         namespace = "default" if kind.resource.namespaced else ""
         old = self.objects.get(kind.key(namespace, name))
-        written = write.patch(
+        steps = write.patch(
             self.registry, kind, old, media, orjson.dumps(patch), subresource, self.context(**changes), force,
             namespace, name,
         )  # fmt: skip
-        return self._keep(plural, written)
+        return self._keep(plural, settled(steps))
 
     def delete(self, plural: str, name: str, options: Obj | None = None) -> Deletion:
         kind = self.row(plural)

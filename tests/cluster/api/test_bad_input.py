@@ -11,6 +11,7 @@ import pytest
 from steersman.cluster.api import write
 from steersman.cluster.api.rows import ROWS
 from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.api.steps import settled
 from steersman.cluster.meta.errors import ApiError
 
 TEXTS = (
@@ -82,7 +83,7 @@ def test_invented_objects_are_taken_or_refused(api: Any, resource: str) -> None:
     for seed in range(40):
         rng = random.Random(f"{resource} {seed}")
         try:
-            obj = write.create(api.registry, kind, sent(api, kind, rng), api.context(), namespace).obj
+            obj = settled(write.create(api.registry, kind, sent(api, kind, rng), api.context(), namespace)).obj
             stored.append({**obj, "metadata": {**obj["metadata"], "resourceVersion": "1"}})
             kind.selectable_fields(obj)
         except ApiError as refused:
@@ -92,7 +93,7 @@ def test_invented_objects_are_taken_or_refused(api: Any, resource: str) -> None:
                 try:
                     new = sent(api, kind, rng)
                     new["metadata"]["name"] = old["metadata"]["name"]
-                    write.update(api.registry, kind, new, old, subresource, api.context())
+                    settled(write.update(api.registry, kind, new, old, subresource, api.context()))
                 except ApiError as refused:
                     assert refused.code < 500
             options = rng.choice((None, {"propagationPolicy": "Foreground"}, {"gracePeriodSeconds": 0}))
@@ -106,5 +107,5 @@ def test_deep_patches_are_refused(api: Any) -> None:
     deep = b'{"a":' * 300 + b"1" + b"}" * 300
     for media in (write.MERGE_PATCH, write.STRATEGIC_PATCH, write.APPLY_PATCH):
         with pytest.raises(ApiError) as refused:
-            write.patch(api.registry, kind, old, media, deep, "", api.context())
+            settled(write.patch(api.registry, kind, old, media, deep, "", api.context()))
         assert refused.value.code < 500

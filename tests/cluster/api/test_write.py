@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from steersman.cluster.api import write
+from steersman.cluster.api.steps import settled
 from steersman.cluster.meta.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, UnsupportedMediaType
 from steersman.cluster.meta.objects import Obj
 
@@ -76,10 +77,10 @@ def test_spec_and_status_are_written_apart(api: Any) -> None:
 def test_an_update_of_nothing_changes_nothing(api: Any) -> None:
     old = api.create("deployments", api.deployment())
     new = api.decode("deployments", old)
-    written = write.update(api.registry, api.row("deployments"), new, old, "", api.context(now=api.now + 60))
+    written = settled(write.update(api.registry, api.row("deployments"), new, old, "", api.context(now=api.now + 60)))
     assert not written.changed
     sent = api.decode("deployments", api.deployment())  # the defaults come back by themselves
-    assert not write.update(api.registry, api.row("deployments"), sent, old, "", api.context()).changed
+    assert not settled(write.update(api.registry, api.row("deployments"), sent, old, "", api.context())).changed
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_metadata_that_may_not_be_is_refused(api: Any, edit: Any, error: type[Ex
     old = api.create("configmaps", {"metadata": {"name": "a"}})
     new = {**api.decode("configmaps", old), "metadata": {**old["metadata"], **edit}}
     with pytest.raises(error, match=detail):
-        write.update(api.registry, api.row("configmaps"), new, old, "", api.context())
+        settled(write.update(api.registry, api.row("configmaps"), new, old, "", api.context()))
 
 
 def test_the_four_patches_change_what_they_say(api: Any) -> None:
@@ -173,7 +174,7 @@ def test_a_scale_shows_and_sets_the_replicas(api: Any) -> None:
     assert scale["spec"] == {"replicas": 1}
     assert scale["status"] == {"replicas": 0, "selector": "app=web"}
     scale["spec"]["replicas"] = 4
-    written = write.update(api.registry, kind, scale, old, "scale", api.context())
+    written = settled(write.update(api.registry, kind, scale, old, "scale", api.context()))
     assert (written.obj["spec"]["replicas"], written.obj["metadata"]["generation"]) == (4, 2)
     assert api.patch("deployments", "web", {"spec": {"replicas": 6}}, subresource="scale")["spec"]["replicas"] == 6
     with pytest.raises(Invalid, match="must be greater than or equal to 0"):

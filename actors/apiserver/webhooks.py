@@ -1,0 +1,207 @@
+"""Calls out: keeps the configured webhooks compiled, and carries their calls out on kept-alive connections.
+
+Whom to ask and what an answer means is decided in `cluster/api/admission`; a failure is told in the words of Go's HTTP
+client, as clients know them from Kubernetes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from steersman.actors.apiserver.cache import Shelf, WatchCache
+from steersman.actors.http.client import ConnectionFailed, HttpTransport
+from steersman.actors.http.messages import Request
+from steersman.cluster.api.admission.hooks import Hooks, compile_hooks
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.steps import HookCall, HookReply, ServiceAddress
+from steersman.cluster.meta.errors import ServerTimeout
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import (
+    ENDPOINT_SLICES,
+    MUTATING_WEBHOOKS,
+    SERVICES,
+    VALIDATING_WEBHOOKS,
+    Resource,
+)
+
+#: endpoints of webhooks to which connections are kept; a cluster has a dozen webhooks with a few endpoints each
+TRANSPORTS_MAX = 64
+#: calls in flight; beyond them writes wait
+CALLS_MAX = 256
+#: the longest answer read: an object and a patch of it
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+_HEADERS = {
+    "content-type": "application/json", "accept": "application/json, */*", "user-agent": "kube-apiserver-admission",
+}  # fmt: skip
+
+
+class Webhooks:
+    """Knows the cluster's webhooks and calls them."""
+
+    def __init__(self, cache: WatchCache, registry: Registry, rng: random.Random) -> None:
+        self._cache = cache
+        self._registry = registry
+        self._rng = rng
+        self._hooks: Hooks | None = None
+        self._compiled: tuple[int, ...] = ()
+        #: transports by endpoint and authorities, the one used last at the end
+        self._transports: OrderedDict[tuple[str, str, bytes], HttpTransport] = OrderedDict()
+        self._calls = asyncio.Semaphore(CALLS_MAX)
+
+    async def stop(self) -> None:
+        transports = list(self._transports.values())
+        self._transports.clear()
+        for transport in transports:
+            await transport.close()
+
+    def _shelf(self, resource: Resource) -> Shelf:
+        kind = self._registry.kind(resource.group, resource.version, resource.plural)
+        if kind is None:
+            raise LookupError(f"this version of Kubernetes has no {resource}")
+        return self._cache.shelf(kind.prefix())
+
+    def hooks(self) -> Hooks | None:
+        """The webhooks and policies as they are configured now; None when there are none."""
+        shelves = [self._shelf(resource) for resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)]
+        state = tuple(shelf.generation for shelf in shelves) + tuple(shelf.floor for shelf in shelves)
+        if state != self._compiled:
+            mutating, validating = ([entry.obj for entry in shelf.within()] for shelf in shelves)
+            self._hooks = compile_hooks(mutating, validating)
+            self._compiled = state
+        return self._hooks
+
+    # ---- calling
+
+    async def ask(self, calls: Sequence[HookCall]) -> list[HookReply]:
+        """Makes calls, all at the same time; a failure is a reply, never an exception."""
+        if len(calls) == 1:
+            return [await self._call(calls[0])]
+        return list(await asyncio.gather(*map(self._call, calls)))
+
+    async def _call(self, call: HookCall) -> HookReply:
+        try:
+            async with asyncio.timeout(call.timeout_s), self._calls:
+                host, port = self._place(call)
+                transport = self._transport(call, host, port)
+                target = call.url[call.url.index("/", len("https://")) :]
+                request = Request("POST", target, {**_HEADERS, "host": urlsplit(call.url).netloc}, call.body, None)
+                response = await transport(request)
+                return HookReply(status=response.status, body=await _all(response.body))
+        except _Unresolved as error:
+            return HookReply(failure=str(error))
+        except (TimeoutError, ServerTimeout):
+            return HookReply(failure="context deadline exceeded")
+        except ConnectionFailed as error:
+            return HookReply(failure=_go_words(error, host, port))
+        except (ssl.SSLError, ValueError) as error:
+            return HookReply(failure=f"unable to load root certificates: {error}")
+
+    def _place(self, call: HookCall) -> tuple[str, int]:
+        if call.service is not None:
+            return self._resolve(call.service)
+        parts = urlsplit(call.url)
+        return parts.hostname or "", parts.port or 443
+
+    def _transport(self, call: HookCall, host: str, port: int) -> HttpTransport:
+        name = f"{call.service.name}.{call.service.namespace}.svc" if call.service else host
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        key = authority, name, hashlib.sha256(call.ca_bundle).digest()
+        found = self._transports.get(key)
+        if found is None:
+            context = ssl.create_default_context(cadata=call.ca_bundle.decode("ascii") if call.ca_bundle else None)
+            found = HttpTransport(
+                [f"https://{authority}"], tls=context, server_hostname=name, connect_timeout_s=30.0, repeats=True
+            )
+            self._transports[key] = found
+            while len(self._transports) > TRANSPORTS_MAX:
+                self._transports.popitem(last=False)
+        self._transports.move_to_end(key)
+        return found
+
+    # ---- where a Service is
+
+    def _resolve(self, address: ServiceAddress) -> tuple[str, int]:
+        """The address of one ready endpoint of a Service, chosen by chance.
+
+        Raises:
+            _Unresolved: there is none.
+        """
+        entry = self._shelf(SERVICES).get(f"{address.namespace}/{address.name}")
+        if entry is None:
+            raise _Unresolved(f'service "{address.name}" not found')
+        spec = entry.obj.get("spec") or {}
+        if spec.get("type") == "ExternalName":
+            return str(spec.get("externalName", "")), address.port
+        row = next((row for row in spec.get("ports") or () if row.get("port") == address.port), None)
+        if row is None:
+            raise _Unresolved(f'no service port {address.port} found for service "{address.name}"')
+        places = list(self._endpoints(address, row.get("name") or ""))
+        if not places:
+            raise _Unresolved(f'no endpoints available for service "{address.name}"')
+        return self._rng.choice(places)
+
+    def _endpoints(self, address: ServiceAddress, port_name: str) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        for entry in self._shelf(ENDPOINT_SLICES).within(address.namespace):
+            part: Obj = entry.obj
+            if (part["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != address.name:
+                continue
+            ports = [row["port"] for row in part.get("ports") or () if (row.get("name") or "") == port_name]
+            for endpoint in part.get("endpoints") or ():
+                if ports and (endpoint.get("conditions") or {}).get("ready") is not False:
+                    found += [(host, ports[0]) for host in endpoint.get("addresses") or ()]
+        return found
+
+
+class _Unresolved(Exception):
+    """A Service that nobody serves."""
+
+
+async def _all(body: object) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    pieces, size = [], 0
+    async for piece in body:  # type: ignore[attr-defined]
+        size += len(piece)
+        if size > ANSWER_BYTES_MAX:
+            raise ValueError("the answer is too long")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _go_words(error: ConnectionFailed, host: str, port: int) -> str:
+    """Says why a connection failed as Go does."""
+    cause = error.__cause__
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return f"tls: failed to verify certificate: x509: {_x509(cause)}"
+        case ssl.SSLError():
+            return f"remote error: tls: {cause.reason or 'handshake failure'}".lower()
+        case socket.gaierror():
+            return f"dial tcp: lookup {host}: no such host"
+        case ConnectionRefusedError():
+            return f"dial tcp {place}: connect: connection refused"
+        case ConnectionResetError():
+            return "EOF"
+        case TimeoutError():
+            return "context deadline exceeded"
+        case OSError() if cause.strerror:
+            return f"dial tcp {place}: connect: {cause.strerror.lower()}"
+    return str(error)
+
+
+def _x509(error: ssl.SSLCertVerificationError) -> str:
+    match error.verify_code:
+        case 10:
+            return "certificate has expired or is not yet valid"
+        case 62 | 64:
+            return f"certificate is not valid for the name that was called: {error.verify_message}"
+    return "certificate signed by unknown authority"

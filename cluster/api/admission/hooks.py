@@ -1,0 +1,101 @@
+"""The webhooks and policies of a cluster, compiled: everything outside the built-in plugins that has a say in writes.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from steersman.cluster.api.admission.matching import Match
+from steersman.cluster.api.steps import ServiceAddress
+from steersman.cluster.meta.objects import Obj
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """One webhook of a configuration.
+
+    Args:
+        uid: tells it from all others while its configuration stays as it is.
+        url: where it is called; service: the Service meant, if it is one.
+        version: of the AdmissionReview, `v1` or `v1beta1`; empty when it speaks none that is known.
+        ignores_failure: a call that fails counts as an approval.
+        reinvoked: may be asked again when others have changed the object after it.
+    """
+
+    configuration: str
+    name: str
+    uid: str
+    match: Match
+    url: str
+    service: ServiceAddress | None
+    ca_bundle: bytes
+    version: str
+    ignores_failure: bool
+    side_effects: str
+    timeout_s: int
+    reinvoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """All of them, in the order in which they are asked."""
+
+    mutating: tuple[Webhook, ...] = ()
+    validating: tuple[Webhook, ...] = ()
+
+
+def compile_hooks(mutating: Iterable[Obj], validating: Iterable[Obj]) -> Hooks | None:
+    """Compiles the configurations; None when there is nothing to ask."""
+    hooks = Hooks(tuple(_webhooks(mutating)), tuple(_webhooks(validating)))
+    return hooks if hooks.mutating or hooks.validating else None
+
+
+def _webhooks(configurations: Iterable[Obj]) -> Iterator[Webhook]:
+    for configuration in sorted(configurations, key=lambda obj: str(obj["metadata"]["name"])):
+        seen: dict[str, int] = {}
+        for row in configuration.get("webhooks") or ():
+            nth = seen[row["name"]] = seen.get(row["name"], -1) + 1
+            yield _webhook(configuration["metadata"]["name"], row, nth)
+
+
+def _webhook(configuration: str, row: Obj, nth: int) -> Webhook:
+    url, service = address_of(row.get("clientConfig") or {})
+    versions = [version for version in row.get("admissionReviewVersions") or () if version in ("v1", "v1beta1")]
+    return Webhook(
+        configuration=configuration,
+        name=row["name"],
+        uid=f"{configuration}/{row['name']}/{nth}",
+        match=Match.of(row, row.get("rules") or ()),
+        url=url,
+        service=service,
+        ca_bundle=_decoded((row.get("clientConfig") or {}).get("caBundle") or ""),
+        version=versions[0] if versions else "",
+        ignores_failure=row.get("failurePolicy") == "Ignore",
+        side_effects=row.get("sideEffects") or "Unknown",
+        timeout_s=row.get("timeoutSeconds") or 10,
+        reinvoked=row.get("reinvocationPolicy") == "IfNeeded",
+    )
+
+
+def address_of(config: Obj) -> tuple[str, ServiceAddress | None]:
+    """Where a `clientConfig` (of an admission or a conversion webhook) points."""
+    service = config.get("service")
+    if service is None:
+        return config.get("url") or "", None
+    address = ServiceAddress(service["namespace"], service["name"], service.get("port") or 443)
+    path = quote(service.get("path") or "", safe="/%?=&")
+    path = path if path.startswith("/") else f"/{path}"
+    return f"https://{address.name}.{address.namespace}.svc:{address.port}{path}", address
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError):
+        return text.encode()

@@ -1,0 +1,396 @@
+"""Admission webhooks, asked over HTTPS at a server of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from steersman.actors.http.messages import Request, Response
+from steersman.actors.http.server import HttpLimits, HttpServer
+from steersman.runtime.pki import Authority, Identity
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+MAPS = "/api/v1/namespaces/default/configmaps"
+POD = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "main", "image": "nginx"}]}}
+
+Answer = Callable[[Any], Any]
+
+
+@dataclass
+class Hook:
+    """A webhook server: each path answers as its function says, and remembers what it was asked."""
+
+    ca: str
+    port: int = 0
+    answers: dict[str, Answer] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    status: int = 200
+    delay_s: float = 0.0
+
+    async def __call__(self, request: Request) -> Response:
+        path, _, query = request.target.partition("?")
+        review = orjson.loads(request.body)
+        self.asked.append((path, {**review["request"], "query": query, "host": request.headers["host"]}))
+        await asyncio.sleep(self.delay_s)
+        response = {"allowed": True, **(self.answers[path](review["request"]) or {})}
+        response.setdefault("uid", review["request"]["uid"])
+        body = {"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response}
+        return Response(self.status, {"content-type": "application/json"}, orjson.dumps(body))
+
+    def config(self, path: str) -> Any:
+        return {"url": f"https://127.0.0.1:{self.port}{path}", "caBundle": self.ca}
+
+    def requests(self, path: str) -> list[Any]:
+        return [request for asked, request in self.asked if asked == path]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    found = Authority(tmp_path_factory.mktemp("hooks"))
+    found.ensure()
+    found.issue(Identity(file="hook", common_name="hook", hosts=("127.0.0.1", "hook.default.svc")))
+    return found
+
+
+@pytest.fixture
+async def hook(authority: Authority) -> AsyncIterator[Hook]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = authority.issue(Identity(file="hook", common_name="hook", hosts=("127.0.0.1", "hook.default.svc")))
+    context.load_cert_chain(Path(pair.cert), Path(pair.key))
+    found = Hook(base64.b64encode(authority.ca.read_bytes()).decode())
+    server = HttpServer(
+        found, host="127.0.0.1", port=0, tls=context, identify=lambda _cert: None,
+        uploads=lambda _method, _target: False, limits=HttpLimits(),
+    )  # fmt: skip
+    await server.start()
+    found.port = server.port
+    yield found
+    await server.stop()
+
+
+def patch(*operations: Any) -> Any:
+    return {"patchType": "JSONPatch", "patch": base64.b64encode(orjson.dumps(operations)).decode()}
+
+
+def add(key: str, value: str) -> Answer:
+    return lambda request: patch({"op": "add", "path": f"/data/{key}", "value": value})
+
+
+def deny(message: str = "", **status: Any) -> Answer:
+    return lambda request: {"allowed": False, "status": {**({"message": message} if message else {}), **status}}
+
+
+def rule(*resources: str, operations: Any = ("CREATE",), groups: Any = ("",), versions: Any = ("v1",)) -> Any:
+    return {
+        "operations": list(operations), "apiGroups": list(groups), "apiVersions": list(versions),
+        "resources": list(resources),
+    }  # fmt: skip
+
+
+async def register(api: Any, sort: str, name: str, *hooks: Any) -> Any:
+    """Makes a configuration of webhooks; fields that every one needs are filled in."""
+    rows = []
+    for index, row in enumerate(hooks):
+        base = {
+            "name": f"h{index}.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "rules": [rule("configmaps")],
+        }  # fmt: skip
+        rows.append({**base, **row})
+    return await api.ok(
+        "POST", f"{ADMISSION}/{sort}webhookconfigurations", {"metadata": {"name": name}, "webhooks": rows}
+    )
+
+
+async def test_a_mutating_webhook_changes_what_is_stored_and_its_object_is_pruned(api: Any, hook: Hook) -> None:
+    hook.answers["/m"] = lambda request: patch(
+        {"op": "add", "path": "/data", "value": {"a": "1"}}, {"op": "add", "path": "/nonsense", "value": 1}
+    )
+    await register(api, "mutating", "m", {"clientConfig": hook.config("/m")})
+    made = await api.ok("POST", MAPS, {"metadata": {"name": "a", "labels": {"x": "y"}}})
+    assert made["data"] == {"a": "1"} and "nonsense" not in made
+    assert (await api.ok("GET", f"{MAPS}/a"))["data"] == {"a": "1"}
+    request = hook.requests("/m")[0]
+    assert request["kind"] == request["requestKind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}
+    assert request["resource"] == {"group": "", "version": "v1", "resource": "configmaps"}
+    assert (request["operation"], request["name"], request["namespace"]) == ("CREATE", "a", "default")
+    assert request["userInfo"]["username"] == "admin" and "system:masters" in request["userInfo"]["groups"]
+    assert request["object"]["metadata"]["labels"] == {"x": "y"} and request["oldObject"] is None
+    assert request["dryRun"] is False and request["options"]["kind"] == "CreateOptions"
+    assert request["query"] == "timeout=10s"
+
+
+async def test_mutating_webhooks_see_each_others_work_in_order_of_their_names(api: Any, hook: Hook) -> None:
+    hook.answers["/one"] = add("one", "1")
+    hook.answers["/two"] = lambda request: add("two", "2")(request) if "one" in request["object"]["data"] else None
+    await register(api, "mutating", "b", {"clientConfig": hook.config("/two")})
+    await register(api, "mutating", "a", {"clientConfig": hook.config("/one")})
+    made = await api.ok("POST", MAPS, {"metadata": {"name": "a"}, "data": {"zero": "0"}})
+    assert made["data"] == {"zero": "0", "one": "1", "two": "2"}
+
+
+async def test_a_webhook_is_asked_again_when_a_later_one_has_changed_the_object(api: Any, hook: Hook) -> None:
+    hook.answers["/first"] = lambda request: add("seen", "1")(request) if "late" in request["object"]["data"] else None
+    hook.answers["/late"] = add("late", "1")
+    hook.answers["/never"] = lambda request: None
+    await register(
+        api, "mutating", "m",
+        {"name": "never.example.com", "clientConfig": hook.config("/never")},
+        {"name": "first.example.com", "clientConfig": hook.config("/first"), "reinvocationPolicy": "IfNeeded"},
+        {"name": "late.example.com", "clientConfig": hook.config("/late")},
+    )  # fmt: skip
+    made = await api.ok("POST", MAPS, {"metadata": {"name": "a"}, "data": {"x": "0"}})
+    assert made["data"] == {"x": "0", "late": "1", "seen": "1"}
+    assert [path for path, _ in hook.asked] == ["/never", "/first", "/late", "/first"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason", "message"),
+    [
+        ({"message": "no"}, 400, None, ": no"),
+        ({"message": "no", "code": 403, "reason": "Forbidden"}, 403, "Forbidden", ": no"),
+        ({"reason": "TooBad"}, 400, "TooBad", ": TooBad"),
+        ({}, 400, None, " without explanation"),
+        ({"message": "teapot", "code": 418}, 418, None, ": teapot"),
+        ({"message": "fine", "code": 200}, 400, None, ": fine"),
+    ],
+)
+async def test_a_refusal_carries_the_webhooks_words_and_code(
+    api: Any, hook: Hook, status: Any, code: int, reason: str | None, message: str
+) -> None:
+    hook.answers["/v"] = lambda request: {"allowed": False, "status": status}
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    found = await api.refused(code, "POST", MAPS, {"metadata": {"name": "a"}})
+    assert found["message"] == f'admission webhook "h0.example.com" denied the request{message}'
+    assert found.get("reason") == reason
+    await api.refused(404, "GET", f"{MAPS}/a")
+
+
+async def test_warnings_and_annotations_come_through_even_with_a_refusal(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: {
+        "allowed": request["name"] == "good", "warnings": ["mind the gap"], "auditAnnotations": {"k": "v"},
+    }  # fmt: skip
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    for name, status in (("good", 201), ("bad", 400)):
+        response = await api.call("POST", MAPS, {"metadata": {"name": name}})
+        assert (response.status, response.headers["warning"]) == (status, '299 - "mind the gap"')
+
+
+async def test_updates_patches_applies_deletes_and_collections_are_asked_about(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    every = [rule("configmaps", operations=("*",))]
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v"), "rules": every})
+    for name in "ab":
+        await api.ok("POST", MAPS, {"metadata": {"name": name}})
+    await api.ok("PUT", f"{MAPS}/a", {"metadata": {"name": "a"}, "data": {"x": "1"}})
+    merge = "application/merge-patch+json"
+    await api.ok("PATCH", f"{MAPS}/a", {"data": {"x": "2"}}, content_type=merge)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+    await api.ok("PATCH", f"{MAPS}/c?fieldManager=me", body, content_type="application/apply-patch+yaml")
+    await api.ok("DELETE", f"{MAPS}/a")
+    await api.ok("DELETE", MAPS)
+    found = [(row["operation"], row["name"]) for row in hook.requests("/v")]
+    assert found[:6] == [("CREATE", "a"), ("CREATE", "b"), ("UPDATE", "a"), ("UPDATE", "a"), ("CREATE", "c"),
+                         ("DELETE", "a")]  # fmt: skip
+    assert sorted(found[6:]) == [("DELETE", "b"), ("DELETE", "c")]
+    updated, deleted = hook.requests("/v")[3], hook.requests("/v")[5]
+    assert (updated["oldObject"]["data"], updated["object"]["data"]) == ({"x": "1"}, {"x": "2"})
+    assert deleted["object"] is None and deleted["oldObject"]["data"] == {"x": "2"}
+    assert deleted["options"]["kind"] == "DeleteOptions"
+
+
+async def test_scale_status_and_actions_are_operations_of_their_own(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    hook.answers["/m"] = lambda request: patch({"op": "replace", "path": "/spec/replicas", "value": 3})
+    rules = [rule("*/*", operations=("*",), groups=("*",), versions=("*",))]
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v"), "rules": rules})
+    scale = [rule("deployments/scale", operations=("UPDATE",), groups=("apps",))]
+    await register(api, "mutating", "m", {"clientConfig": hook.config("/m"), "rules": scale})
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": POD["spec"]}
+    deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    base = "/apis/apps/v1/namespaces/default/deployments"
+    await api.ok("POST", base, deployment)
+    merge = "application/merge-patch+json"
+    scaled = await api.ok("PATCH", f"{base}/d/scale", {"spec": {"replicas": 9}}, content_type=merge)
+    assert scaled["spec"]["replicas"] == 3
+    assert (await api.ok("GET", f"{base}/d"))["spec"]["replicas"] == 3
+    await api.ok("PATCH", f"{base}/d/status", {"status": {"replicas": 3}}, content_type=merge)
+    await api.ok("POST", "/api/v1/namespaces/default/pods", POD)
+    await api.ok("POST", "/api/v1/namespaces/default/pods/web/binding", {"target": {"kind": "Node", "name": "n1"}})
+    await api.ok("POST", "/api/v1/namespaces/default/pods/web/eviction", {"metadata": {"name": "web"}})
+    found = [(row["kind"]["kind"], row.get("subResource", ""), row["operation"]) for row in hook.requests("/v")]
+    assert found == [
+        ("Deployment", "", "CREATE"), ("Scale", "scale", "UPDATE"), ("Deployment", "status", "UPDATE"),
+        ("Pod", "", "CREATE"), ("Binding", "binding", "CREATE"), ("Eviction", "eviction", "CREATE"),
+    ]  # fmt: skip
+    sent = hook.requests("/v")[1]
+    assert (sent["oldObject"]["spec"], sent["object"]["spec"]) == ({"replicas": 1}, {"replicas": 3})
+
+
+async def test_connections_can_be_refused(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = deny("attaching to pod 'web' is not allowed")
+    rules = [rule("pods/attach", "pods/exec", "pods/portforward", "pods/proxy", operations=("CONNECT",))]
+    await api.ok("POST", "/api/v1/namespaces/default/pods", {**POD, "spec": {**POD["spec"], "nodeName": "n1"}})
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v"), "rules": rules})
+    pod = "/api/v1/namespaces/default/pods/web"
+    for target in (f"{pod}/attach?stdin=true&container=main", f"{pod}/exec?command=ls&command=-l", f"{pod}/portforward",
+                   f"{pod}/proxy/a/b"):  # fmt: skip
+        request = Request("GET", target, {"user-agent": "t"}, b"", api_user(api), upgrade=True)
+        response = await api.server(request)
+        assert response.status == 400 and b"attaching to pod 'web' is not allowed" in response.body
+    kinds = [row["object"] for row in hook.requests("/v")]
+    assert kinds[0] == {"kind": "PodAttachOptions", "apiVersion": "v1", "stdin": True, "container": "main"}
+    assert kinds[1] == {"kind": "PodExecOptions", "apiVersion": "v1", "command": ["ls", "-l"]}
+    assert kinds[3] == {"kind": "PodProxyOptions", "apiVersion": "v1", "path": "a/b"}
+    assert {row["operation"] for row in hook.requests("/v")} == {"CONNECT"}
+
+
+def api_user(_api: Any) -> Any:
+    from steersman.actors.ports import User
+
+    return User("admin", ("system:masters",))
+
+
+async def test_a_webhook_that_is_late_fails_the_write_or_is_passed_over(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    hook.delay_s = 1.5
+    config = {"clientConfig": hook.config("/v"), "timeoutSeconds": 1}
+    await register(api, "validating", "v", config)
+    found = await api.refused(500, "POST", MAPS, {"metadata": {"name": "a"}})
+    url = f"https://127.0.0.1:{hook.port}/v?timeout=1s"
+    text = f'failed calling webhook "h0.example.com": failed to call webhook: Post "{url}": context deadline exceeded'
+    assert found["message"] == f"Internal error occurred: {text}"
+    assert found["details"]["causes"] == [{"message": text}]
+    await api.ok("DELETE", f"{ADMISSION}/validatingwebhookconfigurations/v")
+    await register(api, "validating", "v", {**config, "failurePolicy": "Ignore"})
+    await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda r: {"uid": "other"}, 'received invalid webhook response: expected response.uid="'),
+        (lambda r: patch({"op": "add", "path": "/x", "value": 1}), "validating webhook may not return response.patch"),
+        (lambda r: {"patchType": "JSONPatch"}, "validating webhook may not return response.patchType"),
+    ],
+)
+async def test_nonsense_from_a_webhook_is_a_failed_call(api: Any, hook: Hook, answer: Answer, message: str) -> None:
+    hook.answers["/v"] = answer
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    found = await api.refused(500, "POST", MAPS, {"metadata": {"name": "a"}})
+    assert message in found["message"]
+
+
+async def test_a_webhook_that_cannot_be_reached_or_trusted_fails_closed(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    refusing = {"url": "https://127.0.0.1:1/v", "caBundle": hook.ca}
+    untrusted = {"url": f"https://127.0.0.1:{hook.port}/v"}
+    missing = {"service": {"name": "nobody", "namespace": "default"}}
+    for client, text in (
+        (refusing, 'Post "https://127.0.0.1:1/v?timeout=10s": dial tcp 127.0.0.1:1: connect: connection refused'),
+        (untrusted, "tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+        (missing, 'Post "https://nobody.default.svc:443/?timeout=10s": service "nobody" not found'),
+    ):
+        await register(api, "validating", "v", {"clientConfig": client})
+        assert text in (await api.refused(500, "POST", MAPS, {"metadata": {"name": "a"}}))["message"]
+        await api.ok("DELETE", f"{ADMISSION}/validatingwebhookconfigurations/v")
+    hook.status = 503
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    assert "failed to call webhook" in (await api.refused(500, "POST", MAPS, {"metadata": {"name": "a"}}))["message"]
+
+
+async def test_a_service_is_called_by_its_name_at_one_of_its_endpoints(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = deny("so says the service")
+    service = {"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "127.0.0.1"}}
+    await api.ok("POST", "/api/v1/namespaces/default/services", service)
+    address = {"name": "hook", "namespace": "default", "port": hook.port, "path": "/v"}
+    await register(api, "validating", "v", {"clientConfig": {"service": address, "caBundle": hook.ca}})
+    assert "so says the service" in (await api.refused(400, "POST", MAPS, {"metadata": {"name": "a"}}))["message"]
+    assert hook.requests("/v")[0]["host"] == f"hook.default.svc:{hook.port}"
+
+
+async def test_a_dry_run_asks_only_webhooks_without_effects(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v"), "sideEffects": "NoneOnDryRun"})
+    await api.ok("POST", f"{MAPS}?dryRun=All", {"metadata": {"name": "a"}})
+    request = hook.requests("/v")[0]
+    assert request["dryRun"] is True and request["options"]["dryRun"] == ["All"]
+
+
+async def test_selectors_rules_and_equal_versions_say_who_is_asked(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = deny("no")
+    client = {"clientConfig": hook.config("/v")}
+    await register(
+        api, "validating", "v",
+        {**client, "name": "object.example.com", "objectSelector": {"matchLabels": {"ask": "yes"}}},
+        {**client, "name": "namespace.example.com", "rules": [rule("secrets")],
+         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}}},
+        {**client, "name": "exact.example.com", "matchPolicy": "Exact",
+         "rules": [rule("horizontalpodautoscalers", groups=("autoscaling",))]},
+    )  # fmt: skip
+    await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
+    await api.refused(400, "POST", MAPS, {"metadata": {"name": "b", "labels": {"ask": "yes"}}})
+    await api.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "other"}})
+    await api.ok("POST", "/api/v1/namespaces/default/secrets", {"metadata": {"name": "a"}})
+    await api.refused(400, "POST", "/api/v1/namespaces/other/secrets", {"metadata": {"name": "a"}})
+    scaler = {"metadata": {"name": "h"}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"},
+                                                  "maxReplicas": 3}}  # fmt: skip
+    scalers = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
+    await api.ok("POST", scalers, scaler)
+    await api.ok("DELETE", f"{ADMISSION}/validatingwebhookconfigurations/v")
+    hook.asked.clear()
+    equal = [rule("horizontalpodautoscalers", groups=("autoscaling",), operations=("*",))]
+    await register(api, "validating", "v", {**client, "rules": equal})
+    await api.refused(400, "POST", scalers, {**scaler, "metadata": {"name": "i"}})
+    request = hook.requests("/v")[0]
+    assert request["kind"]["version"] == "v1" and request["requestKind"]["version"] == "v2"
+    assert request["object"]["apiVersion"] == "autoscaling/v1"
+
+
+async def test_configurations_of_admission_itself_are_beyond_the_reach_of_webhooks(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = deny("never")
+    everything = [rule("*", operations=("*",), groups=("*",), versions=("*",))]
+    client = {"clientConfig": hook.config("/v"), "rules": everything}
+    await register(api, "validating", "v", client)
+    await register(api, "mutating", "m", client)
+    await api.refused(400, "POST", MAPS, {"metadata": {"name": "a"}})
+    for sort, name in (("mutating", "m"), ("validating", "v")):
+        await api.ok("DELETE", f"{ADMISSION}/{sort}webhookconfigurations/{name}")
+    await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
+
+
+async def test_a_transaction_asks_for_each_of_its_writes(api: Any, hook: Hook) -> None:
+    hook.answers["/m"] = add("m", "1")
+    hook.answers["/v"] = lambda request: {"allowed": request["name"] != "bad"}
+    await register(api, "mutating", "m", {"clientConfig": hook.config("/m")})
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+
+    def writes(*names: str) -> list[Request]:
+        return [
+            Request("POST", MAPS, {"content-type": "application/json"},
+                    orjson.dumps({"metadata": {"name": name}, "data": {}}), api_user(api))
+            for name in names
+        ]  # fmt: skip
+
+    await api.server.transact(writes("a", "b"))
+    assert (await api.ok("GET", f"{MAPS}/b"))["data"] == {"m": "1"}
+    with pytest.raises(Exception, match="denied the request"):
+        await api.server.transact(writes("c", "bad"))
+    await api.refused(404, "GET", f"{MAPS}/c")
+
+
+async def test_the_connection_to_a_webhook_is_kept(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    for n in range(5):
+        await api.ok("POST", MAPS, {"metadata": {"name": f"a{n}"}})
+    assert len(api.server._webhooks._transports) == 1
+    (transport,) = api.server._webhooks._transports.values()
+    assert len(transport._idle) == 1
