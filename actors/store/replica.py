@@ -61,6 +61,9 @@ logger = logging.getLogger(__name__)
 
 #: bytes of one command: three objects of the largest size that the API server takes
 COMMAND_BYTES_MAX = 8 << 20
+#: for so long a leader waits for another append that tells the others of a commit; who waits for a write of its own is
+#: told at once
+NEWS_DELAY_S = 0.002
 #: of the id of a member that is added; a founder's is its number
 MEMBER_ID_BITS = 48
 REMOVED = "store member {} was removed from the group: it stays stopped, and its data directory can go"
@@ -119,6 +122,7 @@ class Replica:
         self._ticker: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pump_scheduled = False
+        self._news: asyncio.TimerHandle | None = None
         self._ready_event = asyncio.Event()
         self._failure: str | None = None
         #: this member has been in the configuration since it started: when it is no longer, it was removed
@@ -576,6 +580,14 @@ class Replica:
         self._reads.applied(core.log.applied)
         self._notice_role(core)
         self._consider_snapshot(core)
+        if self._news is None and core.has_news and self._loop is not None:
+            self._news = self._loop.call_later(NEWS_DELAY_S, self._tell_news, core.log.committed)
+
+    def _tell_news(self, committed: int) -> None:
+        self._news = None
+        if self._core is not None and self._failure is None:
+            self._core.tell_commit(committed)
+            self._pump()
 
     def _resume(self) -> None:
         """Goes on after a write; a member that always has another one to do must propose all the same."""
@@ -586,7 +598,7 @@ class Replica:
     def _propose_queued(self, core: Raft) -> None:
         batch = self._proposals.queued()
         if batch and core.propose([_ORIGIN.pack(self.member_id, number) + data for number, data in batch]):
-            self._proposals.proposed()
+            self._proposals.proposed(0 if core.is_leader else core.forwards)
 
     def _carry_out(self, core: Raft, ready: Ready, changes: list[Change]) -> None:
         self._send(core, ready.messages)
@@ -603,6 +615,8 @@ class Replica:
         for number, index in ready.reads:
             self._reads.answered(number, index)
         self._reads.lost(ready.lost)
+        if ready.refused:
+            self._proposals.refused(ready.refused)
         if (ready.reads or ready.lost) and self._reads.are_queued:
             self._schedule_pump()
 

@@ -14,10 +14,12 @@ from steersman.cluster.store.values import StoreError, TxnResult, Unavailable
 class Proposal:
     """A write under way."""
 
-    __slots__ = ("_future", "command", "deadline")
+    __slots__ = ("_future", "command", "data", "deadline", "forward")
 
-    def __init__(self, command: Command, future: asyncio.Future[TxnResult | int], deadline: float) -> None:
-        self.command, self._future, self.deadline = command, future, deadline
+    def __init__(self, command: Command, data: bytes, future: asyncio.Future[TxnResult | int], deadline: float) -> None:
+        self.command, self.data, self._future, self.deadline = command, data, future, deadline
+        #: with which of `Raft.forwards` the leader was asked; 0 for none
+        self.forward = 0
 
     def resolve(self, result: TxnResult | int) -> None:
         if not self._future.done():
@@ -40,6 +42,8 @@ class Proposals:
         self._pending: dict[int, Proposal] = {}
         #: not given to the consensus core yet
         self._queue: list[tuple[int, bytes]] = []
+        #: not taken by the leader; asked again with the next tick, lest it be flooded
+        self._refused: list[tuple[int, bytes]] = []
 
     def next_number(self) -> int:
         self._number += 1
@@ -48,23 +52,34 @@ class Proposals:
     def add(self, command: Command, data: bytes, deadline: float) -> asyncio.Future[TxnResult | int]:
         future: asyncio.Future[TxnResult | int] = asyncio.get_running_loop().create_future()
         number = self.next_number()
-        self._pending[number] = Proposal(command, future, deadline)
+        self._pending[number] = Proposal(command, data, future, deadline)
         self._queue.append((number, data))
         return future
 
     def queued(self) -> Sequence[tuple[int, bytes]]:
         return self._queue
 
-    def proposed(self) -> None:
-        """Everything queued was given to the core."""
+    def proposed(self, forward: int = 0) -> None:
+        """Everything queued was given to the core, which has forwarded it under this number; 0 for not."""
+        if forward:
+            for number, _ in self._queue:
+                self._pending[number].forward = forward
         self._queue = []
+
+    def refused(self, forwards: Sequence[int]) -> None:
+        """The leader has not taken what was forwarded under these numbers."""
+        for number, proposal in self._pending.items():
+            if proposal.forward and proposal.forward in forwards:
+                proposal.forward = 0
+                self._refused.append((number, proposal.data))
 
     def take(self, number: int) -> Proposal | None:
         """Returns a write that is applied now; None when nobody waits for it any more."""
         return self._pending.pop(number, None)
 
     def expire(self, clock: float) -> None:
-        """Ends writes whose time is over; whether they take effect later is unknown."""
+        """Ends writes whose time is over, whether they take effect later is unknown; queues what was refused anew."""
+        self._queue, self._refused = self._refused + self._queue, []
         over = []
         for number, proposal in self._pending.items():
             if proposal.deadline > clock:
@@ -80,7 +95,7 @@ class Proposals:
         for proposal in self._pending.values():
             proposal.refuse(Unavailable(reason))
         self._pending.clear()
-        self._queue.clear()
+        self._queue, self._refused = [], []
 
 
 #: questions under way at once: reads that come in meanwhile share the next one; two, so that a lost one stops nobody

@@ -42,7 +42,7 @@ APPLY_ENTRIES_MAX = 4096
 
 _REPLIES = {MessageKind.VOTE: MessageKind.VOTE_REPLY, MessageKind.PRE_VOTE: MessageKind.PRE_VOTE_REPLY}
 #: messages that only the leader of their term sends
-_FROM_LEADER = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
+_FROM_LEADER = frozenset({MessageKind.APPEND, MessageKind.COMMIT, MessageKind.HEARTBEAT, MessageKind.SNAPSHOT})
 _VOTES = frozenset({MessageKind.VOTE, MessageKind.PRE_VOTE})
 
 
@@ -66,6 +66,7 @@ class Raft:
     Attributes:
         term, vote, role, config: as in the paper.
         leader: the member that leads in `term` as far as known; 0 for nobody.
+        forwards: how many times `propose` has asked the leader.
     """
 
     def __init__(
@@ -103,9 +104,10 @@ class Raft:
         #: the leader has asked this member to take over, as soon as it may
         self._summoned = False
         #: tells the proposals forwarded in this life of the member from those of others
-        self._life, self._forwarded = jitter(1 << 62), 0
+        self._life, self.forwards = jitter(1 << 62), 0
         self._received: SnapshotMeta | None = None
         self._lost: list[int] = []
+        self._refused: list[int] = []
 
     # what the shell may ask
 
@@ -151,18 +153,19 @@ class Raft:
     def propose(self, commands: Sequence[bytes]) -> bool:
         """Adds commands to the log.
 
-        Returns: False when this member knows no leader, or the leader takes no more: nothing of them was added. True
-            otherwise; they may still be lost, when leadership changes.
+        Returns: False when this member knows no leader, or leads and takes no more: nothing of them was added. True
+            otherwise; they may still be lost, when leadership changes, and what a leader elsewhere was asked for as
+            `forwards`, may be in `Ready.refused` later.
         """
         if self._leadership is not None:
             return self._leadership.propose([(EntryKind.COMMAND, data) for data in commands])
         if not self.leader:
             return False
-        self._forwarded += 1
+        self.forwards += 1
         self._outbox.messages.append(
             Message(
                 kind=MessageKind.PROPOSE, sender=self.member, to=self.leader, term=self.term, context=self._life,
-                index=self._forwarded, entries=tuple(Entry(0, 0, data) for data in commands),
+                index=self.forwards, entries=tuple(Entry(0, 0, data) for data in commands),
             )
         )  # fmt: skip
         return True
@@ -189,6 +192,19 @@ class Raft:
             return False
         self._outbox.send(MessageKind.READ_INDEX, self.leader, term=self.term, context=request)
         return True
+
+    @property
+    def has_news(self) -> bool:
+        """Whether members that were sent committed entries do not know that they are committed.
+
+        The next append tells them, or a heartbeat; or `tell_commit`.
+        """
+        return self._leadership is not None and self._leadership.has_news
+
+    def tell_commit(self, index: int) -> None:
+        """Tells members that know of no commit up to `index`."""
+        if self._leadership is not None:
+            self._leadership.tell_commit(index)
 
     def transfer(self, to: int) -> bool:
         """Hands leadership to another voter, after it has caught up; False when that is impossible."""
@@ -228,13 +244,16 @@ class Raft:
                 self._decide_vote(message)
             case MessageKind.VOTE_REPLY | MessageKind.PRE_VOTE_REPLY:
                 self._count_vote(message)
-            case MessageKind.APPEND | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
+            case MessageKind.APPEND | MessageKind.COMMIT | MessageKind.HEARTBEAT | MessageKind.SNAPSHOT:
                 self._follow(message)
             case MessageKind.TIMEOUT_NOW:
                 self._summoned = not self.is_leader
                 self._follow_summons()
             case MessageKind.READ_INDEX_REPLY:
                 self._outbox.answered.append((message.context, message.index))
+            case MessageKind.PROPOSE_REFUSED:
+                if message.context == self._life:
+                    self._refused.append(message.index)
             case _ if self._leadership is not None:
                 self._lead(self._leadership, message, now)
 
@@ -251,7 +270,7 @@ class Raft:
         self._follow_summons()
         hard_state = self._hard_state(must_save=bool(entries))
         outbox = self._outbox
-        if not (entries or hard_state or committed or outbox or self._lost):
+        if not (entries or hard_state or committed or outbox or self._lost or self._refused):
             return None
         ready = Ready(
             hard_state=hard_state,
@@ -262,10 +281,11 @@ class Raft:
             committed=committed,
             reads=tuple(outbox.answered),
             lost=tuple(self._lost),
+            refused=tuple(self._refused),
             config=config,
         )
         outbox.messages, outbox.replies, outbox.installs, outbox.answered = [], [], [], []
-        self._lost = []
+        self._lost, self._refused = [], []
         return ready
 
     def _hard_state(self, *, must_save: bool) -> HardState | None:
@@ -407,7 +427,7 @@ class Raft:
         self.leader = message.sender
         self._elapsed = self._quiet_ticks = 0
         match message.kind:
-            case MessageKind.APPEND:
+            case MessageKind.APPEND | MessageKind.COMMIT:
                 self._take_entries(message)
             case MessageKind.HEARTBEAT:
                 self.log.commit_to(min(message.commit, self.log.last))
@@ -418,8 +438,10 @@ class Raft:
                 self._take_snapshot(message)
 
     def _take_entries(self, message: Message) -> None:
+        wants_answer = message.kind is MessageKind.APPEND
         if message.index < self.log.committed:
-            self._acknowledge(message.sender, self.log.committed)
+            if wants_answer:
+                self._acknowledge(message.sender, self.log.committed)
             return
         agreed = self.log.append(message.index, message.log_term, message.entries) if self.config.voters else None
         if agreed is None:
@@ -430,7 +452,8 @@ class Raft:
             )  # fmt: skip
             return
         self.log.commit_to(min(message.commit, agreed))
-        self._acknowledge(message.sender, agreed)
+        if wants_answer:
+            self._acknowledge(message.sender, agreed)
 
     def _acknowledge(self, leader: int, index: int) -> None:
         self._outbox.reply(MessageKind.APPEND_REPLY, leader, term=self.term, index=index)

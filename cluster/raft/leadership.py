@@ -113,9 +113,16 @@ class Leadership:
         return True
 
     def take_forwarded(self, message: Message) -> None:
-        """Takes another member's proposals, once."""
-        if self._forwards.take(message.sender, message.context, message.index):
-            self.propose([(EntryKind.COMMAND, entry.data) for entry in message.entries])
+        """Takes another member's proposals, once, or tells that it does not."""
+        if not self._forwards.take(message.sender, message.context, message.index):
+            return
+        if not self.propose([(EntryKind.COMMAND, entry.data) for entry in message.entries]):
+            self._outbox.send(
+                MessageKind.PROPOSE_REFUSED, message.sender, term=self._term, context=message.context,
+                index=message.index,
+            )  # fmt: skip
+        elif message.sender in self.progress:
+            self.progress[message.sender].awaits = self._log.last
 
     def propose_change(self, change: ConfigChange) -> bool:
         """Adds a membership change; False while another one is under way or this term has committed nothing yet.
@@ -179,7 +186,7 @@ class Leadership:
                 log_term=before_term, commit=log.committed, entries=entries,
             )
         )  # fmt: skip
-        progress.sent(before + len(entries), len(entries), size_bytes)
+        progress.sent(before + len(entries), len(entries), size_bytes, log.committed)
         return True
 
     def _send_snapshot(self, to: int, progress: Progress) -> bool:
@@ -230,22 +237,24 @@ class Leadership:
             self._send_append(message.sender)
 
     def _take_acknowledgement(self, message: Message, progress: Progress) -> None:
-        was_paused = progress.is_paused
         if not progress.acknowledged(message.index) and not (
             progress.flow is Flow.PROBE and progress.match == message.index
         ):
             return
         if progress.flow is Flow.PROBE or (progress.flow is Flow.SNAPSHOT and progress.match + 1 >= self._log.start):
             progress.replicate()
-        if not self.advance_commit() and was_paused:
-            self._send_append(message.sender)
+        self.advance_commit()
         while self._send_append(message.sender, even_if_empty=False):
             pass
         if message.sender == self.transferee and progress.match == self._log.last:
             self._hand_over(message.sender)
 
     def advance_commit(self) -> bool:
-        """Commits what a majority holds durably; the news goes to everybody at once."""
+        """Commits what a majority holds durably; whether that is more than before.
+
+        The news goes at once to a member that waits for it, and to everybody when it is a membership change: who is
+        removed by it hears nothing any more afterwards. To the others it goes with the next append, or `tell_commit`.
+        """
         log = self._log
         matches = {member: progress.match for member, progress in self.progress.items()}
         matches[self._member] = log.durable
@@ -254,10 +263,39 @@ class Leadership:
             return False
         while self._uncommitted and self._uncommitted[0][0] <= index:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+        is_change = log.committed < self._config_index <= index
         log.commit_to(index)
         self._start_reads()
-        self._broadcast_append()
+        for member, progress in self.progress.items():
+            if is_change or progress.told < progress.awaits:
+                self._tell_commit(member, progress, index)
         return True
+
+    @property
+    def has_news(self) -> bool:
+        """See `Raft.has_news`."""
+        return any(progress.news(self._log.committed) for progress in self.progress.values())
+
+    def tell_commit(self, index: int) -> None:
+        """See `Raft.tell_commit`."""
+        for member, progress in self.progress.items():
+            self._tell_commit(member, progress, index)
+
+    def _tell_commit(self, to: int, progress: Progress, index: int) -> None:
+        if not progress.news(index):
+            return
+        sent = progress.next - 1
+        term = self._log.term(sent)
+        if term is None:
+            return
+        committed = min(self._log.committed, sent)
+        progress.told = committed
+        self._outbox.messages.append(
+            Message(
+                kind=MessageKind.COMMIT, sender=self._member, to=to, term=self._term, index=sent, log_term=term,
+                commit=committed,
+            )
+        )  # fmt: skip
 
     def unreachable(self, member: int) -> None:
         progress = self.progress.get(member)
@@ -319,6 +357,7 @@ class Leadership:
         self._lease.sent(number, now)
         for member, progress in self.progress.items():
             commit = min(progress.match, self._log.committed)
+            progress.told = max(progress.told, commit)
             self._outbox.send(MessageKind.HEARTBEAT, member, term=self._term, commit=commit, context=number)
         self._finish_round()
 

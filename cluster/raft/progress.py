@@ -29,11 +29,14 @@ class Progress:
         active: it has answered since the last check of the quorum.
         round: the latest round of heartbeats that it answered.
         waiting: a probe is on its way.
+        told: the commit index that it was sent since the flow to it began; what is lost, a heartbeat makes good.
+        awaits: the newest entry that it asked for itself.
         pending_snapshot: the entry that the snapshot on its way reaches at least; 0 for none.
     """
 
     __slots__ = (
-        "_inflight", "_inflight_bytes", "active", "flow", "match", "next", "pending_snapshot", "round", "waiting",
+        "_inflight", "_inflight_bytes", "active", "awaits", "flow", "match", "next", "pending_snapshot", "round",
+        "told", "waiting",
     )  # fmt: skip
 
     def __init__(self, next_index: int) -> None:
@@ -43,7 +46,7 @@ class Progress:
         self.active = True
         self.round = 0
         self.waiting = False
-        self.pending_snapshot = 0
+        self.pending_snapshot = self.told = self.awaits = 0
         #: (last entry, bytes) of each append on its way
         self._inflight: deque[tuple[int, int]] = deque()
         self._inflight_bytes = 0
@@ -87,14 +90,21 @@ class Progress:
     def _enter(self, flow: Flow) -> None:
         self.flow = flow
         self.waiting = False
+        self.told = 0
         self._inflight.clear()
         self._inflight_bytes = 0
 
-    def sent(self, last: int, count: int, size_bytes: int) -> None:
+    def news(self, committed: int) -> bool:
+        """Whether the member was sent committed entries without being told that they are committed."""
+        return self.told < min(committed, self.next - 1) and self.flow is Flow.REPLICATE and not self.is_paused
+
+    def sent(self, last: int, count: int, size_bytes: int, committed: int) -> None:
         """Notes an append of `count` entries up to `last`."""
         if self.flow is Flow.PROBE:
             self.waiting = True
-        elif count:
+            return
+        self.told = max(self.told, min(committed, last))
+        if count:
             self.next = last + 1
             self._inflight.append((last, size_bytes))
             self._inflight_bytes += size_bytes

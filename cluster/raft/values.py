@@ -117,18 +117,22 @@ class MessageKind(IntEnum):
     READ_INDEX = 10
     READ_INDEX_REPLY = 11
     PROPOSE = 12
+    PROPOSE_REFUSED = 13
+    COMMIT = 14
 
 
 class Message(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """One message between two members.
 
     Args:
-        index: of the entry before `entries` (APPEND); acknowledged or refused (APPEND_REPLY); of the last entry (VOTE,
-            PRE_VOTE); safe to read at (READ_INDEX_REPLY).
+        index: of the entry before `entries` (APPEND); up to which the receiver was sent all entries (COMMIT);
+            acknowledged or refused (APPEND_REPLY); of the last entry (VOTE, PRE_VOTE); safe to read at
+            (READ_INDEX_REPLY).
         log_term: of the entry at `index`.
         commit: the sender's commit index.
         rejected: a refusal; then `hint` and `hint_term` say where the logs may still agree.
-        context: the round of a heartbeat, the id of a read; of PROPOSE the sender's life, in which `index` counts.
+        context: the round of a heartbeat, the id of a read; of PROPOSE the sender's life, in which `index` counts;
+            PROPOSE_REFUSED repeats both.
         forced: a vote that may disturb a living leader, since that leader itself asked for it (leader transfer).
         snapshot: of SNAPSHOT; its data travels beside the message.
     """
@@ -171,6 +175,7 @@ class Ready(Struct, kw_only=True):
             `Raft.snapshot_sent`.
         config: set when the committed entries or a snapshot changed the membership: the one now valid.
         lost: a leader's `reads` that will not be answered, since it leads no more.
+        refused: of `Raft.forwards`, those that the leader did not take; nothing of them was added.
     """
 
     hard_state: HardState | None = None
@@ -182,4 +187,5 @@ class Ready(Struct, kw_only=True):
     committed: tuple[Entry, ...] = ()
     reads: tuple[tuple[int, int], ...] = ()
     lost: tuple[int, ...] = ()
+    refused: tuple[int, ...] = ()
     config: Config | None = None

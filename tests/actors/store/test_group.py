@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from tests.actors.pki import free_ports
 
 from steersman.actors.rpc.store import AddressInUse, serve_store
 from steersman.actors.store.client import StoreClient
+from steersman.actors.store.requests import Proposals
 from steersman.cluster.raft import leadership
 from steersman.cluster.store.values import (
     Compacted,
@@ -113,6 +115,39 @@ async def test_followers_take_reads_writes_and_leases_too(served: Any, wait_unti
         assert (await follower.range(ALL)).count == 0
         with pytest.raises(LeaseNotFound):
             await follower.lease_keep_alive(lease)
+
+
+async def test_a_write_that_the_leader_did_not_take_from_a_follower_is_asked_again(
+    served: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[int] = []
+    plain = Proposals.refused
+
+    def note(self: Proposals, forwards: Sequence[int]) -> None:
+        refused.extend(forwards)
+        plain(self, forwards)
+
+    monkeypatch.setattr(Proposals, "refused", note)
+    monkeypatch.setattr(leadership, "UNCOMMITTED_BYTES_MAX", 1000)
+    async with served(3) as group:
+        await wait_until(group.leader)
+        leader = group.replicas[group.leader()]
+        follower = next(replica for replica in group.replicas.values() if replica is not leader)
+        await follower.wait_ready()
+        under_way: list[asyncio.Task[Any]] = []
+
+        async def write_more() -> bool:
+            under_way.append(asyncio.create_task(leader.txn(put(f"/{len(under_way)}", "x" * 600))))
+            await asyncio.sleep(0)
+            under_way.append(asyncio.create_task(follower.txn(put(f"/{len(under_way)}", "x" * 600))))
+            await asyncio.sleep(0.001)
+            return bool(refused)
+
+        async with asyncio.timeout(15):
+            while not await write_more():
+                pass
+            await asyncio.gather(*under_way)
+        assert (await leader.range(ALL)).count == len(under_way)
 
 
 async def test_leadership_can_be_handed_over(served: Any, wait_until: Any) -> None:

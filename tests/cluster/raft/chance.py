@@ -29,7 +29,8 @@ class Story:
     def __init__(self, seed: int, raft: type[Raft] = Raft, *, leases: bool | None = None) -> None:
         founders = 3 + 2 * (seed % 2)
         self.group = Group(
-            founders, seed=seed, saves_at_once=False, leases=seed % 4 < 2 if leases is None else leases, raft=raft
+            founders, seed=seed, saves_at_once=False, tells_at_once=False,
+            leases=seed % 4 < 2 if leases is None else leases, raft=raft,
         )  # fmt: skip
         self.rng = self.group.rng
         self.due = {number: self.group.now + self.rng.uniform(0, TICK_S) for number in self.group.members}
@@ -37,6 +38,8 @@ class Story:
         self.wakes: dict[int, float] = {}
         self.strangers = list(range(founders + 1, founders + 1 + STRANGERS))
         self.number = 0
+        #: (member, number of the forwarding in its present life) to what it was
+        self.forwarded: dict[tuple[int, int], str] = {}
         #: how rough this story is: in calm ones more gets done, in rough ones more goes wrong at once
         self.loss = self.rng.choice([0.0, 0.01, 0.05])
         self.trouble = self.rng.choice([0.01, 0.02, 0.04])
@@ -63,11 +66,19 @@ class Story:
         elif not awake:
             self._pass_time(TICK_S)
         elif roll < 0.85:
-            self.number += 1
-            group.propose(rng.choice(awake).number, f"v{self.number}")
+            self._propose(rng.choice(awake))
         else:
             leading = [member for member in awake if group[member.number].is_leader]
             self._read(rng.choice(leading if leading and rng.random() < 0.6 else awake).number)
+
+    def _propose(self, member: Member) -> None:
+        """Something new, or what a leader has not taken; that may be told twice."""
+        assert member.core is not None
+        self.number += 1
+        refused = self.forwarded.pop((member.number, member.refused.pop()), "") if member.refused else ""
+        text = refused or f"v{self.number}"
+        self.group.propose(member.number, text)
+        self.forwarded[member.number, member.core.forwards] = text
 
     def _read(self, number: int) -> None:
         self.number += 1
@@ -105,6 +116,8 @@ class Story:
                 self.due[member.number] = group.now + TICK_S / group.rates.get(member.number, 1.0)
                 member.core.tick(group.clock(member.number))
                 group.drain(member)
+            if not member.is_paused and self.rng.random() < 0.3:
+                group.tell(member.number)
 
     def _disturb(self, member: Member, roll: float) -> None:
         group, rng = self.group, self.rng

@@ -41,6 +41,8 @@ class Member:
         self.entries: list[Entry] = []
         self.applied: list[Entry] = []
         self.reads: list[tuple[int, int]] = []
+        #: of its forwarded proposals, by their number
+        self.refused: list[int] = []
         self.unsaved: list[Ready] = []
         self.core: Raft | None = None
         self.is_paused = False
@@ -142,16 +144,17 @@ class Witness:
 class Group:
     """Args:
     saves_at_once: every disk write is durable immediately; otherwise `save` makes one so.
+    tells_at_once: leaders tell of a commit immediately; otherwise `tell` lets one do so.
     leases: leaders answer reads on a lease.
     raft: the class under test.
     """
 
     def __init__(
-        self, members: int = 3, *, seed: int = 1, saves_at_once: bool = True, leases: bool = False,
-        raft: type[Raft] = Raft,
+        self, members: int = 3, *, seed: int = 1, saves_at_once: bool = True, tells_at_once: bool = True,
+        leases: bool = False, raft: type[Raft] = Raft,
     ) -> None:  # fmt: skip
         self.rng = random.Random(seed)
-        self.saves_at_once, self.leases, self._raft = saves_at_once, leases, raft
+        self.saves_at_once, self.tells_at_once, self.leases, self._raft = saves_at_once, tells_at_once, leases, raft
         self.now = 1000.0
         #: how fast a member's clock goes; where it began nobody else knows
         self.rates: dict[int, float] = {}
@@ -189,7 +192,12 @@ class Group:
 
     def drain(self, member: Member) -> None:
         """Carries out what a core hands out."""
-        while member.core is not None and (ready := member.core.ready(self.clock(member.number))) is not None:
+        while member.core is not None:
+            if self.tells_at_once and member.core.has_news:
+                member.core.tell_commit(member.core.log.committed)
+            ready = member.core.ready(self.clock(member.number))
+            if ready is None:
+                break
             self.witness.handed_out(member, member.core, ready)
             self.wire += ready.messages
             member.unsaved.append(ready)
@@ -217,6 +225,7 @@ class Group:
         core = member.core
         assert core is not None
         member.reads += ready.reads
+        member.refused += ready.refused
         if ready.snapshot is not None:
             member.applied = [self.committed[index] for index in range(1, ready.snapshot.index + 1)]
         for entry in ready.committed:
@@ -291,6 +300,10 @@ class Group:
         self.drain(self.members[number])
         return taken
 
+    def tell(self, number: int) -> None:
+        self[number].tell_commit(self[number].log.committed)
+        self.drain(self.members[number])
+
     def read(self, number: int, request: int) -> bool:
         self.witness.floors[number, request] = self.witness.commit_max
         taken = self[number].read_index(request, self.clock(number))
@@ -319,6 +332,7 @@ class Group:
         member = self.members[number]
         member.core, member.is_paused = None, False
         member.unsaved.clear()
+        member.refused.clear()
 
     def restart(self, number: int) -> None:
         member = self.members[number]

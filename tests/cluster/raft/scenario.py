@@ -72,6 +72,7 @@ class Scenario:
         self._printed: list[str] = []
         self._leading: dict[int, int] = {}
         self._reads_told: dict[int, int] = {}
+        self._refusals_told: dict[int, int] = {}
         self.limits = ExitStack()
 
     @property
@@ -95,7 +96,7 @@ class Scenario:
         self._printed.append(text)
 
     def _tell_news(self) -> None:
-        """Tells who leads, leads no more, and which reads may be answered."""
+        """Tells who leads, leads no more, which reads may be answered, and which forwarded proposals were refused."""
         for number, member in self.group.members.items():
             core = member.core
             term = core.term if core is not None and core.is_leader else 0
@@ -105,6 +106,9 @@ class Scenario:
             for request, index in member.reads[self._reads_told.get(number, 0) :]:
                 self._print(f"{number} may answer read {request} at {index}")
             self._reads_told[number] = len(member.reads)
+            for forwarded in member.refused[self._refusals_told.get(number, 0) :]:
+                self._print(f"{number} was refused proposal {forwarded}")
+            self._refusals_told[number] = len(member.refused)
 
     def _check(self, taken: bool) -> None:
         if not taken:
@@ -113,10 +117,15 @@ class Scenario:
     # the group
 
     def do_nodes(self, count: str, *options: str) -> None:
-        """nodes COUNT [leases] [slow-disk]: founds a group; on slow disks only `save` makes a write durable."""
-        assert set(options) <= {"leases", "slow-disk"}
+        """nodes COUNT [leases] [slow-disk] [late-news]: founds a group.
+
+        On slow disks only `save` makes a write durable; with late news only `tell` makes a leader tell of a commit
+        where nothing else does.
+        """
+        assert set(options) <= {"leases", "slow-disk", "late-news"}
         self._group = Group(
-            int(count), leases="leases" in options, saves_at_once="slow-disk" not in options, raft=self._raft
+            int(count), leases="leases" in options, saves_at_once="slow-disk" not in options,
+            tells_at_once="late-news" not in options, raft=self._raft,
         )  # fmt: skip
 
     def do_disk(self, number: str, *, terms: str = "", term: str = "0", vote: str = "0", commit: str = "0") -> None:
@@ -148,6 +157,9 @@ class Scenario:
         member = self.group.members[int(number)]
         self.group.save(member, int(count))
         self.group.drain(member)
+
+    def do_tell(self, number: str) -> None:
+        self.group.tell(int(number))
 
     # time
 

@@ -20,7 +20,7 @@ from steersman.cluster.raft.leadership import Leadership
 from steersman.cluster.raft.lease import Lease
 from steersman.cluster.raft.log import Log
 from steersman.cluster.raft.progress import quorum_value
-from steersman.cluster.raft.values import Entry, HardState, MessageKind, Ready
+from steersman.cluster.raft.values import Entry, HardState, Message, MessageKind, Ready
 
 #: seeds tried when every story goes as it is written
 SEEDS = 150
@@ -128,6 +128,43 @@ def append_without_looking_at_the_entry_before() -> Any:
         return plain(self, index, self.term(index) or 0, entries) if index <= self.last else None
 
     return mock.patch.object(Log, "append", append)
+
+
+def believe_a_commit_without_looking_at_the_log() -> Any:
+    plain = Raft._take_entries
+
+    def take_entries(self: Raft, message: Message) -> None:
+        if message.kind is MessageKind.COMMIT:
+            self.log.commit_to(min(message.commit, self.log.last))
+        else:
+            plain(self, message)
+
+    return mock.patch.object(Raft, "_take_entries", take_entries)
+
+
+def tell_of_changes_when_it_suits() -> Any:
+    plain = Leadership.advance_commit
+
+    def advance_commit(self: Leadership) -> bool:
+        with mock.patch.object(self, "_config_index", 0):
+            return plain(self)
+
+    return mock.patch.object(Leadership, "advance_commit", advance_commit)
+
+
+def refuse_a_repeated_proposal_that_was_taken() -> Any:
+    plain = Leadership.take_forwarded
+
+    def take_forwarded(self: Leadership, message: Message) -> None:
+        before = self._log.last
+        plain(self, message)
+        if self._log.last == before:
+            self._outbox.send(
+                MessageKind.PROPOSE_REFUSED, message.sender, term=self._term, context=message.context,
+                index=message.index,
+            )  # fmt: skip
+
+    return mock.patch.object(Leadership, "take_forwarded", take_forwarded)
 
 
 def keep_what_follows_a_replaced_entry() -> Any:
@@ -250,7 +287,8 @@ MUTATIONS: list[Patch] = [
     count_entries_of_old_terms, forget_the_vote_in_a_crash, count_the_own_vote_before_it_is_durable, skip_the_pre_vote,
     vote_for_any_log, vote_although_a_leader_lives, lead_on_without_a_majority, read_without_a_round,
     read_before_the_first_commit_of_the_term, acknowledge_before_the_disk_is_done, apply_before_it_is_committed,
-    append_without_looking_at_the_entry_before, keep_what_follows_a_replaced_entry,
+    append_without_looking_at_the_entry_before, believe_a_commit_without_looking_at_the_log,
+    tell_of_changes_when_it_suits, refuse_a_repeated_proposal_that_was_taken, keep_what_follows_a_replaced_entry,
     start_a_change_while_another_is_under_way, start_a_change_before_the_first_commit_of_the_term,
     promote_a_learner_far_behind, take_a_repeated_proposal_twice, lease_without_margin,
     lease_that_begins_with_the_answer, lease_without_silence_after_a_restart, lease_kept_after_a_transfer,

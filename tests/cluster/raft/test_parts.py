@@ -111,7 +111,7 @@ class TestProgress:
         member.replicate()
         for index in range(1, count + 1):
             assert not member.is_paused
-            member.sent(index, 1, size_bytes)
+            member.sent(index, 1, size_bytes, 0)
         assert member.is_paused
         member.acknowledged(1)
         assert not member.is_paused
