@@ -1,7 +1,7 @@
 """The watch cache: one watch on the store, fanned out into a shelf per kind, from which lists and watches are served.
 
 It is a cache with a revision: the store stays the truth. It refuses to know kinds: keys and bytes are all it sees,
-except for the fields that watchers are found by.
+except for the fields that audiences are found by.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from sortedcontainers import SortedDict
 
 from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event, read, stamp
-from steersman.actors.apiserver.watcher import Watcher
+from steersman.actors.apiserver.watcher import Audience
 from steersman.actors.ports import Store
 from steersman.cluster.store.values import Compacted, Range, StoreError, WatchBatch, WatchEvent
 
@@ -52,7 +52,10 @@ class Shelf:
         self._ring: deque[Event] = deque()
         #: every event after this revision is in the ring
         self.floor = floor
-        self._watchers: dict[tuple[str, str] | None, dict[Watcher, None]] = {}
+        #: by the field that finds them, then by key
+        self._audiences: dict[tuple[str, str] | None, dict[tuple[str, ...], Audience]] = {}
+        #: that have taken in changes since the last flush
+        self._dirty: list[Audience] = []
         self._by_node = False
 
     def get(self, key: str) -> Entry | None:
@@ -80,18 +83,19 @@ class Shelf:
         found.reverse()
         return found
 
-    def attach(self, watcher: Watcher) -> None:
-        self._watchers.setdefault(watcher.trigger, {})[watcher] = None
+    def join(self, audience: Audience) -> Audience:
+        """Offers changes to an audience from now on; returns the one of the same key that is here already, if any."""
+        return self._audiences.setdefault(audience.trigger, {}).setdefault(audience.key, audience)
 
-    def detach(self, watcher: Watcher) -> None:
-        group = self._watchers.get(watcher.trigger)
-        if group is not None:
-            group.pop(watcher, None)
-            if not group:
-                del self._watchers[watcher.trigger]
+    def leave(self, audience: Audience) -> None:
+        """Forgets an audience that nobody is part of any more."""
+        group = self._audiences[audience.trigger]
+        del group[audience.key]
+        if not group:
+            del self._audiences[audience.trigger]
 
     def apply(self, event: Event) -> None:
-        """Takes a change in and offers it to the watchers that may select it."""
+        """Takes a change in and offers it to the audiences that may select it; `flush` sends."""
         key = event.entry.key
         if event.type == DELETED:
             self.entries.pop(key, None)
@@ -103,12 +107,12 @@ class Shelf:
             self.floor = self._ring.popleft().revision
         for listener in self.listeners:
             listener(event)
-        if self._watchers:
+        if self._audiences:
             self._offer(event)
 
     def _offer(self, event: Event) -> None:
         namespace, _, name = event.entry.key.rpartition("/")
-        groups = self._watchers
+        groups = self._audiences
         triggers: list[tuple[str, str] | None] = [None, ("metadata.namespace", namespace), ("metadata.name", name)]
         if any(trigger is not None and trigger[0] == "spec.nodeName" for trigger in groups):
             nodes = [
@@ -116,14 +120,21 @@ class Shelf:
             ]
             triggers += [("spec.nodeName", node) for node in dict.fromkeys(nodes)]
         for trigger in triggers:
-            for watcher in groups.get(trigger, ()):
-                watcher.offer(event)
+            for audience in groups.get(trigger, {}).values():
+                if audience.offer(event):
+                    self._dirty.append(audience)
+
+    def flush(self) -> None:
+        """Sends what the audiences have taken in to their watches."""
+        dirty, self._dirty = self._dirty, []
+        for audience in dirty:
+            audience.flush()
 
     def close(self) -> None:
         """The cache begins anew: every watch ends."""
-        for group in self._watchers.values():
-            for watcher in group:
-                watcher.end()
+        for group in list(self._audiences.values()):
+            for audience in list(group.values()):
+                audience.end()
 
 
 _NODE_NAME = re.compile(rb'"nodeName":"([^"\\]*)"')
@@ -240,14 +251,17 @@ class WatchCache:
                     listener(Event(MODIFIED, entry, None))
 
     def _apply(self, batch: WatchBatch) -> None:
+        changed: dict[Shelf, None] = {}
         for change in batch.events:
             if change.kv.mod_revision > self.revision and change.kv.key.startswith(b"/registry/"):
-                self._apply_one(change)
+                changed[self._apply_one(change)] = None
         if batch.revision > self.revision:
             self.revision = batch.revision
             self._wake()
+        for shelf in changed:
+            shelf.flush()
 
-    def _apply_one(self, change: WatchEvent) -> None:
+    def _apply_one(self, change: WatchEvent) -> Shelf:
         prefix, key = _split(change.kv.key)
         shelf = self.shelf(prefix)
         previous, revision = shelf.get(key), change.kv.mod_revision
@@ -256,9 +270,10 @@ class WatchCache:
             if previous is not None:
                 gone = Entry(key, revision, stamp(previous.raw, revision))
                 shelf.apply(Event(DELETED, gone, previous))
-            return
+            return shelf
         entry = Entry(key, revision, raw)
         shelf.apply(Event(ADDED if previous is None else MODIFIED, entry, previous))
+        return shelf
 
     # ---- how fresh it is
 

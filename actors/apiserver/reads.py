@@ -8,7 +8,6 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-ve
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import random
@@ -20,8 +19,8 @@ import orjson
 from steersman.actors.apiserver.cache import Shelf, TooOld, WatchCache
 from steersman.actors.apiserver.call import Call, fields_of, labels_of
 from steersman.actors.apiserver.entry import ADDED, Entry, Event, read
-from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Tabular, form_of
-from steersman.actors.apiserver.watcher import Watcher
+from steersman.actors.apiserver.forms import JSON_HEADERS, Form, form_of
+from steersman.actors.apiserver.watcher import Audience, Watch, error_line
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now, Store
 from steersman.cluster.api.row import Kind
@@ -30,12 +29,9 @@ from steersman.cluster.meta.errors import BadRequest, Cause, Expired, ServerTime
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector
 from steersman.cluster.store.values import Compacted, FutureRevision, Range
 
-#: a bookmark tells an idle watcher how far it has come
-BOOKMARK_S = 60.0
 #: watches without a timeout of their own end after this and up to twice this
 WATCH_S = 1800.0
 WATCH_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
-_INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
 _PAGE = 1000
 
 
@@ -85,7 +81,8 @@ class Reader:
         self._cache = cache
         self._now = now
         self._rng = rng
-        self._watchers: set[Watcher] = set()
+        #: in the order in which they were opened
+        self._watches: dict[Watch, None] = {}
 
     def form(self, call: Call, kind: Kind) -> Form:
         return form_of(kind, call.header.get("accept", ""), call.query.get("includeObject", ""), self._now)
@@ -96,12 +93,12 @@ class Reader:
     @property
     def watches(self) -> int:
         """How many watches are open."""
-        return len(self._watchers)
+        return len(self._watches)
 
     def stop(self) -> None:
         """Ends every watch."""
-        for watcher in list(self._watchers):
-            watcher.end()
+        for watch in list(self._watches):
+            watch.end()
 
     async def backup(self) -> AsyncIterator[bytes]:
         """Returns the pieces of a backup; the first has come already when this returns."""
@@ -251,115 +248,57 @@ class Reader:
             await self._catch_up(version)
         elif not version:
             await self._catch_up("")
-        prefix = f'{{"apiVersion":"{kind.api_version}",'.encode()
         shelf = self.shelf(kind)
-        watcher = Watcher(namespace=selection.namespace, selects=selection.test(prefix), trigger=selection.trigger())
-        backlog: list[tuple[str, Event]] = []
-        if version in ("", "0") or initial:
-            wanted = initial or "sendInitialEvents" not in query
-            entries = self.select(selection) if wanted else []
-            backlog = [(ADDED, Event(ADDED, entry, None)) for entry in entries]
-        else:
-            try:
-                for event in shelf.since(revision_of(version)):
-                    watcher.offer(event)
-                backlog = watcher.take()
-            except TooOld as error:
-                return Response(200, WATCH_HEADERS, _one_error(Expired(str(error))))
-        shelf.attach(watcher)
-        self._watchers.add(watcher)
-        timeout_s = float(query.number("timeoutSeconds") or WATCH_S * (1 + self._rng.random()))
-        bookmarks = query.flag("allowWatchBookmarks")
-        stream = self._events(shelf, watcher, form, backlog, initial, bookmarks, timeout_s)
-        return Response(200, WATCH_HEADERS, WatchStream(stream, lambda: self._close(shelf, watcher)))
-
-    def _close(self, shelf: Shelf, watcher: Watcher) -> None:
-        shelf.detach(watcher)
-        watcher.close()
-        self._watchers.discard(watcher)
-
-    async def _events(
-        self,
-        shelf: Shelf,
-        watcher: Watcher,
-        form: Form,
-        backlog: list[tuple[str, Event]],
-        initial: bool,
-        bookmarks: bool,
-        timeout_s: float,
-    ) -> AsyncIterator[bytes]:
-        clock = asyncio.get_running_loop().time
-        end = clock() + timeout_s
-        next_bookmark = clock() + BOOKMARK_S
-        told = self._cache.revision
-        whole = not isinstance(form, Tabular)
-        pieces: list[bytes] = []
-        for kind, event in backlog:
-            pieces.append(_line(kind, form.one(event.entry)) if not whole else encoded(form, kind, event))
-            whole = True
-        if initial:
-            pieces.append(_line("BOOKMARK", form.bookmark(told, _INITIAL_EVENTS_END)))
-        # an empty piece lets the transport send the headers: the watch is open
-        yield b"".join(pieces)
-        while not watcher.ended:
-            taken = watcher.take()
-            if taken:
-                if not whole:
-                    kind, event = taken.pop(0)
-                    whole = True
-                    yield _line(kind, form.one(event.shown(kind)))
-                yield b"".join([encoded(form, kind, event) for kind, event in taken])
-                continue
-            now = clock()
-            if now >= end:
-                break
-            if now >= next_bookmark:
-                next_bookmark = now + BOOKMARK_S
-                if bookmarks and self._cache.revision > told:
-                    told = self._cache.revision
-                    yield _line("BOOKMARK", form.bookmark(told, None))
-                    continue
-            await watcher.wait(min(end, next_bookmark) if bookmarks else end)
-        if bookmarks and not watcher.ended and self._cache.revision > told:
-            yield _line("BOOKMARK", form.bookmark(self._cache.revision, None))
-
-
-class WatchStream:
-    """The pieces of a watch; lets go of the watcher when it is closed, even before the first piece."""
-
-    def __init__(self, inner: AsyncIterator[bytes], close: Callable[[], None]) -> None:
-        self._inner = inner
-        self._close = close
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
+        audience = _audience(call, selection, form)
         try:
-            return await self._inner.__anext__()
-        except BaseException:
-            self._close()
-            raise
+            backlog = self._backlog(shelf, audience, selection, version, initial, "sendInitialEvents" in query)
+        except TooOld as error:
+            return Response(200, WATCH_HEADERS, _only(error_line(Expired(str(error)).to_status())))
+        audience = shelf.join(audience)
+        watch = Watch(
+            audience,
+            backlog,
+            initial_end=self._cache.revision if initial else None,
+            bookmarks=query.flag("allowWatchBookmarks"),
+            timeout_s=float(query.number("timeoutSeconds") or WATCH_S * (1 + self._rng.random())),
+            revision=lambda: self._cache.revision,
+            closed=lambda watch: self._close(shelf, audience, watch),
+        )
+        audience.watches[watch] = None
+        self._watches[watch] = None
+        return Response(200, WATCH_HEADERS, watch)
 
-    async def aclose(self) -> None:
-        self._close()
-        await self._inner.aclose()  # type: ignore[attr-defined]
+    def _backlog(
+        self, shelf: Shelf, audience: Audience, selection: Selection, version: str, initial: bool, told: bool
+    ) -> list[tuple[str, Event]]:
+        """What a watch begins with: the state, nothing, or what happened since a revision; raises TooOld."""
+        if version in ("", "0") or initial:
+            entries = self.select(selection) if initial or not told else []
+            return [(ADDED, Event(ADDED, entry, None)) for entry in entries]
+        chosen = [(audience.choose(event), event) for event in shelf.since(revision_of(version))]
+        return [(kind, event) for kind, event in chosen if kind is not None]
+
+    def _close(self, shelf: Shelf, audience: Audience, watch: Watch) -> None:
+        self._watches.pop(watch, None)
+        audience.watches.pop(watch, None)
+        if not audience.watches:
+            shelf.leave(audience)
 
 
-def _line(kind: str, body: bytes) -> bytes:
-    return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
+async def _only(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
 
 
-def encoded(form: Form, kind: str, event: Event) -> bytes:
-    """The line of an event, made once for all watchers of the same form."""
-    found = event.encoded(form.key, kind)
-    if found is None:
-        found = event.keep(form.key, kind, _line(kind, form.later(event.shown(kind))))
-    return found
-
-
-async def _one_error(error: errors.ApiError) -> AsyncIterator[bytes]:
-    yield _line("ERROR", orjson.dumps(error.to_status()))
+def _audience(call: Call, selection: Selection, form: Form) -> Audience:
+    kind, query = selection.kind, call.query
+    return Audience(
+        form,
+        (form.key, selection.namespace, selection.exact("metadata.name"), query.get("labelSelector", ""),
+         query.get("fieldSelector", "")),
+        namespace=selection.namespace,
+        selects=selection.test(f'{{"apiVersion":"{kind.api_version}",'.encode()),
+        trigger=selection.trigger(),
+    )  # fmt: skip
 
 
 def revision_of(version: str) -> int:

@@ -1,102 +1,180 @@
-"""One watch: which changes it selects, and a bounded queue of those not yet sent."""
+"""Watches: those of the same selection and form are one audience, for which a change is chosen and encoded once.
+
+Every watch gets its own first state; from then on the whole audience is sent the same bytes, as soon as a batch of
+changes from the store has been taken in.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import orjson
 
 from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event
+from steersman.actors.apiserver.forms import Form, Tabular
+from steersman.actors.http.feed import PIECE_BYTES, Feed
+from steersman.cluster.meta.objects import Obj
 
-#: changes held for a client that reads slowly; one that falls further behind is cut off and resumes
-QUEUE_MAX = 10_000
+#: batches of changes held for a client that reads slowly; one that falls further behind is cut off and resumes
+WAITING_MAX = 10_000
+#: a bookmark tells an idle watcher how far it has come
+BOOKMARK_S = 60.0
 
 
-class Watcher:
-    """The end of a watch that the cache fills and a response drains.
+class Audience:
+    """The watches of one selection in one form.
 
     Args:
+        key: watches with equal keys see the same.
         namespace: only objects in it; empty for all.
         selects: whether a version of an object is selected; None for every one.
-        trigger: a field and the value it must have in every selected object, by which events find this watcher.
+        trigger: a field and the value it must have in every selected object, by which changes find this audience.
     """
 
     def __init__(
         self,
+        form: Form,
+        key: tuple[str, ...] = (),
         *,
         namespace: str = "",
         selects: Callable[[Entry], bool] | None = None,
         trigger: tuple[str, str] | None = None,
     ) -> None:
-        self.trigger = trigger
+        self.form, self.key, self.trigger = form, key, trigger
+        self.watches: dict[Watch, None] = {}
         self._prefix = f"{namespace}/" if namespace else ""
         self._selects = selects
-        self._queue: list[tuple[str, Event]] = []
-        self._wake: asyncio.Future[None] | None = None
-        #: one timer for many waits: deadlines change rarely
-        self._timer: asyncio.TimerHandle | None = None
-        self._until = 0.0
-        #: no more comes: the cache began anew, the queue overflowed or the server stops
-        self.ended = False
+        self._taken: list[tuple[str, Event]] = []
 
-    def offer(self, event: Event) -> None:
-        """Queues a change if it is selected, under the type it has for this selection."""
+    def choose(self, event: Event) -> str | None:
+        """The type that a change has for this selection; None when it does not concern it."""
         if self._prefix and not event.entry.key.startswith(self._prefix):
-            return
-        kind: str | None = event.type
-        if self._selects is not None:
-            kind = self._type(event, self._selects)
-        if kind is None or self.ended:
-            return
-        if len(self._queue) >= QUEUE_MAX:
-            self.end()
-            return
-        self._queue.append((kind, event))
-        self._notify()
-
-    @staticmethod
-    def _type(event: Event, selects: Callable[[Entry], bool]) -> str | None:
-        before = event.previous is not None and selects(event.previous)
+            return None
+        if self._selects is None:
+            return event.type
+        before = event.previous is not None and self._selects(event.previous)
         if event.type == DELETED:
             return DELETED if before else None
-        after = selects(event.entry)
+        after = self._selects(event.entry)
         if after:
             return MODIFIED if before else ADDED
         return DELETED if before else None
 
+    def offer(self, event: Event) -> bool:
+        """Takes a change in if it is selected; returns whether it is the first since the last `flush`."""
+        kind = self.choose(event)
+        if kind is None:
+            return False
+        self._taken.append((kind, event))
+        return len(self._taken) == 1
+
+    def flush(self) -> None:
+        """Sends what was taken in to every watch."""
+        taken, self._taken = self._taken, []
+        piece = b""
+        for watch in list(self.watches):
+            if watch.tells_columns:
+                watch.tells_columns = False
+                watch.push(first_lines(self.form, taken))
+            else:
+                piece = piece or b"".join([encoded(self.form, kind, event) for kind, event in taken])
+                watch.push(piece)
+
     def end(self) -> None:
-        self.ended = True
-        self._notify()
+        """The cache begins anew: every watch ends."""
+        for watch in list(self.watches):
+            watch.end()
 
-    def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
 
-    def take(self) -> list[tuple[str, Event]]:
-        """Returns what is queued, in order; perhaps nothing."""
-        taken, self._queue = self._queue, []
-        return taken
+class Watch(Feed):
+    """One client's watch, from its first state to its end.
 
-    async def wait(self, until: float) -> None:
-        """Returns when something is queued, the watch has ended, or the loop's clock shows `until`."""
-        if self._queue or self.ended:
-            return
+    Args:
+        audience: which it is part of; the caller adds it there.
+        backlog: the changes, or the objects as `ADDED`, that are to be sent first.
+        initial_end: the revision to be told by a bookmark after the backlog; None for no such bookmark.
+        bookmarks: whether to tell an idle client now and then how far it has come, and at the end.
+        timeout_s: after which the watch ends.
+        revision: up to which the cache is.
+        closed: called once, when the watch is over.
+    """
+
+    def __init__(
+        self,
+        audience: Audience,
+        backlog: list[tuple[str, Event]],
+        *,
+        initial_end: int | None,
+        bookmarks: bool,
+        timeout_s: float,
+        revision: Callable[[], int],
+        closed: Callable[[Watch], None],
+    ) -> None:
+        super().__init__(self._opening(audience.form, backlog, initial_end), lambda: self._over(closed), WAITING_MAX)
+        self._form, self._revision, self._bookmarks = audience.form, revision, bookmarks
+        self._told = revision()
+        #: a Table says its columns in the first event only
+        self.tells_columns = isinstance(audience.form, Tabular) and not backlog
         loop = asyncio.get_running_loop()
-        if self._timer is None or self._until != until:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer, self._until = loop.call_at(until, self._expire), until
-        self._wake = loop.create_future()
-        try:
-            await self._wake
-        finally:
-            self._wake = None
+        self._clock = loop.time
+        self._until = self._clock() + timeout_s
+        self._timer = loop.call_at(self._next_wake(), self._tick)
 
-    def _expire(self) -> None:
-        self._timer = None
-        self._notify()
+    @staticmethod
+    def _opening(form: Form, backlog: list[tuple[str, Event]], initial_end: int | None) -> Iterator[bytes]:
+        lines: list[bytes] = []
+        size_bytes = 0
+        for index, (kind, event) in enumerate(backlog):
+            lines.append(first_lines(form, [(kind, event)]) if not index else encoded(form, kind, event))
+            size_bytes += len(lines[-1])
+            if size_bytes >= PIECE_BYTES:
+                yield b"".join(lines)
+                lines, size_bytes = [], 0
+        if initial_end is not None:
+            lines.append(line("BOOKMARK", form.bookmark(initial_end, {"k8s.io/initial-events-end": "true"})))
+        if lines:
+            yield b"".join(lines)
 
-    def close(self) -> None:
-        """Nobody waits any more."""
-        self.ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+    def _next_wake(self) -> float:
+        return min(self._until, self._clock() + BOOKMARK_S) if self._bookmarks else self._until
+
+    def _tick(self) -> None:
+        if self._bookmarks and self.idle and self._revision() > self._told:
+            self._told = self._revision()
+            self.push(line("BOOKMARK", self._form.bookmark(self._told, None)))
+        if self._clock() >= self._until:
+            self.end()
+        else:
+            self._timer = asyncio.get_running_loop().call_at(self._next_wake(), self._tick)
+
+    def _over(self, closed: Callable[[Watch], None]) -> None:
+        self._timer.cancel()
+        closed(self)
+
+
+def line(kind: str, body: bytes) -> bytes:
+    """An event as a watch sends it."""
+    return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
+
+
+def error_line(status: Obj) -> bytes:
+    """The event that ends a watch with a reason."""
+    return line("ERROR", orjson.dumps(status))
+
+
+def encoded(form: Form, kind: str, event: Event) -> bytes:
+    """The line of an event, made once for all audiences of the same form."""
+    found = event.encoded(form.key, kind)
+    if found is None:
+        found = event.keep(form.key, kind, line(kind, form.later(event.shown(kind))))
+    return found
+
+
+def first_lines(form: Form, events: list[tuple[str, Event]]) -> bytes:
+    """The lines of a watch's first events, of which the first says what comes once."""
+    kind, event = events[0]
+    if not isinstance(form, Tabular):
+        return b"".join([encoded(form, kind, event) for kind, event in events])
+    rest = [encoded(form, kind, event) for kind, event in events[1:]]
+    return b"".join([line(kind, form.one(event.shown(kind))), *rest])

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from steersman.actors.http.feed import Feed
 from steersman.actors.ports import Channel, User
 
 
@@ -76,7 +77,7 @@ class Response:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | Stream | Upgrade = b""
+    body: bytes | Stream | Feed | Upgrade = b""
 
 
 class Handler(Protocol):

@@ -24,6 +24,7 @@ from typing import Any, cast
 import httptools
 import orjson
 
+from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import Handler, Request, Response, Upgrade
 from steersman.actors.http.pipe import Pipe, Upload
 from steersman.actors.http.spdy import serve_spdy
@@ -176,6 +177,8 @@ class _Connection(asyncio.Protocol):
         self._leftover = b""
         self._awaiting_switch = False
         self._pipe: Pipe | None = None
+        self._feed: Feed | None = None
+        self._feed_sent: asyncio.Future[None]
         self._closing = False
         self._tls = False
         self._peer = ""
@@ -233,12 +236,17 @@ class _Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._drained is None:
             self._drained = self._loop.create_future()
+            if self._feed is not None:
+                self.deadline = self._loop.time() + self._limits.write_timeout_s
 
     def resume_writing(self) -> None:
         if self._drained is not None:
             if not self._drained.done():
                 self._drained.set_result(None)
             self._drained = None
+            if self._feed is not None and not self._closing:
+                self.deadline = math.inf
+                self._feed.resume()
 
     # ---- reading
 
@@ -407,6 +415,8 @@ class _Connection(asyncio.Protocol):
                 response.headers = {**response.headers, "content-encoding": "gzip", "vary": "Accept-Encoding, Accept"}
             self._write_whole(response, b"" if request.method == "HEAD" else body, keep, length=len(body))
             await self._drain()
+        elif isinstance(body, Feed):
+            await self._write_feed(response, body, keep)
         else:
             await self._write_stream(response, body, keep)
         if self._awaiting_switch:
@@ -447,6 +457,31 @@ class _Connection(asyncio.Protocol):
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _write_feed(self, response: Response, feed: Feed, keep: bool) -> None:
+        """Lets a feed write by itself until it ends."""
+        parts = [*self._head(response, keep), b"Transfer-Encoding: chunked\r\n\r\n"]
+        self._transport.write(b"".join(parts))
+        self.streaming = True
+        self._feed, self._feed_sent = feed, self._loop.create_future()
+        try:
+            feed.attach(self)
+            await self._feed_sent
+        finally:
+            self.streaming, self._feed = False, None
+            feed.close()
+
+    def write(self, piece: bytes) -> bool:
+        """Sends a chunk of a feed; as of `Sink`."""
+        if piece:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return self._drained is None
+
+    def end(self) -> None:
+        """Sends the last chunk of a feed; as of `Sink`."""
+        self._transport.write(b"0\r\n\r\n")
+        if not self._feed_sent.done():
+            self._feed_sent.set_result(None)
 
     async def _drain(self) -> None:
         """Waits until the client has read enough; cuts off one that reads nothing."""

@@ -29,7 +29,7 @@ from steersman.runtime.pki import Authority, Identity
 
 PODS = "/api/v1/namespaces/default/pods"
 LISTED, POSTED, GOT, LISTS = 500, 1500, 4000, 40
-WATCHERS, CHANGES = 200, 200
+WATCHERS, CHANGES, WRITERS = 200, 200, 16
 ROUNDS, CONNECTIONS = 3, 32
 
 
@@ -145,8 +145,8 @@ class Bench:
             connection.close()
         return {"rate": len(requests) / wall, "cpu": 1e6 * cpu / len(requests), "p50": 1000 * statistics.median(waits)}
 
-    async def fan_out(self) -> dict[str, float]:
-        """Changes one object while many watch it."""
+    async def fan_out(self, writers: int) -> dict[str, float]:
+        """Changes objects, one each writer, while many watch them."""
         pool = [await self.connect() for _ in range(WATCHERS)]
         for connection in pool:
             connection.send("GET", "/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=0")
@@ -154,22 +154,29 @@ class Bench:
         last = f'"n":"{CHANGES - 1}"'.encode()
 
         async def follow(connection: Connection) -> None:
-            seen = b""
-            while last not in seen:
-                seen = seen[-100:] + await connection.reader.read(1 << 20)
+            seen, left = b"", writers
+            while left:
+                data = await connection.reader.read(1 << 20)
+                # the last bytes of what was seen are looked at again: a change may come in two pieces
+                left -= (seen + data).count(last)
+                seen = data[1 - len(last) :]
 
-        writer = await self.connect()
+        async def write(number: int, connection: Connection) -> None:
+            for n in range(CHANGES):
+                body = orjson.dumps({"metadata": {"name": f"c{number}"}, "data": {"n": str(n), "pad": "x" * 500}})
+                await connection.call("PUT" if n else "POST", CONFIG_MAPS + (f"/c{number}" if n else ""), body)
+
+        sources = [await self.connect() for _ in range(writers)]
         following = [asyncio.create_task(follow(connection)) for connection in pool]
         cpu, began = self.cpu_s(), time.perf_counter()
-        for n in range(CHANGES):
-            body = orjson.dumps({"metadata": {"name": "c"}, "data": {"n": str(n), "pad": "x" * 500}})
-            await writer.call("PUT" if n else "POST", CONFIG_MAPS + ("/c" if n else ""), body)
+        await asyncio.gather(*(write(number, source) for number, source in enumerate(sources)))
         await asyncio.gather(*following)
         wall, cpu = time.perf_counter() - began, self.cpu_s() - cpu
-        await writer.call("DELETE", CONFIG_MAPS + "/c")
-        for connection in (*pool, writer):
+        for number in range(writers):
+            await sources[0].call("DELETE", f"{CONFIG_MAPS}/c{number}")
+        for connection in (*pool, *sources):
             connection.close()
-        events = WATCHERS * CHANGES
+        events = WATCHERS * CHANGES * writers
         return {"rate": events / wall, "cpu": 1e6 * cpu / events}
 
 
@@ -200,7 +207,8 @@ async def figures(bench: Bench) -> AsyncIterator[Figure]:
         "get_1": lambda n: bench.load(gets[: GOT // 4], 1),
         f"list_{LISTED}": lambda n: bench.load([("GET", PODS, b"")] * LISTS, few),
         f"list_{LISTED}_by_label": lambda n: bench.load([("GET", by_label, b"")] * LISTS, few),
-        f"watch_{WATCHERS}": lambda n: bench.fan_out(),
+        f"watch_{WATCHERS}": lambda n: bench.fan_out(1),
+        f"watch_{WATCHERS}_writers_{WRITERS}": lambda n: bench.fan_out(WRITERS),
         f"post_{many}": lambda n: bench.load([("POST", PODS, pod(f"m-{n}-{i}")) for i in range(POSTED)], many),
         "post_1": lambda n: bench.load([("POST", PODS, pod(f"s-{n}-{i}")) for i in range(POSTED // 4)], 1),
     }

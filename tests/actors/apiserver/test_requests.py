@@ -212,7 +212,7 @@ async def test_a_watch_of_a_forgotten_revision_is_told_so(api: Any) -> None:
 
 
 async def test_a_reader_who_falls_too_far_behind_is_cut_off(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steersman.actors.apiserver.watcher.QUEUE_MAX", 3)
+    monkeypatch.setattr("steersman.actors.apiserver.watcher.WAITING_MAX", 3)
     watch = await api.watch(f"{CONFIG_MAPS}?watch=1")
     for n in range(6):
         await api.ok("POST", CONFIG_MAPS, config_map(f"c{n}"))

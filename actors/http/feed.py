@@ -1,0 +1,146 @@
+"""A body that is pushed: pieces go straight from whoever makes them to the connection, without a task in between.
+
+Source: the fan-out of a watch: a change that a thousand clients wait for costs one write for each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+#: bytes that one feed sends before others have their turn
+TURN_BYTES = 1 << 20
+#: pieces that wait are joined to about this size
+PIECE_BYTES = 256 * 1024
+
+
+class Sink(Protocol):
+    """Where a feed goes."""
+
+    def write(self, piece: bytes) -> bool:
+        """Sends a piece; returns whether there is room for another, else `Feed.resume` says when there is."""
+        ...
+
+    def end(self) -> None:
+        """All has been sent."""
+        ...
+
+
+class Feed:
+    """A response body made of pushed pieces; taken by one sink, or read as an iterator.
+
+    Args:
+        first: what goes before all that is pushed, made piece by piece as it is taken.
+        closed: called once, when nobody takes any more or all has been taken.
+        waiting_max: pieces that may wait for a slow reader; with one more the feed ends without them.
+    """
+
+    def __init__(self, first: Iterator[bytes], closed: Callable[[], None], waiting_max: int) -> None:
+        self._first: Iterator[bytes] | None = first
+        self._closed: Callable[[], None] | None = closed
+        self._waiting: deque[bytes] = deque()
+        self._waiting_max = waiting_max
+        self._sink: Sink | None = None
+        self._has_room = False
+        self._wake: asyncio.Future[None] | None = None
+        self.ended = False
+
+    # ---- the maker's side
+
+    def push(self, piece: bytes) -> None:
+        """Sends a piece, now if the reader can take it."""
+        if self._has_room and not self._waiting and self._first is None:
+            assert self._sink is not None
+            self._has_room = self._sink.write(piece)
+        elif len(self._waiting) >= self._waiting_max:
+            self._waiting.clear()
+            self.end()
+        elif not self.ended:
+            self._waiting.append(piece)
+            self._notify()
+
+    def end(self) -> None:
+        """No more is pushed; what waits is still sent."""
+        if not self.ended:
+            self.ended = True
+            self._notify()
+            if self._has_room:
+                self.resume()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the reader has taken everything."""
+        return not self._waiting and self._first is None
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _next(self) -> bytes | None:
+        if self._first is not None:
+            piece = next(self._first, None)
+            if piece is not None:
+                return piece
+            self._first = None
+        if len(self._waiting) <= 1:
+            return self._waiting.popleft() if self._waiting else None
+        taken, size_bytes = [], 0
+        while self._waiting and size_bytes < PIECE_BYTES:
+            taken.append(self._waiting.popleft())
+            size_bytes += len(taken[-1])
+        return b"".join(taken)
+
+    # ---- the reader's side
+
+    def attach(self, sink: Sink) -> None:
+        """Sends to `sink` from now on."""
+        self._sink, self._has_room = sink, True
+        self.resume()
+
+    def resume(self) -> None:
+        """The sink has room again."""
+        if self._sink is None or self._closed is None:
+            return
+        self._has_room = True
+        sent_bytes = 0
+        while self._has_room:
+            piece = self._next()
+            if piece is None:
+                if self.ended:
+                    self.close()
+                    self._sink.end()
+                return
+            self._has_room = self._sink.write(piece)
+            sent_bytes += len(piece)
+            if sent_bytes >= TURN_BYTES and self._has_room:
+                self._has_room = False
+                asyncio.get_running_loop().call_soon(self.resume)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            self.ended, self._has_room = True, False
+            closed()
+
+    def __aiter__(self) -> Feed:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            while True:
+                piece = self._next()
+                if piece is not None:
+                    return piece
+                if self.ended:
+                    raise StopAsyncIteration
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+        except BaseException:
+            self.close()
+            raise
+
+    async def aclose(self) -> None:
+        self.close()
