@@ -13,6 +13,7 @@ _GROUP = "storage.k8s.io"
 ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "csidrivers", "CSIDriver", namespaced=False), singular="csidriver",
+        name_errors=csi.any_name,
         defaults=csi.default_driver, prepare_update=csi.prepare_driver_update, validate=csi.validate_driver,
         validate_update=csi.validate_driver_update,
     ),

@@ -62,13 +62,17 @@ def validate_range(obj: Obj) -> list[Cause]:
     causes: list[Cause] = []
     for index, text in enumerate(found):
         wrong = cidr(f"{path}[{index}]", text)
-        if not wrong and str(ip_network(text)) != text:
-            wrong = [bad(f"{path}[{index}]", text, _NOT_CANONICAL.format(ip_network(text)))]
+        if not wrong and str(ip_network(text, strict=False)) != text:
+            wrong = [bad(f"{path}[{index}]", text, _NOT_CANONICAL.format(ip_network(text, strict=False)))]
         causes += wrong
-    if len(found) == 2 and not causes and ip_network(found[0]).version == ip_network(found[1]).version:
+    if len(found) == 2 and not causes and _family(found[0]) == _family(found[1]):
         detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
         causes.append(bad(path, found, detail))
     return causes
+
+
+def _family(text: str) -> int:
+    return ip_network(text, strict=False).version
 
 
 def validate_range_update(new: Obj, old: Obj) -> list[Cause]:

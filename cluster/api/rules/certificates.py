@@ -80,7 +80,7 @@ def validate_request(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
     causes: list[Cause] = []
     if wrong := _wrong_request(spec.get("request", "")):
-        causes.append(bad("spec.request", list(_decoded(spec.get("request", ""))), wrong))
+        causes.append(bad("spec.request", spec.get("request", ""), wrong))
     if not spec.get("usages"):
         causes.append(required("spec.usages"))
     seen: set[str] = set()

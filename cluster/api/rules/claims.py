@@ -279,8 +279,6 @@ def _opaque(path: str, row: Obj) -> list[Cause]:
     parameters = opaque.get("parameters")
     if parameters is None:
         causes.append(required(f"{where}.parameters"))
-    elif not isinstance(parameters, dict):
-        causes.append(bad(f"{where}.parameters", "<value omitted>", "must be a valid JSON object"))
     elif len(orjson.dumps(parameters)) > _PARAMETERS_BYTES_MAX:
         causes.append(too_long(f"{where}.parameters", _PARAMETERS_BYTES_MAX))
     return causes

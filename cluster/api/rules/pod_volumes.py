@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steersman.cluster.api.rules.containers import validate_field_ref, validate_resource_ref
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required, unsupported
+from steersman.cluster.api.rules.environment import validate_field_ref, validate_resource_ref
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, labels, required, unsupported
+from steersman.cluster.api.rules.metadata import validate_annotations
+from steersman.cluster.api.rules.volume_sources import needed, one_source
+from steersman.cluster.api.rules.volumes import validate_claim_spec
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
+from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
 _FIELD_PATHS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
-_HOST_PATH_TYPES = (
-    "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
-)  # fmt: skip
 
 
-def validate_volumes(path: str, volumes: Sequence[Obj]) -> tuple[list[Cause], Mapping[str, Obj]]:
+def validate_volumes(
+    path: str, volumes: Sequence[Obj], *, is_pod: bool = False
+) -> tuple[list[Cause], Mapping[str, Obj]]:
     """Returns every broken rule, and the volumes by name."""
     causes: list[Cause] = []
     found: dict[str, Obj] = {}
@@ -35,63 +37,56 @@ def validate_volumes(path: str, volumes: Sequence[Obj]) -> tuple[list[Cause], Ma
             if name in found:
                 causes.append(duplicate(f"{where}.name", name))
             found[name] = volume
-        causes += _source(where, volume)
+        kinds = [key for key in volume if key != "name"]
+        causes += one_source(where, kinds)
+        if kinds:
+            causes += _source(f"{where}.{kinds[0]}", kinds[0], volume[kinds[0]], is_pod=is_pod)
     return causes, found
 
 
-def _source(path: str, volume: Obj) -> list[Cause]:
-    kinds = [key for key in volume if key != "name"]
-    if not kinds:
-        return [required(path, "must specify a volume type")]
-    causes: list[Cause] = []
-    for extra in kinds[1:]:
-        causes.append(forbidden(f"{path}.{extra}", "may not specify more than 1 volume type"))
-    kind = kinds[0]
-    source: Any = volume[kind]
-    where = f"{path}.{kind}"
+def _source(path: str, kind: str, source: Any, *, is_pod: bool) -> list[Cause]:
     match kind:
         case "emptyDir":
             if source.get("sizeLimit") is not None and parse(source["sizeLimit"]) < 0:
-                causes.append(forbidden(f"{where}.sizeLimit", "SizeLimit field must be a valid resource quantity"))
-        case "hostPath":
-            causes += _host_path(where, source)
+                return [forbidden(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity")]
+            return []
         case "secret":
-            if not source.get("secretName"):
-                causes.append(required(f"{where}.secretName"))
-            causes += _files(where, source)
+            missing = [] if source.get("secretName") else [required(f"{path}.secretName")]
+            return missing + _files(path, source)
         case "configMap":
-            if not source.get("name"):
-                causes.append(required(f"{where}.name"))
-            causes += _files(where, source)
+            missing = [] if source.get("name") else [required(f"{path}.name")]
+            return missing + _files(path, source)
         case "downwardAPI":
-            causes += _mode(f"{where}.defaultMode", source.get("defaultMode"))
-            causes += _downward(where, source.get("items") or ())
+            causes = _mode(f"{path}.defaultMode", source.get("defaultMode"))
+            return causes + _downward(path, source.get("items") or ())
         case "projected":
-            causes += _projected(where, source)
+            return _projected(path, source)
         case "persistentVolumeClaim":
-            if not source.get("claimName"):
-                causes.append(required(f"{where}.claimName"))
-            else:
-                causes += bad_all(f"{where}.claimName", source["claimName"], subdomain_errors(source["claimName"]))
-        case "nfs":
-            for key in ("server", "path"):
-                if not source.get(key):
-                    causes.append(required(f"{where}.{key}"))
-        case "csi":
-            if not source.get("driver"):
-                causes.append(required(f"{where}.driver"))
-    return causes
+            return [] if source.get("claimName") else [required(f"{path}.claimName")]
+        case "ephemeral":
+            return _ephemeral(f"{path}.volumeClaimTemplate", source.get("volumeClaimTemplate"))
+        case "image":
+            return _image(path, source, is_pod=is_pod)
+    return needed(path, kind, source)
 
 
-def _host_path(path: str, source: Obj) -> list[Cause]:
-    found = source.get("path", "")
-    if not found:
-        return [required(f"{path}.path")]
-    causes = []
-    if ".." in found.split("/"):
-        causes.append(bad(f"{path}.path", found, "must not contain '..'"))
-    if source.get("type", "") not in _HOST_PATH_TYPES:
-        causes.append(unsupported(f"{path}.type", source["type"], _HOST_PATH_TYPES))
+def _ephemeral(path: str, template: Obj | None) -> list[Cause]:
+    if template is None:
+        return [required(path)]
+    meta = template.get("metadata") or {}
+    causes = labels(f"{path}.metadata.labels", meta.get("labels") or {})
+    causes += validate_annotations(f"{path}.metadata.annotations", meta.get("annotations") or {})
+    for key in meta:
+        if key not in ("labels", "annotations") and meta[key]:
+            causes.append(forbidden(f"{path}.metadata.{key}", "cannot be set for an ephemeral volume"))
+    return causes + validate_claim_spec(f"{path}.spec", template.get("spec") or {})
+
+
+def _image(path: str, source: Obj, *, is_pod: bool) -> list[Cause]:
+    causes = [required(f"{path}.reference")] if is_pod and not source.get("reference") else []
+    policies = ("Always", "IfNotPresent", "Never")
+    if source.get("pullPolicy") and source["pullPolicy"] not in policies:
+        causes.append(unsupported(f"{path}.pullPolicy", source["pullPolicy"], policies))
     return causes
 
 
@@ -146,23 +141,47 @@ def _downward(path: str, items: Sequence[Obj]) -> list[Cause]:
 
 def _projected(path: str, source: Obj) -> list[Cause]:
     causes = _mode(f"{path}.defaultMode", source.get("defaultMode"))
+    places: set[str] = set()
     for index, projection in enumerate(source.get("sources") or ()):
         where = f"{path}.sources[{index}]"
         kinds = list(projection)
         for extra in kinds[1:]:
             causes.append(forbidden(f"{where}.{extra}", "may not specify more than 1 volume type per source"))
         if not kinds:
-            causes.append(required(where, "must specify at least one projection"))
-        if "secret" in projection or "configMap" in projection:
-            key = "secret" if "secret" in projection else "configMap"
-            if not projection[key].get("name"):
-                causes.append(required(f"{where}.{key}.name"))
-            causes += _files(f"{where}.{key}", projection[key])
-        elif "downwardAPI" in projection:
-            causes += _downward(f"{where}.downwardAPI", projection["downwardAPI"].get("items") or ())
-        elif "serviceAccountToken" in projection:
-            causes += _token(f"{where}.serviceAccountToken", projection["serviceAccountToken"])
+            causes.append(required(where, "must specify at least one volume type"))
+            continue
+        kind, found = kinds[0], projection[kinds[0]]
+        causes += _projection(f"{where}.{kind}", kind, found)
+        for place in [item.get("path", "") for item in found.get("items") or ()] or [found.get("path", "")]:
+            if place and place in places:
+                causes.append(bad(path, found.get("name") or place, "conflicting duplicate paths"))
+            places.add(place)
     return causes
+
+
+def _projection(path: str, kind: str, found: Obj) -> list[Cause]:
+    match kind:
+        case "secret" | "configMap":
+            missing = [] if found.get("name") else [required(f"{path}.name")]
+            return missing + _files(path, found)
+        case "downwardAPI":
+            return _downward(path, found.get("items") or ())
+        case "serviceAccountToken":
+            return _token(path, found)
+        case "clusterTrustBundle":
+            return _trust(path, found)
+        case "podCertificate":
+            return [required(f"{path}.{key}") for key in ("signerName", "keyType") if not found.get(key)]
+    return []
+
+
+def _trust(path: str, found: Obj) -> list[Cause]:
+    name, signer = found.get("name"), found.get("signerName")
+    if name is None and signer is None:
+        return [required(path, "either name or signerName must be specified")]
+    if name is not None and signer is not None:
+        return [bad(path, found, "only one of name and signerName may be used")]
+    return _relative(f"{path}.path", found.get("path", ""))
 
 
 def _token(path: str, token: Obj) -> list[Cause]:

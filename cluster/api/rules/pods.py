@@ -1,6 +1,7 @@
 """Rules of pods: what the server decides at creation, what may be selected by, and what makes a spec invalid.
 
-Containers and volumes have files of their own. Pod templates of workloads go through the same functions.
+Containers, volumes, network, security and scheduling have files of their own. Pod templates of workloads go
+through the same functions.
 
 Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go and pkg/registry/core/pod/strategy.go
 """
@@ -12,24 +13,25 @@ from steersman.cluster.api.rules.containers import validate_containers
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
+    duplicate,
     forbidden,
-    is_ip,
     label_selector,
     labels,
     one_of,
     required,
-    unsupported,
 )
 from steersman.cluster.api.rules.metadata import validate_annotations
+from steersman.cluster.api.rules.pod_network import validate_network
 from steersman.cluster.api.rules.pod_volumes import validate_volumes
+from steersman.cluster.api.rules.resources import claim_names, validate_pod_resources, validate_resources
 from steersman.cluster.api.rules.scheduling import validate_affinity, validate_spread, validate_tolerations
+from steersman.cluster.api.rules.security import choice, validate_pod_security
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
+from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import milli
 
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
-_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _QOS_RESOURCES = ("cpu", "memory")
 
 
@@ -85,27 +87,33 @@ def prepare_create(obj: Obj, ctx: WriteContext) -> None:
             }
         ]
     obj["status"] = status
-    for constraint in spec.get("topologySpreadConstraints") or ():
-        _match_label_keys(obj, constraint)
-
-
-def _match_label_keys(obj: Obj, constraint: Obj) -> None:
-    """Turns `matchLabelKeys` into expressions, so that the scheduler need not look at the pod again."""
-    keys = constraint.get("matchLabelKeys") or ()
     found = obj["metadata"].get("labels") or {}
-    selector = constraint.get("labelSelector")
-    if not keys or selector is None:
+    for constraint in spec.get("topologySpreadConstraints") or ():
+        _match_label_keys(found, constraint)
+    for key in ("podAffinity", "podAntiAffinity"):
+        side = (spec.get("affinity") or {}).get(key) or {}
+        for term in side.get("requiredDuringSchedulingIgnoredDuringExecution") or ():
+            _match_label_keys(found, term)
+        for row in side.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
+            _match_label_keys(found, row.get("podAffinityTerm") or {})
+
+
+def _match_label_keys(found: Obj, term: Obj) -> None:
+    """Turns label keys into expressions, so that the scheduler need not look at the pod again."""
+    selector = term.get("labelSelector")
+    if selector is None:
         return
-    rows = selector.setdefault("matchExpressions", [])
-    for key in keys:
-        if key in found and not any(row.get("key") == key for row in rows):
-            rows.append({"key": key, "operator": "In", "values": [found[key]]})
+    for field, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")):
+        for key in term.get(field) or ():
+            if key in found:
+                row = {"key": key, "operator": operator, "values": [found[key]]}
+                selector.setdefault("matchExpressions", []).append(row)
 
 
 def validate(obj: Obj) -> list[Cause]:
     """Every broken rule of a pod."""
     spec = obj.get("spec") or {}
-    causes = validate_spec("spec", spec)
+    causes = validate_spec("spec", spec, is_pod=True)
     if spec.get("nodeName") and spec.get("schedulingGates"):
         causes.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
     return causes
@@ -129,124 +137,63 @@ def validate_template(path: str, template: Obj) -> list[Cause]:
     return causes
 
 
-def validate_spec(path: str, spec: Obj) -> list[Cause]:
-    """Every broken rule of a PodSpec."""
-    causes, volumes = validate_volumes(f"{path}.volumes", spec.get("volumes") or ())
-    causes += validate_containers(path, spec, volumes)
+def validate_spec(path: str, spec: Obj, *, is_pod: bool = False) -> list[Cause]:
+    """Every broken rule of a PodSpec: of a pod itself, or of a template."""
+    causes, volumes = validate_volumes(f"{path}.volumes", spec.get("volumes") or (), is_pod=is_pod)
+    claims: set[str] = set()
+    if spec.get("resourceClaims"):
+        wrong, claims = claim_names(f"{path}.resourceClaims", spec["resourceClaims"])
+        causes += wrong
+    causes += validate_containers(path, spec, volumes, claims)
     causes += one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES)
-    causes += one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy"), _DNS_POLICIES)
-    causes += _dns_config(f"{path}.dnsConfig", spec)
-    for key, value in (spec.get("nodeSelector") or {}).items():
-        causes += labels(f"{path}.nodeSelector", {key: value})
-    causes += _seconds(path, spec)
+    causes += validate_network(path, spec, is_pod=is_pod)
+    if spec.get("nodeSelector"):
+        causes += labels(f"{path}.nodeSelector", spec["nodeSelector"])
     causes += _names(path, spec)
-    causes += _host(path, spec)
     causes += validate_tolerations(f"{path}.tolerations", spec.get("tolerations") or ())
     if "affinity" in spec:
-        causes += validate_affinity(f"{path}.affinity", spec["affinity"])
-    causes += validate_spread(f"{path}.topologySpreadConstraints", spec.get("topologySpreadConstraints") or ())
-    causes += _security(f"{path}.securityContext", spec.get("securityContext") or {})
-    for index, gate in enumerate(spec.get("readinessGates") or ()):
-        kind = gate.get("conditionType", "")
-        causes += bad_all(f"{path}.readinessGates[{index}].conditionType", kind, qualified_name_errors(kind))
-    for index, gate in enumerate(spec.get("schedulingGates") or ()):
-        causes += bad_all(
-            f"{path}.schedulingGates[{index}].name", gate.get("name"), qualified_name_errors(gate.get("name", ""))
-        )
-    return causes
-
-
-def _seconds(path: str, spec: Obj) -> list[Cause]:
-    causes = []
-    deadline = spec.get("activeDeadlineSeconds")
-    if deadline is not None and not 1 <= deadline <= 2**31 - 1:
-        causes.append(bad(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive"))
-    grace = spec.get("terminationGracePeriodSeconds")
-    if grace is not None and grace < 0:
-        causes.append(bad(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0"))
-    return causes
+        causes += validate_affinity(f"{path}.affinity", spec["affinity"], is_pod=is_pod)
+    if spec.get("topologySpreadConstraints"):
+        where = f"{path}.topologySpreadConstraints"
+        causes += validate_spread(where, spec["topologySpreadConstraints"], is_pod=is_pod)
+    return causes + validate_pod_security(path, spec) + _rarer(path, spec)
 
 
 def _names(path: str, spec: Obj) -> list[Cause]:
     causes: list[Cause] = []
-    rules = (
-        ("serviceAccountName", subdomain_errors),
-        ("nodeName", subdomain_errors),
-        ("hostname", label_1123_errors),
-        ("subdomain", label_1123_errors),
-        ("priorityClassName", subdomain_errors),
-        ("runtimeClassName", subdomain_errors),
-        ("schedulerName", subdomain_errors),
-    )
-    for key, rule in rules:
-        value = spec.get(key)
-        if value:
-            causes += bad_all(f"{path}.{key}", value, rule(value))
+    for key in ("serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName", "schedulerName"):
+        if spec.get(key):
+            causes += bad_all(f"{path}.{key}", spec[key], subdomain_errors(spec[key]))
     for index, row in enumerate(spec.get("imagePullSecrets") or ()):
         if not row.get("name"):
             causes.append(required(f"{path}.imagePullSecrets[{index}].name"))
-    for index, row in enumerate(spec.get("hostAliases") or ()):
-        if not is_ip(row.get("ip", "")):
-            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            causes.append(bad(f"{path}.hostAliases[{index}].ip", row.get("ip", ""), detail))
-        for host in row.get("hostnames") or ():
-            causes += bad_all(f"{path}.hostAliases[{index}].hostnames", host, subdomain_errors(host))
-    if (spec.get("os") or {}).get("name") not in (None, "linux", "windows"):
-        causes.append(unsupported(f"{path}.os.name", spec["os"]["name"], ("linux", "windows")))
     return causes
 
 
-def _host(path: str, spec: Obj) -> list[Cause]:
-    causes = []
-    if spec.get("hostNetwork"):
-        for key in ("initContainers", "containers"):
-            for index, one in enumerate(spec.get(key) or ()):
-                for place, port in enumerate(one.get("ports") or ()):
-                    if port.get("hostPort") != port.get("containerPort"):
-                        where = f"{path}.{key}[{index}].ports[{place}].hostPort"
-                        detail = "must match `containerPort` when `hostNetwork` is true"
-                        causes.append(bad(where, port.get("hostPort", 0), detail))
-    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
-        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
-        causes.append(bad(f"{path}.shareProcessNamespace", True, detail))
-    return causes
-
-
-def _dns_config(path: str, spec: Obj) -> list[Cause]:
-    config = spec.get("dnsConfig") or {}
-    servers, searches = config.get("nameservers") or [], config.get("searches") or []
-    causes = []
-    if spec.get("dnsPolicy") == "None" and not servers:
-        detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        causes.append(required(f"{path}.nameservers", detail))
-    if len(servers) > 3:
-        causes.append(bad(f"{path}.nameservers", servers, "must not have more than 3 nameservers"))
-    for index, server in enumerate(servers):
-        if not is_ip(server):
-            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            causes.append(bad(f"{path}.nameservers[{index}]", server, detail))
-    if len(searches) > 32:
-        causes.append(bad(f"{path}.searches", searches, "must not have more than 32 search paths"))
-    for index, row in enumerate(config.get("options") or ()):
-        if not row.get("name"):
-            causes.append(required(f"{path}.options[{index}]", "must not be empty"))
-    return causes
-
-
-def _security(path: str, security: Obj) -> list[Cause]:
-    causes = []
-    for key in ("runAsUser", "runAsGroup", "fsGroup"):
-        value = security.get(key)
-        if value is not None and not 0 <= value <= 2**31 - 1:
-            causes.append(bad(f"{path}.{key}", value, "must be between 0 and 2147483647, inclusive"))
-    for index, value in enumerate(security.get("supplementalGroups") or ()):
-        if not 0 <= value <= 2**31 - 1:
-            causes.append(
-                bad(f"{path}.supplementalGroups[{index}]", value, "must be between 0 and 2147483647, inclusive")
-            )
-    policy = security.get("fsGroupChangePolicy")
-    if policy is not None and policy not in ("Always", "OnRootMismatch"):
-        causes.append(unsupported(f"{path}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch")))
+def _rarer(path: str, spec: Obj) -> list[Cause]:
+    """The rules of what few pods have."""
+    causes: list[Cause] = []
+    deadline = spec.get("activeDeadlineSeconds")
+    if deadline is not None and not 1 <= deadline <= 2**31 - 1:
+        causes.append(bad(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive"))
+    causes += choice(f"{path}.preemptionPolicy", spec.get("preemptionPolicy"), ("Never", "PreemptLowerPriority"))
+    if spec.get("overhead"):
+        causes += validate_resources(f"{path}.overhead", {"limits": spec["overhead"]})
+    if spec.get("resources"):
+        causes += validate_pod_resources(f"{path}.resources", spec["resources"])
+    if "os" in spec:
+        name = spec["os"].get("name", "")
+        causes += one_of(f"{path}.os.name", name, ("linux", "windows"))
+    for index, gate in enumerate(spec.get("readinessGates") or ()):
+        kind = gate.get("conditionType", "")
+        causes += bad_all(f"{path}.readinessGates[{index}].conditionType", kind, qualified_name_errors(kind))
+    seen: set[str] = set()
+    for index, gate in enumerate(spec.get("schedulingGates") or ()):
+        where, name = f"{path}.schedulingGates[{index}]", gate.get("name", "")
+        causes += bad_all(where, name, qualified_name_errors(name))
+        if name in seen:
+            causes.append(duplicate(where, name))
+        seen.add(name)
     return causes
 
 

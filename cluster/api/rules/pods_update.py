@@ -24,8 +24,13 @@ def validate_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     if spec == before:
         return []
+    for key in ("containers", "initContainers"):
+        if len(spec.get(key) or ()) != len(before.get(key) or ()):
+            return [forbidden(f"spec.{key}", "pod updates may not add or remove containers")]
     causes = _deadline(spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
     causes += _tolerations(spec, before)
+    if before.get("schedulingGates"):
+        causes += _node_selector(spec.get("nodeSelector") or {}, before.get("nodeSelector") or {})
     gates = [gate.get("name") for gate in before.get("schedulingGates") or ()]
     added = [gate.get("name") for gate in spec.get("schedulingGates") or () if gate.get("name") not in gates]
     if added:
@@ -44,6 +49,8 @@ def _fixed(spec: Obj, *, gated: bool) -> Obj:
         if key not in ("activeDeadlineSeconds", "tolerations", "schedulingGates")
         and not (gated and key in ("nodeSelector", "affinity"))
     }
+    if kept.get("terminationGracePeriodSeconds", 0) < 0:
+        kept["terminationGracePeriodSeconds"] = 1
     for key in ("containers", "initContainers"):
         if key in kept:
             kept[key] = [{**one, "image": ""} for one in kept[key]]
@@ -73,13 +80,19 @@ def validate_ephemeral(new: Obj, old: Obj) -> list[Cause]:
     return causes
 
 
+def _node_selector(new: Obj, old: Obj) -> list[Cause]:
+    """Where a gated pod may go is narrowed, never widened."""
+    kept = {key: new.get(key) for key in old}
+    return [] if kept == old else [bad("spec.nodeSelector", new, "only additions are allowed")]
+
+
 def _deadline(new: Any, old: Any) -> list[Cause]:
     path = "spec.activeDeadlineSeconds"
     if new == old or (old is None and new is not None):
         return []
     if new is None:
         return [bad(path, None, "must not update from a positive integer to nil value")]
-    return [bad(path, new, f"must be less than or equal to previous value ({old})")] if new > old else []
+    return [bad(path, new, "must be less than or equal to previous value")] if new > old else []
 
 
 def _tolerations(spec: Obj, before: Obj) -> list[Cause]:

@@ -5,66 +5,80 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from steersman.cluster.api.rules.fields import bad, forbidden, not_negative, required, unsupported
-from steersman.cluster.api.rules.ports import port_or_name
+from steersman.cluster.api.rules.ports import port_number, port_or_name
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+_HEADER = re.compile(r"[-A-Za-z0-9]+\Z")
+_HEADER_DETAIL = (
+    "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for "
+    "validation is '[-A-Za-z0-9]+')"
+)
+#: what a pod without a grace period of its own has
+_GRACE_S = 30
 
 
 def validate_probe(path: str, probe: Obj, kind: str) -> list[Cause]:
     """Every broken rule of a probe; `kind` is the name of its field."""
-    causes = _handler(path, probe, ("exec", "httpGet", "tcpSocket", "grpc"))
+    causes = _handler(path, probe, ("exec", "httpGet", "tcpSocket", "grpc"), _GRACE_S)
     for key in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         causes += not_negative(f"{path}.{key}", probe.get(key))
     if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
         causes.append(bad(f"{path}.successThreshold", probe["successThreshold"], "must be 1"))
-    own_grace = probe.get("terminationGracePeriodSeconds")
-    if own_grace is not None:
-        if kind == "readinessProbe":
-            detail = "must not be set for readinessProbes"
-            causes.append(bad(f"{path}.terminationGracePeriodSeconds", own_grace, detail))
-        elif own_grace <= 0:
-            causes.append(bad(f"{path}.terminationGracePeriodSeconds", own_grace, "must be greater than 0"))
+    own_grace, where = probe.get("terminationGracePeriodSeconds"), f"{path}.terminationGracePeriodSeconds"
+    if own_grace is not None and own_grace <= 0:
+        causes.append(bad(where, own_grace, "must be greater than 0"))
+    if own_grace is not None and kind == "readinessProbe":
+        causes.append(bad(where, own_grace, "must not be set for readinessProbes"))
     return causes
 
 
-def validate_lifecycle(path: str, lifecycle: Obj) -> list[Cause]:
+def validate_lifecycle(path: str, lifecycle: Obj, grace_s: int | None = None) -> list[Cause]:
+    """Every broken rule of a container's hooks; `grace_s` is its pod's time to end."""
     causes: list[Cause] = []
     for key in ("postStart", "preStop"):
         if key in lifecycle:
-            causes += _handler(f"{path}.{key}", lifecycle[key], ("exec", "httpGet", "tcpSocket", "sleep"))
+            allowed = ("exec", "httpGet", "tcpSocket", "sleep")
+            causes += _handler(f"{path}.{key}", lifecycle[key], allowed, _GRACE_S if grace_s is None else grace_s)
     return causes
 
 
-def _handler(path: str, handler: Obj, allowed: Sequence[str]) -> list[Cause]:
-    found = [key for key in _HANDLERS if key in handler]
+def _handler(path: str, handler: Obj, allowed: Sequence[str], grace_s: int) -> list[Cause]:
+    found = [key for key in _HANDLERS if key in handler and key in allowed]
     causes: list[Cause] = []
     for extra in found[1:]:
         causes.append(forbidden(f"{path}.{extra}", "may not specify more than 1 handler type"))
     if not found:
         return [required(path, "must specify a handler type")]
     key = found[0]
-    if key not in allowed:
-        return [*causes, forbidden(f"{path}.{key}", "may not be used here")]
     action = handler[key]
     where = f"{path}.{key}"
     match key:
         case "exec" if not action.get("command"):
             causes.append(required(f"{where}.command"))
         case "httpGet":
-            if not action.get("path"):
-                causes.append(required(f"{where}.path"))
-            causes += port_or_name(f"{where}.port", action.get("port"))
-            if action.get("scheme") not in ("HTTP", "HTTPS"):
-                causes.append(unsupported(f"{where}.scheme", action.get("scheme", ""), ("HTTP", "HTTPS")))
+            causes += _http(where, action)
         case "tcpSocket":
             causes += port_or_name(f"{where}.port", action.get("port"))
         case "grpc":
-            causes += port_or_name(f"{where}.port", action.get("port"))
-        case "sleep":
-            causes += not_negative(f"{where}.seconds", action.get("seconds"))
+            causes += port_number(f"{where}.port", action.get("port", 0))
+        case "sleep" if not 0 <= action.get("seconds", 0) <= grace_s:
+            detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace_s})"
+            causes.append(bad(where, action["seconds"], detail))
+    return causes
+
+
+def _http(path: str, action: Obj) -> list[Cause]:
+    causes = [] if action.get("path") else [required(f"{path}.path")]
+    causes += port_or_name(f"{path}.port", action.get("port"))
+    if action.get("scheme") not in ("HTTP", "HTTPS"):
+        causes.append(unsupported(f"{path}.scheme", action.get("scheme", ""), ("HTTP", "HTTPS")))
+    for header in action.get("httpHeaders") or ():
+        if not _HEADER.match(header.get("name", "")):
+            causes.append(bad(f"{path}.httpHeaders", header.get("name", ""), _HEADER_DETAIL))
     return causes

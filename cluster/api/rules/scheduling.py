@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, label_selector, required, unsupported
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
+from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 
 EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
@@ -30,7 +30,8 @@ def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
             detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"
             causes.append(bad(f"{where}.effect", row.get("effect", ""), detail))
         if operator == "Equal":
-            causes += bad_all(f"{where}.operator", value, label_value_errors(value))
+            if errors := label_value_errors(value):
+                causes.append(bad(f"{where}.operator", value, ";".join(errors)))
         elif operator == "Exists":
             if value:
                 causes.append(bad(f"{where}.operator", row, "value must be empty when `operator` is 'Exists'"))
@@ -41,7 +42,7 @@ def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
     return causes
 
 
-def validate_affinity(path: str, affinity: Obj) -> list[Cause]:
+def validate_affinity(path: str, affinity: Obj, *, is_pod: bool = False) -> list[Cause]:
     causes: list[Cause] = []
     node = affinity.get("nodeAffinity")
     if node:
@@ -50,11 +51,11 @@ def validate_affinity(path: str, affinity: Obj) -> list[Cause]:
         found = affinity.get(key) or {}
         where = f"{path}.{key}"
         for index, term in enumerate(found.get("requiredDuringSchedulingIgnoredDuringExecution") or ()):
-            causes += _pod_term(f"{where}.requiredDuringSchedulingIgnoredDuringExecution[{index}]", term)
+            causes += _pod_term(f"{where}.requiredDuringSchedulingIgnoredDuringExecution[{index}]", term, is_pod=is_pod)
         for index, row in enumerate(found.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
             place = f"{where}.preferredDuringSchedulingIgnoredDuringExecution[{index}]"
             causes += _weight(place, row)
-            causes += _pod_term(f"{place}.podAffinityTerm", row.get("podAffinityTerm") or {})
+            causes += _pod_term(f"{place}.podAffinityTerm", row.get("podAffinityTerm") or {}, is_pod=is_pod)
     return causes
 
 
@@ -119,18 +120,40 @@ def _node_expression(path: str, row: Obj) -> list[Cause]:
     return []
 
 
-def _pod_term(path: str, term: Obj) -> list[Cause]:
+def _pod_term(path: str, term: Obj, *, is_pod: bool) -> list[Cause]:
     causes = label_selector(f"{path}.labelSelector", term.get("labelSelector"))
     causes += label_selector(f"{path}.namespaceSelector", term.get("namespaceSelector"))
-    topology = term.get("topologyKey", "")
-    if not topology:
-        causes.append(required(f"{path}.topologyKey", "can not be empty"))
-    else:
-        causes += bad_all(f"{path}.topologyKey", topology, qualified_name_errors(topology))
+    for name in term.get("namespaces") or ():
+        causes += bad_all(f"{path}.namespace", name, label_1123_errors(name))
+    for key in ("matchLabelKeys", "mismatchLabelKeys"):
+        if term.get(key):
+            causes += _label_keys(f"{path}.{key}", term[key], term.get("labelSelector"), is_pod=is_pod)
+    for index, key in enumerate(term.get("mismatchLabelKeys") or ()):
+        if key in (term.get("matchLabelKeys") or ()):
+            detail = "exists in both matchLabelKeys and mismatchLabelKeys"
+            causes.append(bad(f"{path}.mismatchLabelKeys[{index}]", key, detail))
+    return causes + _topology(f"{path}.topologyKey", term.get("topologyKey", ""))
+
+
+def _topology(path: str, key: str) -> list[Cause]:
+    return bad_all(path, key, qualified_name_errors(key)) if key else [required(path, "can not be empty")]
+
+
+def _label_keys(path: str, keys: Sequence[str], selector: Obj | None, *, is_pod: bool) -> list[Cause]:
+    """The rules of keys that stand for the pod's own labels; a pod's selector already holds them."""
+    if selector is None:
+        return [forbidden(path, "must not be specified when labelSelector is not set")]
+    said = [*(selector.get("matchLabels") or ()), *(row.get("key") for row in selector.get("matchExpressions") or ())]
+    causes: list[Cause] = []
+    for index, key in enumerate(keys):
+        causes += bad_all(f"{path}[{index}]", key, qualified_name_errors(key))
+        if said.count(key) > is_pod:
+            field = path.rpartition(".")[2]
+            causes.append(bad(f"{path}[{index}]", key, f"exists in both {field} and labelSelector"))
     return causes
 
 
-def validate_spread(path: str, rows: Sequence[Obj]) -> list[Cause]:
+def validate_spread(path: str, rows: Sequence[Obj], *, is_pod: bool = False) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[tuple[str, str]] = set()
     for index, row in enumerate(rows):
@@ -138,19 +161,28 @@ def validate_spread(path: str, rows: Sequence[Obj]) -> list[Cause]:
         if row.get("maxSkew", 0) <= 0:
             causes.append(bad(f"{where}.maxSkew", row.get("maxSkew", 0), "must be greater than zero"))
         topology, action = row.get("topologyKey", ""), row.get("whenUnsatisfiable", "")
-        if not topology:
-            causes.append(required(f"{where}.topologyKey", "can not be empty"))
+        causes += _topology(f"{where}.topologyKey", topology)
         if action not in ("DoNotSchedule", "ScheduleAnyway"):
             causes.append(unsupported(f"{where}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway")))
         if (topology, action) in seen:
             causes.append(duplicate(f"{where}.{{topologyKey, whenUnsatisfiable}}", f"{{{topology}, {action}}}"))
         seen.add((topology, action))
-        least = row.get("minDomains")
-        if least is not None:
-            if least <= 0:
-                causes.append(bad(f"{where}.minDomains", least, "must be greater than zero"))
-            elif action != "DoNotSchedule":
-                detail = f'can only use minDomains if whenUnsatisfiable=DoNotSchedule, not "{action}"'
-                causes.append(bad(f"{where}.minDomains", least, detail))
+        causes += _min_domains(f"{where}.minDomains", row.get("minDomains"), action)
+        for key in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
+            if row.get(key) is not None and row[key] not in ("Honor", "Ignore"):
+                causes.append(unsupported(f"{where}.{key}", row[key], ("Honor", "Ignore")))
+        if row.get("matchLabelKeys"):
+            keys, selector = row["matchLabelKeys"], row.get("labelSelector")
+            causes += _label_keys(f"{where}.matchLabelKeys", keys, selector, is_pod=is_pod)
         causes += label_selector(f"{where}.labelSelector", row.get("labelSelector"))
     return causes
+
+
+def _min_domains(path: str, least: int | None, action: str) -> list[Cause]:
+    if least is None:
+        return []
+    if least <= 0:
+        return [bad(path, least, "must be greater than zero")]
+    if action == "DoNotSchedule":
+        return []
+    return [bad(path, least, f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}")]
