@@ -49,7 +49,22 @@ def choice(path: str, value: Any, supported: Sequence[str]) -> list[Cause]:
 
 def validate_pod_security(path: str, spec: Obj) -> list[Cause]:
     """Every broken rule of a pod's security context and of what it shares with its host."""
-    security, where = spec.get("securityContext") or {}, f"{path}.securityContext"
+    causes = _context(f"{path}.securityContext", spec["securityContext"], spec) if spec.get("securityContext") else []
+    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        causes.append(bad(f"{path}.shareProcessNamespace", True, detail))
+    if spec.get("hostUsers") is False:
+        causes += [forbidden(f"{path}.{key}", "when `hostUsers` is false") for key in _HOST if spec.get(key)]
+    if "os" in spec:
+        match spec["os"].get("name"):
+            case "windows":
+                causes += _windows(path, spec)
+            case "linux":
+                causes += _linux(path, spec)
+    return causes
+
+
+def _context(where: str, security: Obj, spec: Obj) -> list[Cause]:
     causes = identities(where, security, ("runAsUser", "runAsGroup", "fsGroup"))
     for index, group in enumerate(security.get("supplementalGroups") or ()):
         if not 0 <= group <= _ID_MAX:
@@ -58,18 +73,7 @@ def validate_pod_security(path: str, spec: Obj) -> list[Cause]:
     causes += choice(f"{where}.fsGroupChangePolicy", security.get("fsGroupChangePolicy"), ("Always", "OnRootMismatch"))
     causes += choice(f"{where}.seLinuxChangePolicy", security.get("seLinuxChangePolicy"), ("MountOption", "Recursive"))
     causes += _sysctls(f"{where}.sysctls", security.get("sysctls") or (), spec)
-    causes += _profiles(where, security)
-    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
-        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
-        causes.append(bad(f"{path}.shareProcessNamespace", True, detail))
-    if spec.get("hostUsers") is False:
-        causes += [forbidden(f"{path}.{key}", "when `hostUsers` is false") for key in _HOST if spec.get(key)]
-    match (spec.get("os") or {}).get("name"):
-        case "windows":
-            causes += _windows(path, spec)
-        case "linux":
-            causes += _linux(path, spec)
-    return causes
+    return causes + _profiles(where, security)
 
 
 def _sysctls(path: str, rows: Sequence[Obj], spec: Obj) -> list[Cause]:

@@ -1,6 +1,6 @@
 """What is refused and in which words: text files say, for each kind, what breaks a rule and every cause that follows.
 
-A file holds blocks. `kind PLURAL` and the YAML line below it (a good object) begin one. `create YAML` lays a merge patch
+A file holds blocks. `kind PLURAL` and the YAML line below it (a good object) begin one. `create YAML` lays a merge
 over the good object and creates that; `update YAML` and `status YAML` (or another subresource) change the good object
 once it exists. The indented lines below are the causes in order; `ok` means that nothing is wrong.
 Run this module as a script to write the files anew from what the code says now, then read the difference.
