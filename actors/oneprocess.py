@@ -6,20 +6,20 @@ The state lies in the same files as on Ray, so that a cluster may change from on
 from __future__ import annotations
 
 import random
+import ssl
 from functools import partial
-
-import grpc
 
 from steersman.actors.client import Client
 from steersman.actors.embedded import EmbeddedCluster, NodeParts, component_user, simulated_node
 from steersman.actors.parts import Part, Report, api_config, control_settings, make, node_report, store_settings
 from steersman.actors.ports import Component, Now
+from steersman.actors.rpc.h2.server import Server
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.site import Site
 from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
 from steersman.actors.thisnode import choose_runtime, measure_pressure, node_config
-from steersman.actors.tls import server_credentials
+from steersman.actors.tls import server_context
 from steersman.cluster.topology import ActorSpec
 from steersman.runtime.detect import Choice
 
@@ -64,7 +64,7 @@ class OneProcess:
     def _store_door(self, cluster: EmbeddedCluster) -> Component:
         site = self._site
         address = site.store_peers[1]
-        return _StoreDoor(cluster.store, address, server_credentials(site.credentials("component")))
+        return _StoreDoor(cluster.store, address, server_context(site.credentials("component")))
 
     def _extra(self, role: str, cluster: EmbeddedCluster) -> Component:
         """The proxy or DNS of this machine as on Ray, but calling the API server directly."""
@@ -104,12 +104,12 @@ class OneProcess:
 class _StoreDoor:
     """The store's etcd API for clients outside."""
 
-    def __init__(self, replica: Replica, address: str, credentials: grpc.ServerCredentials) -> None:
-        self._replica, self._address, self._credentials = replica, address, credentials
-        self._server: grpc.aio.Server | None = None
+    def __init__(self, replica: Replica, address: str, tls: ssl.SSLContext) -> None:
+        self._replica, self._address, self._tls = replica, address, tls
+        self._server: Server | None = None
 
     async def start(self) -> None:
-        self._server = await serve_store(self._replica, self._address, self._credentials, names=("steersman",))
+        self._server = await serve_store(self._replica, self._address, self._tls, names=("steersman",))
 
     async def stop(self) -> None:
         if self._server is not None:

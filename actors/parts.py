@@ -101,7 +101,7 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
 
 def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
     from steersman.actors.store.service import StoreService
-    from steersman.actors.tls import client_credentials, server_credentials
+    from steersman.actors.tls import client_context, server_context
 
     member: int = spec.options["member"]
     peers, names = site.store_peers, {row.id: row.name for row in site.group.members}
@@ -114,8 +114,8 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
         address=peers[member],
         founders=site.store_founders,
         directory=site.store_dir(member),
-        server=server_credentials(credentials),
-        client=client_credentials(credentials),
+        server=server_context(credentials),
+        client=client_context(credentials),
         names=("steersman",),
         settings=store_settings(site),
         rng=rng,
@@ -168,10 +168,10 @@ def _apiserver(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: ran
     from steersman.actors.apiserver.server import ApiServer
     from steersman.actors.rpc.node import GrpcNodeDirectory
     from steersman.actors.store.client import StoreClient
-    from steersman.actors.tls import client_credentials
+    from steersman.actors.tls import client_context, client_credentials
 
     settings = api_config(site, spec.options["index"])
-    store = StoreClient(list(site.store_peers.values()), client_credentials(site.credentials("component")))
+    store = StoreClient(list(site.store_peers.values()), client_context(site.credentials("component")))
     server = ApiServer(
         store=store,
         nodes=GrpcNodeDirectory(connect("apiserver"), client_credentials(site.credentials("apiserver"))),

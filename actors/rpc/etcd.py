@@ -6,16 +6,11 @@ server (clients make them of keys and leases), downgrades.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import grpc
-import grpc.aio
-
 from steersman.actors.rpc.etcd_cluster import ClusterServicer
 from steersman.actors.rpc.etcd_kv import KvServicer, LeaseServicer
 from steersman.actors.rpc.etcd_maintenance import MaintenanceServicer
 from steersman.actors.rpc.etcd_watch import WatchServicer
+from steersman.actors.rpc.h2.server import Server
 from steersman.actors.store.replica import Replica
 from steersman.pb import etcd_pb2_grpc
 
@@ -28,27 +23,10 @@ LEFT_OUT = {
 }
 
 
-def add_etcd_services(server: grpc.aio.Server, replica: Replica) -> None:
+def add_etcd_services(server: Server, replica: Replica) -> None:
     etcd_pb2_grpc.add_KVServicer_to_server(KvServicer(replica), server)
     etcd_pb2_grpc.add_WatchServicer_to_server(WatchServicer(replica), server)
     etcd_pb2_grpc.add_LeaseServicer_to_server(LeaseServicer(replica), server)
     etcd_pb2_grpc.add_ClusterServicer_to_server(ClusterServicer(replica), server)
     etcd_pb2_grpc.add_MaintenanceServicer_to_server(MaintenanceServicer(replica), server)
-    server.add_generic_rpc_handlers((_LeftOut(),))
-
-
-class _LeftOut(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """Says of every method left out that it is, and what to do instead."""
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        method = handler_call_details.method
-        words = next((words for start, words in LEFT_OUT.items() if method.startswith(start)), None)
-        return None if words is None else grpc.unary_unary_rpc_method_handler(_refusal(words))
-
-
-def _refusal(words: str) -> Callable[[bytes, Any], Any]:
-    async def refuse(request: bytes, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, words)
-        return b""
-
-    return refuse
+    server.leave_out(LEFT_OUT)

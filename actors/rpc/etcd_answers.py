@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-
-import grpc
-import grpc.aio
+from typing import NoReturn, TypeVar
 
 from steersman.actors.rpc import etcd_values as wire
+from steersman.actors.rpc.h2.calls import Call as Context
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.values import StoreError
 from steersman.pb import etcd_pb2
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 T = TypeVar("T")
 
@@ -22,7 +17,6 @@ T = TypeVar("T")
 async def refuse(context: Context, error: StoreError) -> NoReturn:
     code, words = wire.status_of(error)
     await context.abort(code, words)
-    raise AssertionError("abort raises")
 
 
 async def guard(context: Context, work: Awaitable[T]) -> T:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import grpc
-import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.rpc.h2.calls import Call as Context
 from steersman.actors.store.refusals import BadAddress, MemberNotFound
 from steersman.actors.store.replica import Replica
 from steersman.cluster.raft.values import ChangeKind, Config, ConfigChange
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ClusterServicer(etcd_pb2_grpc.ClusterServicer):

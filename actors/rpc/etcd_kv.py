@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
-
-import grpc
-import grpc.aio
 
 from steersman.actors.rpc import etcd_values as wire
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.rpc.h2.calls import Call as Context
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.rules import check_operation
 from steersman.cluster.store.values import DeleteResult, LeaseNotFound, LeaseTooLong, PutResult, Txn
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 #: shorter leases are granted this long, as etcd does: an election must not outlast them
 LEASE_TTL_S_MIN = 2

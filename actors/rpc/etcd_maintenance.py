@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import grpc
-import grpc.aio
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.rpc.h2.calls import Call as Context
 from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Alarm
 from steersman.cluster.store.values import Range
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 #: the etcd whose wire this is
 ETCD_VERSION = "3.4.0"

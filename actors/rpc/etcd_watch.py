@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
-
-import grpc
-import grpc.aio
 
 from steersman.actors.rpc import etcd_values as wire
 from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.rpc.h2.calls import Call as Context
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.values import Compacted, StoreError, WatchBatch
 from steersman.pb import etcd_pb2, etcd_pb2_grpc, mvcc_pb2
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 #: event bytes of one watch response when the watcher asked for fragments
 FRAGMENT_BYTES_MAX = 1 << 20

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import grpc
-import grpc.aio
-
+from steersman.actors.rpc.h2.client import Channel
+from steersman.actors.rpc.h2.heads import AnswerHead
+from steersman.actors.rpc.h2.link import Link
+from steersman.actors.rpc.h2.outgoing import CallFailed, OutgoingCall, PulledCall
+from steersman.actors.rpc.h2.outlet import Stream
 from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Command, Compact, LeaseRevoke
 from steersman.cluster.store.rules import check_txn
@@ -32,7 +35,7 @@ from steersman.cluster.store.values import (
     Unavailable,
     WatchBatch,
 )
-from steersman.pb import etcd_pb2, etcd_pb2_grpc, store_pb2, store_pb2_grpc
+from steersman.pb import etcd_pb2, store_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +52,10 @@ SILENCE_S = 1.0
 #: how long a member that leads no more may take over calls that were under way: it may never learn their outcome
 RETIRED_S = 1.0
 
-_OPTIONS: list[tuple[str, int | str]] = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", 128 << 20),
-    ("grpc.keepalive_time_ms", 2000),
-    ("grpc.keepalive_timeout_ms", 2000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 500),
-]
+#: how often it is looked whether calls have waited too long
+DEADLINES_CHECK_S = 0.25
+
+_OPEN, _SNAPSHOT = "/steersman.store.v1.Session/Open", "/etcdserverpb.Maintenance/Snapshot"
 
 _ERRORS: dict[int, type[StoreError]] = {
     store_pb2.Reply.FUTURE_REVISION: FutureRevision,
@@ -80,7 +77,7 @@ class StoreClient:
 
     Args:
         endpoints: `host:port` of members; it is enough that one of them answers, and says who the others are.
-        credentials: with a client certificate of the cluster; None for plain text (tests on loopback).
+        tls: with a client certificate of the cluster; None for plain text (tests on loopback).
         server_name: the name in the members' certificates where they carry no addresses.
         timeout_s: after it a call ends with `Unavailable`.
     """
@@ -88,7 +85,7 @@ class StoreClient:
     def __init__(
         self,
         endpoints: Sequence[str],
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: ssl.SSLContext | None = None,
         *,
         server_name: str = "",
         timeout_s: float = 10.0,
@@ -98,8 +95,8 @@ class StoreClient:
         self._given = tuple(endpoints)
         #: those to ask for the leader, the last one first; members that left are forgotten, what was given is not
         self._endpoints = list(endpoints)
-        self._credentials, self._server_name, self._timeout_s = credentials, server_name, timeout_s
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._tls, self._server_name, self._timeout_s = tls, server_name, timeout_s
+        self._channels: dict[str, Channel] = {}
         self._stream: _Stream | None = None
         self._connected = asyncio.Event()
         self._slots = asyncio.Semaphore(CALLS_MAX)
@@ -120,7 +117,7 @@ class StoreClient:
         if self._stream is not None:
             self._stream.end()
         channels, self._channels = list(self._channels.values()), {}
-        await asyncio.gather(*(channel.close(None) for channel in channels))
+        await asyncio.gather(*(channel.close() for channel in channels))
 
     # ports.Store
 
@@ -164,42 +161,46 @@ class StoreClient:
     async def _watch_once(self, stream: _Stream, request: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
         """Watches at the member of a stream, for as long as the stream lives: it may be lost without a sign of it."""
         address = stream.address
-        call = store_pb2_grpc.SessionStub(self._channel(address)).Open()
-        ending = asyncio.create_task(stream.over.wait())
-        ending.add_done_callback(lambda _: call.cancel())
-        pieces = _Pieces()
         watch = store_pb2.Call(id=1, kind=store_pb2.Call.WATCH, body=request, number=start_revision)
+        pieces = _Pieces()
+        call: PulledCall | None = None
         try:
-            await call.write(store_pb2.Calls(calls=[watch]))
-            async for replies in call:
+            call = await self._channel(address).open(_OPEN, PulledCall)
+            stream.watches.add(call)
+            if stream.is_over:
+                raise Unavailable(f"the stream to the store at {address} broke")
+            call.send(store_pb2.Calls(calls=[watch]).SerializeToString())
+            async for data in call:
+                replies = store_pb2.Replies.FromString(data)
                 for reply in replies.replies:
                     if reply.status:
                         raise _error(reply)
-                    if not pieces.complete(reply):
-                        continue
-                    yield codec.decode_watch_batch(reply.body)
+                    if pieces.complete(reply):
+                        yield codec.decode_watch_batch(reply.body)
                 if not replies.leader:
                     raise Unavailable(f"the member at {address} has lost its group")
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+        except CallFailed as error:
             raise Unavailable(f"the watch at {address} broke: {error}") from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not stream.over.is_set() or (task is not None and task.cancelling()):
-                raise
-            raise Unavailable(f"the stream to the store at {address} broke") from None
         finally:
-            ending.cancel()
+            if call is not None:
+                stream.watches.discard(call)
+                call.cancel()
 
     async def backup(self) -> AsyncIterator[bytes]:
         """As the port says: of the member that leads."""
         stream = await self._find_stream(self._deadline())
-        stub = etcd_pb2_grpc.MaintenanceStub(self._channel(stream.address))
         try:
-            async for response in stub.Snapshot(etcd_pb2.SnapshotRequest()):
-                if response.blob:
-                    yield response.blob
-        except grpc.aio.AioRpcError as error:
-            raise Unavailable(f"the backup from {stream.address} broke off: {error.details()}") from None
+            call = await self._channel(stream.address).open(_SNAPSHOT, PulledCall)
+            try:
+                call.send(etcd_pb2.SnapshotRequest().SerializeToString())
+                call.end()
+                async for data in call:
+                    if blob := etcd_pb2.SnapshotResponse.FromString(data).blob:
+                        yield blob
+            finally:
+                call.cancel()
+        except CallFailed as error:
+            raise Unavailable(f"the backup from {stream.address} broke off: {error.words}") from None
 
     # calls
 
@@ -251,15 +252,10 @@ class StoreClient:
 
     # finding the leader
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
+    def _channel(self, address: str) -> Channel:
         channel = self._channels.get(address)
         if channel is None:
-            if self._credentials is None:
-                channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-            else:
-                named = [("grpc.ssl_target_name_override", self._server_name)] if self._server_name else []
-                channel = grpc.aio.secure_channel(address, self._credentials, options=[*_OPTIONS, *named])
-            self._channels[address] = channel
+            channel = self._channels[address] = Channel(address, self._tls, server_name=self._server_name)
         return channel
 
     async def _keep_connected(self) -> None:
@@ -303,85 +299,89 @@ class StoreClient:
 
     async def _find_leader(self, without: str = "") -> _Stream | None:
         """Asks all members at once, but one; returns the stream to the one that leads."""
-        streams = [
-            _Stream(address, self._channel(address), self._learn_members)
+        pending = {
+            asyncio.create_task(self._open(address), name=f"store-open-{address}")
             for address in self._endpoints
             if address != without
-        ]
-        opening = {asyncio.create_task(stream.open()): stream for stream in streams}
+        }
+        opening, count = set(pending), len(pending)
         found: _Stream | None = None
-        pending = set(opening)
         try:
             while pending and found is None:
-                done, pending = await asyncio.wait(
-                    pending,
-                    timeout=ROUND_S if len(pending) < len(opening) else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                found = next((opening[task] for task in done if task.result() and opening[task].leads), None)
+                timeout_s = ROUND_S if len(pending) < count else None
+                done, pending = await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                found = next((stream for task in done if (stream := task.result()) and stream.leads), None)
                 if not done:
                     break
             return found
         finally:
-            for task, stream in opening.items():
+            for task in opening:
+                task.add_done_callback(lambda task: _end_unless(found, task))
                 task.cancel()
-                if stream is not found:
-                    stream.end()
+
+    async def _open(self, address: str) -> _Stream | None:
+        """Returns a stream to a member; None when it does not answer."""
+        stream: _Stream | None = None
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                stream = await self._channel(address).open(
+                    _OPEN, lambda link, opened: _Stream(address, self._learn_members, link, opened)
+                )
+                await stream.answered
+                return stream
+        except (CallFailed, TimeoutError, Unavailable):
+            if stream is not None:
+                stream.end()
+            return None
+        except asyncio.CancelledError:
+            if stream is not None:
+                stream.end()
+            raise
 
 
-class _Stream:
+def _end_unless(found: _Stream | None, task: asyncio.Task[_Stream | None]) -> None:
+    """Ends the stream that a task opened, if it is not the one found."""
+    stream = None if task.cancelled() else task.result()
+    if stream is not None and stream is not found:
+        stream.end()
+
+
+class _Stream(OutgoingCall):
     """One stream to one member.
 
     Attributes:
         leader: the address of the leader as this member says: `self`, or empty when it knows none.
+        answered: resolved when the member has said who leads; `Unavailable` when it never did.
         led: set when this member leads no more, or the stream is over.
-        over: set when the stream is over.
+        watches: calls to the same member that end with this stream.
     """
 
     def __init__(
-        self, address: str, channel: grpc.aio.Channel, learn_members: Callable[[str, Sequence[str]], None]
+        self, address: str, learn_members: Callable[[str, Sequence[str]], None], link: Link, stream: Stream
     ) -> None:
+        super().__init__(link, stream)
         self.address = address
         self._learn_members = learn_members
         self.leader = ""
+        self.answered: asyncio.Future[None] = link.loop.create_future()
         self.led = asyncio.Event()
-        self.over = asyncio.Event()
+        self.watches: set[PulledCall] = set()
         self._heard_at = 0.0
-        self._call = store_pb2_grpc.SessionStub(channel).Open()
         self._number = 0
         self._outgoing: list[store_pb2.Call] = []
         #: number of a call to (who waits, deadline); in order of numbers
         self._pending: dict[int, tuple[asyncio.Future[store_pb2.Reply], float]] = {}
-        self._wake = asyncio.Event()
+        self._pieces = _Pieces()
         self._retired = False
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def is_over(self) -> bool:
-        return self.over.is_set()
+        self._timer = link.loop.call_later(DEADLINES_CHECK_S, self._look)
 
     def silent_s(self) -> float:
         """How long nothing has come while calls wait."""
-        return asyncio.get_running_loop().time() - self._heard_at if self._pending else 0.0
+        return self._link.loop.time() - self._heard_at if self._pending else 0.0
 
     @property
     def leads(self) -> bool:
         return self.leader == "self"
-
-    async def open(self) -> bool:
-        """Returns whether the member answered."""
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                hello = await self._call.read()
-        except (TimeoutError, grpc.aio.AioRpcError):
-            return False
-        if not isinstance(hello, store_pb2.Replies):
-            return False
-        self.leader = hello.leader
-        self._learn_members(hello.leader, hello.members)
-        works = (self._read(), self._write(), self._watch_deadlines())
-        self._tasks = [asyncio.create_task(work, name=f"store-stream-{self.address}") for work in works]
-        return True
 
     async def call(self, call: store_pb2.Call, deadline: float) -> store_pb2.Reply:
         """Raises the error that the reply stands for, `Unavailable` when none came, `_NotSent` when it never left."""
@@ -389,84 +389,79 @@ class _Stream:
             raise _NotSent
         self._number += 1
         call.id = self._number
-        future: asyncio.Future[store_pb2.Reply] = asyncio.get_running_loop().create_future()
+        loop = self._link.loop
+        future: asyncio.Future[store_pb2.Reply] = loop.create_future()
         if not self._pending:
-            self._heard_at = asyncio.get_running_loop().time()
+            self._heard_at = loop.time()
         self._pending[call.id] = (future, deadline)
+        if not self._outgoing:
+            self.write_soon(self._write)
         self._outgoing.append(call)
-        self._wake.set()
         reply = await future
         if reply.status:
             raise _error(reply)
         return reply
 
-    async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            calls, self._outgoing = self._outgoing, []
-            if not calls:
+    def _write(self) -> None:
+        """Sends together what was asked in one turn of the loop."""
+        calls, self._outgoing = self._outgoing, []
+        self.send(store_pb2.Calls(calls=calls).SerializeToString())
+
+    def received(self, data: bytes) -> None:
+        replies = store_pb2.Replies.FromString(data)
+        self._heard_at = self._link.loop.time()
+        for reply in replies.replies:
+            if not self._pieces.complete(reply):
                 continue
-            try:
-                await self._call.write(store_pb2.Calls(calls=calls))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                self.end()
-                return
+            future, _ = self._pending.pop(reply.id, (None, 0.0))
+            if future is not None and not future.done():
+                future.set_result(reply)
+        self.leader = replies.leader
+        if replies.members:
+            self._learn_members(replies.leader, replies.members)
+        if not self.answered.done():
+            self.answered.set_result(None)
+        if not self.leads:
+            self.led.set()
+        if self._retired and not self._pending:
+            self.end()
 
-    async def _read(self) -> None:
-        pieces = _Pieces()
-        try:
-            while isinstance(replies := await self._call.read(), store_pb2.Replies):
-                self._heard_at = asyncio.get_running_loop().time()
-                for reply in replies.replies:
-                    if not pieces.complete(reply):
-                        continue
-                    future, _ = self._pending.pop(reply.id, (None, 0.0))
-                    if future is not None and not future.done():
-                        future.set_result(reply)
-                self.leader = replies.leader
-                self._learn_members(replies.leader, replies.members)
-                if not self.leads:
-                    self.led.set()
-                if self._retired and not self._pending:
-                    break
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            logger.debug("store stream to %s: %s", self.address, error)
-        self.end()
-
-    async def _watch_deadlines(self) -> None:
+    def _look(self) -> None:
         """Gives up calls that are not answered, and with them a member that hangs."""
-        while not self.is_over:
-            await asyncio.sleep(0.25)
-            clock = asyncio.get_running_loop().time()
-            first = next(iter(self._pending.values()), None)
-            if first is not None and first[1] <= clock:
-                self.end()
+        first = next(iter(self._pending.values()), None)
+        if first is not None and first[1] <= self._link.loop.time():
+            self.end()
+        else:
+            self._timer = self._link.loop.call_later(DEADLINES_CHECK_S, self._look)
 
     def retire(self) -> None:
         """Takes no more calls; ends when those under way are answered, or soon."""
         self._retired = True
         if self._pending:
-            asyncio.get_running_loop().call_later(RETIRED_S, self.end)
+            self._link.loop.call_later(RETIRED_S, self.end)
         else:
             self.end()
 
     def end(self) -> None:
-        if self.is_over:
-            return
-        self.over.set()
+        """Ends the stream, and every call on it."""
+        self.cancel()
+
+    def closed(self, outcome: AnswerHead) -> None:
+        logger.debug("store stream to %s: %s", self.address, outcome.words)
+        self._timer.cancel()
         unsent = {call.id for call in self._outgoing}
+        self._outgoing = []
         pending, self._pending = self._pending, {}
         for number, (future, _) in pending.items():
             if not future.done():
                 lost = Unavailable(f"the stream to the store at {self.address} broke")
                 future.set_exception(_NotSent() if number in unsent else lost)
-        self._call.cancel()
         self.led.set()
-        current = asyncio.current_task()
-        for task in self._tasks:
-            if task is not current:
-                task.cancel()
+        if not self.answered.done():
+            self.answered.set_exception(Unavailable(outcome.words))
+            self.answered.exception()
+        for watch in list(self.watches):
+            watch.cancel()
 
 
 class _Pieces:

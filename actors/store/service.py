@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import grpc
-
+from steersman.actors.rpc.h2.server import Server
 from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.store.filedisk import FileDisk
@@ -23,7 +23,7 @@ class StoreService:
         founders: member id to `host:port` of the group as it began; this member is not among them when it was added
             later, and then it learns the rest from the leader.
         directory: the member's own data directory.
-        server, client: credentials to listen and to call others with.
+        server, client: to listen and to call others with.
         names: common names of the certificates that may use the store.
         settings: how the replica behaves.
     """
@@ -36,15 +36,15 @@ class StoreService:
         address: str,
         founders: Mapping[int, str],
         directory: Path,
-        server: grpc.ServerCredentials,
-        client: grpc.ChannelCredentials,
+        server: ssl.SSLContext,
+        client: ssl.SSLContext,
         names: Collection[str],
         settings: ReplicaSettings,
         rng: random.Random,
     ) -> None:
         self._address = address
-        self._server_credentials, self._names = server, names
-        self._server: grpc.aio.Server | None = None
+        self._tls, self._names = server, names
+        self._server: Server | None = None
         self._transport = GrpcTransport(member_id, client, address=address)
         self.replica = Replica(
             name=name,
@@ -59,7 +59,7 @@ class StoreService:
     async def start(self) -> None:
         await self.replica.start()
         self._server = await serve_store(
-            self.replica, self._address, self._server_credentials, names=self._names, meet=self._transport.meet
+            self.replica, self._address, self._tls, names=self._names, meet=self._transport.meet
         )
 
     async def wait_failed(self) -> str:

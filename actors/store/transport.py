@@ -88,6 +88,8 @@ class Inbox(Protocol):
     """A replica as its transport sees it."""
 
     @property
+    def member_id(self) -> int: ...
+    @property
     def config(self) -> Config:
         """The group as this member knows it."""
         ...

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
-
-import grpc
 
 from steersman.actors.store.client import StoreClient
 from steersman.cluster.store.values import Put, Range, Txn, Unavailable
@@ -26,11 +25,13 @@ class Load:
     """While it is entered, clients use registers below a prefix, one writer each; afterwards `prove` judges them.
 
     Args:
-        endpoints: `host:port` of members; credentials: that the store lets in; prefix: of keys that nobody used before.
+        endpoints: `host:port` of members.
+        tls: with a certificate that the store lets in.
+        prefix: of keys that nobody used before.
     """
 
-    def __init__(self, endpoints: list[str], credentials: grpc.ChannelCredentials, prefix: str) -> None:
-        self._endpoints, self._credentials, self._prefix = endpoints, credentials, prefix
+    def __init__(self, endpoints: list[str], tls: ssl.SSLContext, prefix: str) -> None:
+        self._endpoints, self._tls, self._prefix = endpoints, tls, prefix
         self.history: list[Action] = []
         #: when the writes of each writer were acknowledged
         self.acknowledged_at: list[list[float]] = [[] for _ in range(WRITERS)]
@@ -88,7 +89,7 @@ class Load:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         clients = self._clients = [
-            StoreClient(self._endpoints, self._credentials, timeout_s=15.0) for _ in range(WRITERS + READERS + 1)
+            StoreClient(self._endpoints, self._tls, timeout_s=15.0) for _ in range(WRITERS + READERS + 1)
         ]
         for client in clients:
             await client.start()

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from steersman.actors import bringup
 from steersman.actors.rpc.keeper import HeadAway, HeadClient
+from steersman.actors.tls import context_of
 from steersman.actors.watchman import Watchman
 from tests.e2e.conftest import wait_for
 from tests.e2e.hosts import SUBNET, Machine, missing, run, slow_disk
@@ -106,9 +108,9 @@ class Hosts:
         if not self._endpoints:
             self._endpoints = self.head.json("status")["endpoints"]
         where = self._endpoints
-        ca, cert, key = (open(where["certificates"][name], "rb").read() for name in ("ca", "cert", "key"))  # noqa: SIM115
+        ca, cert, key = (Path(where["certificates"][name]) for name in ("ca", "cert", "key"))
         endpoints = [url.removeprefix("https://") for url in where["storeClients"]]
-        return Load(endpoints, grpc.ssl_channel_credentials(ca, key, cert), f"/e2e/{self._loads}")
+        return Load(endpoints, context_of(ssl.PROTOCOL_TLS_CLIENT, ca, cert, key), f"/e2e/{self._loads}")
 
     def survive(self, fault: Callable[[Load], None]) -> float:
         """Runs a fault under load; returns the outage of writes in seconds. Everybody is well again afterwards."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from grpc import StatusCode
@@ -17,11 +17,12 @@ from steersman.actors.rpc.h2.heads import AnswerHead
 from steersman.actors.rpc.h2.limits import Limits
 from steersman.actors.rpc.h2.link import Link
 from steersman.actors.rpc.h2.outgoing import CallFailed, OutgoingCall
+from steersman.actors.rpc.h2.outlet import Stream
 
 #: a server that does not take a connection within it is not there
 CONNECT_S = 2.0
 #: a server silent for so long is pinged, and given up when it stays so as long again
-SILENCE_S = 2.0
+SILENCE_S = 1.5
 #: servers of ours are trusted: their answers are as long as what was asked for
 LIMITS = Limits(
     message_bytes=1 << 30,
@@ -52,11 +53,13 @@ class Channel:
         self._link: _ClientLink | None = None
         self._connecting: asyncio.Task[_ClientLink | CallFailed] | None = None
 
-    async def open(self, path: str, kind: type[C], metadata: Sequence[tuple[str, str | bytes]] = ()) -> C:
+    async def open(
+        self, path: str, kind: Callable[[Link, Stream], C], metadata: Sequence[tuple[str, str | bytes]] = ()
+    ) -> C:
         """Begins a call.
 
         Args:
-            kind: a class that takes (link, stream): what happens with the answers.
+            kind: makes the call; an `OutgoingCall`, which is told what comes.
 
         Raises:
             CallFailed: the server is not there, or takes no more calls.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from grpc import StatusCode
 
@@ -62,6 +62,10 @@ class Exchange:
             outlet.headers(self._stream, heads.ANSWER)
         outlet.message(self._stream, body)
         self._link.flush_soon()
+
+    def write_soon(self, writer: Callable[[], None]) -> None:
+        """Calls `writer` once at the end of this turn of the loop, to send what has gathered by then."""
+        self._link.write_soon(writer)
 
     @property
     def waiting_bytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from steersman.actors.rpc.h2.connection import Connection
@@ -32,6 +33,7 @@ class Link(asyncio.Protocol):
         self._silence_s = silence_s
         self._transport: Any = None
         self._flushes = False
+        self._writers: list[Callable[[], None]] = []
         self._heard, self._pinged = True, False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -90,7 +92,17 @@ class Link(asyncio.Protocol):
             self._flushes = True
             self.loop.call_soon(self.flush)
 
+    def write_soon(self, writer: Callable[[], None]) -> None:
+        """Has somebody send what has gathered, right before the next flush."""
+        self._writers.append(writer)
+        self.flush_soon()
+
     def flush(self) -> None:
+        self._flushes = True
+        while self._writers:
+            writers, self._writers = self._writers, []
+            for writer in writers:
+                writer()
         self._flushes = False
         if self.h2.outlet.has_output and not self.is_over:
             self._transport.write(self.h2.outlet.take())

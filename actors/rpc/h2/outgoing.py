@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from grpc import StatusCode
 
@@ -64,6 +64,10 @@ class OutgoingCall:
         if not self.is_over:
             self._link.h2.outlet.message(self._stream, body)
             self._link.flush_soon()
+
+    def write_soon(self, writer: Callable[[], None]) -> None:
+        """Calls `writer` once at the end of this turn of the loop, to send what has gathered by then."""
+        self._link.write_soon(writer)
 
     @property
     def waiting_bytes(self) -> int:

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 from tests.actors.pki import Pki, free_ports
 
+from steersman.actors.rpc.h2.server import Server
 from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.store.client import StoreClient
@@ -38,13 +37,12 @@ class Served:
         self.added: dict[int, str] = {}
         self.disks, self.pki = disks, pki
         self.replicas: dict[int, Replica] = {}
-        self._servers: dict[int, grpc.aio.Server] = {}
+        self._servers: dict[int, Server] = {}
         self._clients: list[StoreClient] = []
 
     async def start(self, member: int, **settings: Any) -> Replica:
-        credentials = self.pki.grpc_client() if self.pki else None
         address = (self.peers | self.added)[member]
-        transport = GrpcTransport(member, credentials, address=address)
+        transport = GrpcTransport(member, self.pki.client() if self.pki else None, address=address)
         replica = Replica(
             name=f"s{member}", member_id=member, peers=self.peers, disk=self.disks.setdefault(member, MemoryDisk()),
             transport=transport, rng=random.Random(),
@@ -53,7 +51,7 @@ class Served:
         server = await serve_store(
             replica,
             address,
-            self.pki.grpc_server() if self.pki else None,
+            self.pki.server() if self.pki else None,
             names={"store"} if self.pki else None,
             meet=transport.meet,
         )
@@ -69,7 +67,7 @@ class Served:
         return next((n for n, replica in self.replicas.items() if replica.is_leader), 0)
 
     async def client(self) -> StoreClient:
-        client = StoreClient(list(self.peers.values()), self.pki.grpc_client() if self.pki else None)
+        client = StoreClient(list(self.peers.values()), self.pki.client() if self.pki else None)
         await client.start()
         self._clients.append(client)
         return client

@@ -7,13 +7,13 @@ servers use for an operation says more. `ratio` is how many times as fast as etc
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import uvloop
 from tests.bench.figures import Figure
 from tests.bench.store.load import compare
 from tests.bench.store.scale import at_scale, memory_of_a_key, stall
@@ -32,8 +32,8 @@ def run() -> Iterator[Figure]:
         yield memory_of_a_key()
         yield stall()
         for size in (1, 3):
-            yield from asyncio.run(_collect(compare(size, directory)))
+            yield from uvloop.run(_collect(compare(size, directory)))
         for name, count, value_bytes in (("100k_2k", 100_000, 2048), ("1m_small", 1_000_000, 32)):
-            yield from asyncio.run(_collect(at_scale(name, count, value_bytes, directory)))
+            yield from uvloop.run(_collect(at_scale(name, count, value_bytes, directory)))
     finally:
         shutil.rmtree(directory)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+import uvloop
 from tests.bench.figures import cpu_s, memory_mib
 
 from steersman.actors import collector
@@ -123,4 +124,4 @@ async def serve(member: int, directory: str, *addresses: str) -> None:
 
 
 def main() -> None:
-    asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))
+    uvloop.run(serve(int(sys.argv[1]), *sys.argv[2:]))
