@@ -6,12 +6,14 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/cus
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+from steersman.cluster.api.custom.expressions import compile_rules
+from steersman.cluster.api.custom.naming import is_established
+from steersman.cluster.api.custom.values import validate_custom
 from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
-from steersman.cluster.api.rules.extensions import is_established
-from steersman.cluster.api.schema.structural import fill_defaults, validate_value
-from steersman.cluster.meta.errors import Cause
+from steersman.cluster.api.schema.structural import fill_defaults
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
 
@@ -32,6 +34,7 @@ def _row(spec: Obj, version: Obj, storage: str) -> Kind:
         spec["group"], version["name"], names["plural"], names["kind"], namespaced=spec["scope"] == "Namespaced"
     )
     schema: Mapping[str, Any] = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    rules = cache(lambda: compile_rules(schema))
     wanted = version.get("subresources") or {}
     subresources: dict[str, Subresource] = {}
     if "status" in wanted:
@@ -48,8 +51,9 @@ def _row(spec: Obj, version: Obj, storage: str) -> Kind:
         categories=tuple(names.get("categories") or ()),
         subresources=subresources,
         defaults=lambda obj: fill_defaults(schema, obj),
-        validate=lambda obj: validate_custom(schema, obj),
-        validate_status=lambda new, _old: validate_custom(schema, new),
+        validate_create=lambda obj: validate_custom(schema, rules(), obj),
+        validate_update=lambda new, old: validate_custom(schema, rules(), new, old),
+        validate_status=lambda new, old: validate_custom(schema, rules(), new, old),
         prepare_create=_without_status if "status" in wanted else lambda _obj, _ctx: None,
         selectable_fields=_selectable(version.get("selectableFields") or ()),
         scale=scale,
@@ -94,10 +98,3 @@ def _field_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
-
-
-def validate_custom(schema: Mapping[str, Any], obj: Obj) -> list[Cause]:
-    """Every rule of the definition's schema that an object breaks; metadata has rules of its own."""
-    own = {key: value for key, value in obj.items() if key not in ("metadata", "apiVersion", "kind")}
-    kept = tuple(key for key in schema.get("required", ()) if key not in ("metadata", "apiVersion", "kind"))
-    return validate_value({**schema, "required": kept}, own, "")

@@ -40,7 +40,9 @@ def delete(registry: Registry, kind: Kind, old: Obj, options: Obj | None, ctx: W
     _check_preconditions(kind, old, options)
     if kind.resource.plural == "namespaces" and not kind.resource.group:
         _protect_namespace(old)
-    meta = dict(old["metadata"])
+    marked: Obj = {**old, "metadata": dict(old["metadata"])}
+    kind.prepare_delete(marked, ctx)
+    meta = marked["metadata"]
     finalizers = _finalizers(kind, meta, options)
     pending = bool(finalizers) or bool(_spec_finalizers(kind, old))
     grace = _grace_s(kind, old, options)
@@ -52,7 +54,6 @@ def delete(registry: Registry, kind: Kind, old: Obj, options: Obj | None, ctx: W
             meta["finalizers"] = finalizers
         else:
             meta.pop("finalizers", None)
-    marked: Obj = {**old, "metadata": meta}
     if not pending and not meta.get("deletionGracePeriodSeconds"):
         return Deletion(remove=True, obj=marked, releases=releases_of(kind, old), warnings=warnings)
     if kind.resource.plural == "namespaces" and not kind.resource.group:

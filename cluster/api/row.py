@@ -95,6 +95,7 @@ class Kind:
         defaults: fills in what the client left out, in place.
         prepare_create, prepare_update: what the server itself decides about the object, in place, before validation.
         prepare_part: the same for a change through a subresource.
+        prepare_delete: the same for an object that is to be deleted.
         new_status: the status that a new object has, whatever the client sent; None when the client's is kept.
         parts: by subresource: the old object with what the subresource may change taken from the new one.
         validate: every broken rule of one object; validate_update: those of a change.
@@ -131,6 +132,7 @@ class Kind:
     prepare_create: Callable[[Obj, WriteContext], None] = _no_create
     prepare_update: Callable[[Obj, Obj, WriteContext], None] = _no_update
     prepare_part: Callable[[Obj, Obj, WriteContext], None] = _no_update
+    prepare_delete: Callable[[Obj, WriteContext], None] = _no_create
     new_status: Mapping[str, Any] | None = None
     parts: Mapping[str, Callable[[Obj, Obj], Obj]] = field(default_factory=dict)
     selectable_fields: Callable[[Obj], dict[str, str]] = meta_fields

@@ -22,6 +22,7 @@ Source: https://kubernetes.io/docs/reference/using-api/cel/ and https://github.c
 from steersman.cluster.api.cel.checker import Declarations
 from steersman.cluster.api.cel.convert import as_json
 from steersman.cluster.api.cel.errors import BudgetExceeded, CelError, EvaluationError
+from steersman.cluster.api.cel.estimate import cost_max
 from steersman.cluster.api.cel.library.authorizer import Authorizer, Decision, Question, ResourceCheck
 from steersman.cluster.api.cel.program import Budget, Program, compile  # noqa: A004
 from steersman.cluster.api.cel.schema import schema_type
@@ -30,5 +31,5 @@ from steersman.cluster.api.cel.types import BOOL, DYN, STRING, Field, ObjectType
 __all__ = [
     "BOOL", "DYN", "STRING", "Authorizer", "Budget", "BudgetExceeded", "CelError", "Decision", "Declarations",
     "EvaluationError", "Field", "ObjectType", "Program", "Question", "ResourceCheck", "Type", "as_json", "compile",
-    "list_of", "map_of", "schema_type",
+    "cost_max", "list_of", "map_of", "schema_type",
 ]  # fmt: skip

@@ -17,7 +17,8 @@ from steersman.cluster.api.cel.types import Type, is_dyn
 from steersman.cluster.api.cel.unordered import UNORDERED
 from steersman.cluster.api.cel.values import NONE, Optional, TypeValue, mark
 
-_LIST_COST, _MAP_COST, _STRUCT_COST = 10, 30, 40
+#: what making a value costs beside its parts
+LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
 
 class Frame:
@@ -269,7 +270,7 @@ def _list(node: ListExpr) -> Run:
     items, optional = [build(item) for item in node.items], node.optional
 
     def run(frame: Frame) -> list[Any]:
-        frame.cost += _LIST_COST
+        frame.cost += LIST_COST
         if not optional:
             return [item(frame) for item in items]
         found = []
@@ -289,7 +290,7 @@ def _map(node: MapExpr) -> Run:
     optional = node.optional
 
     def run(frame: Frame) -> dict[Any, Any]:
-        frame.cost += _MAP_COST
+        frame.cost += MAP_COST
         found: dict[Any, Any] = {}
         for index, (key_of, value_of) in enumerate(zip(keys, values, strict=True)):
             key, value = key_of(frame), value_of(frame)
@@ -313,7 +314,7 @@ def _struct(node: Struct) -> Run:
     ]
 
     def run(frame: Frame) -> dict[str, Any]:
-        frame.cost += _STRUCT_COST
+        frame.cost += STRUCT_COST
         found = {}
         for key, value_of, optional in rows:
             value = value_of(frame)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from steersman.cluster.api.cel.compiler import Frame, Run
 
 #: what a turn of a loop costs beside its body: the condition and the accumulator
-_TURN_COST = 3
+TURN_COST = 3
 
 
 def comprehension(node: Macro, over: Run, bodies: Sequence[Run]) -> Run:
@@ -49,7 +49,7 @@ def _turns(slots: Sequence[int]) -> Turns:
         if len(slots) == 1:
             (slot,) = slots
             for value in _items(values):
-                frame.cost += _TURN_COST
+                frame.cost += TURN_COST
                 if frame.cost > frame.limit:
                     raise BudgetExceeded
                 kept[slot] = value
@@ -58,7 +58,7 @@ def _turns(slots: Sequence[int]) -> Turns:
         first, second = slots
         pairs: Iterable[tuple[Any, Any]] = values.items() if isinstance(values, Mapping) else enumerate(_items(values))
         for key, value in pairs:
-            frame.cost += _TURN_COST
+            frame.cost += TURN_COST
             if frame.cost > frame.limit:
                 raise BudgetExceeded
             kept[first], kept[second] = key, value

@@ -75,6 +75,12 @@ def schema_type(schema: Mapping[str, Any], name: str, *, resource: bool = False)
     return None if found is None else found.type
 
 
+def values_max(schema: Mapping[str, Any], *, resource: bool = False) -> int:
+    """Returns how many values of a schema fit into the largest request."""
+    found = _measured(schema, "", resource)
+    return REQUEST_BYTES_MAX // ((found.bytes_min if found is not None else 1) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Measured:
     """A type, and the fewest bytes that a value of it takes in JSON."""

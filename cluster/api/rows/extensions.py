@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steersman.cluster.api.custom import definition, naming
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import extensions
@@ -11,9 +12,10 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.CUSTOM_RESOURCE_DEFINITIONS, singular="customresourcedefinition", short_names=("crd", "crds"),
         categories=("api-extensions",), subresources=status("CustomResourceDefinition", "apiextensions.k8s.io"),
-        has_generation=True, defaults=extensions.default_crd, validate=extensions.validate_crd,
-        validate_update=extensions.validate_crd_update, prepare_create=extensions.establish,
-        prepare_update=extensions.establish_update,
+        has_generation=True, defaults=naming.default_crd, validate=definition.validate_crd,
+        validate_create=definition.validate_schemas, validate_update=definition.validate_crd_update,
+        validate_status=definition.validate_crd_status, prepare_create=naming.establish,
+        prepare_update=naming.establish_update, prepare_delete=naming.prepare_delete,
     ),
     Kind(
         resource=known.MUTATING_WEBHOOKS,

@@ -26,6 +26,7 @@ SPEC = {
             "x-kubernetes-list-map-keys": ["id"],
             "items": {
                 "type": "object",
+                "required": ["id"],
                 "properties": {"id": {"type": "string"}, "on": {"type": "boolean", "default": True}},
             },
         },
@@ -148,10 +149,10 @@ def test_a_second_version_shows_the_same_objects(api: Any) -> None:
         ({"versions": [{"name": "v1", "served": True, "storage": True}]}, "spec.versions[0].schema.openAPIV3Schema"),
         ({"versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
             "type": "object", "properties": {"a": {}}}}}]},
-                "spec.versions[0].schema.openAPIV3Schema.properties[a].type"),
+                "spec.validation.openAPIV3Schema.properties[a].type"),
         ({"versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
             "type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}}}]},
-         "spec.versions[0].schema.openAPIV3Schema.properties[a].default"),
+         "spec.validation.openAPIV3Schema.properties[a].default"),
     ],
 )  # fmt: skip
 def test_a_broken_definition_is_refused(api: Any, change: Any, field: str) -> None:

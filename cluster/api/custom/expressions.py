@@ -1,0 +1,250 @@
+"""The rules in `x-kubernetes-validations`: compiled once a definition, evaluated on every write.
+
+Transition rules (those that name `oldSelf`) run where an old value can be told: not within lists without keys. What
+an update leaves as it was may go on breaking a rule that is no transition rule.
+
+Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from steersman.cluster.api import cel
+from steersman.cluster.api.cel.values import NONE, Optional, equal
+from steersman.cluster.api.rules.fields import duplicate, forbidden, required
+from steersman.cluster.meta.errors import Cause
+
+#: what the rules of one object may cost together
+OBJECT_COST_MAX = 10_000_000
+#: the longest message that an expression may make, in bytes
+_MESSAGE_BYTES_MAX = 5 * 1024
+_NO_MORE = "no further validation rules will be run"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, compiled.
+
+    Args:
+        raw: as written in the schema.
+        message: makes the message, where an expression does.
+        is_transition: whether it compares with the old value; without one it is skipped, unless that is `optional`.
+    """
+
+    raw: Mapping[str, Any]
+    program: cel.Program
+    message: cel.Program | None
+    is_transition: bool
+    optional: bool
+
+    @property
+    def shown(self) -> str:
+        return str(self.raw.get("message") or self.raw["rule"]).strip()
+
+
+@dataclass(slots=True)
+class Rules:
+    """The rules of a schema and of what is below it; only where there are any.
+
+    Args:
+        kind: the schema's type; keys: of a list with keys; atomic: whether it is a map that is replaced as a whole.
+    """
+
+    kind: str
+    own: tuple[Rule, ...] = ()
+    properties: dict[str, Rules] = field(default_factory=dict)
+    items: Rules | None = None
+    additional: Rules | None = None
+    keys: tuple[str, ...] = ()
+    atomic: bool = False
+
+
+def declarations(schema: Mapping[str, Any], *, resource: bool, optional: bool = False) -> cel.Declarations | None:
+    """What a rule at this place of a schema may name; None when nothing here has a type."""
+    kind = cel.schema_type(schema, "object", resource=resource)
+    if kind is None:
+        return None
+    old = cel.Type("optional_type", (kind,)) if optional else kind
+    return cel.Declarations(variables={"self": kind, "oldSelf": old})
+
+
+def compile_rule(raw: Mapping[str, Any], schema: Mapping[str, Any], *, resource: bool) -> Rule | None:
+    """Compiles one rule.
+
+    Raises:
+        CelError
+    """
+    declared = declarations(schema, resource=resource, optional=bool(raw.get("optionalOldSelf")))
+    if declared is None:
+        return None
+    program = cel.compile(raw["rule"], declared)
+    text = raw.get("messageExpression")
+    message = cel.compile(text, declared) if text else None
+    return Rule(raw, program, message, "oldSelf" in program.inputs, bool(raw.get("optionalOldSelf")))
+
+
+def compile_rules(schema: Mapping[str, Any], *, resource: bool = True) -> Rules | None:
+    """Returns every rule of a schema; None when there is none.
+
+    Args:
+        resource: whether the schema is that of an object with metadata.
+    """
+    rows = schema.get("x-kubernetes-validations") or ()
+    own = [compile_rule(row, schema, resource=resource) for row in rows]
+    properties = {
+        key: below
+        for key, child in (schema.get("properties") or {}).items()
+        if not (resource and key == "metadata") and (below := _below(child)) is not None
+    }
+    items, additional = _below(schema.get("items")), _below(schema.get("additionalProperties"))
+    if not (own or properties or items or additional):
+        return None
+    keys = schema.get("x-kubernetes-list-map-keys") if schema.get("x-kubernetes-list-type") == "map" else ()
+    return Rules(
+        kind=str(schema.get("type", "")),
+        own=tuple(rule for rule in own if rule is not None),
+        properties=properties,
+        items=items,
+        additional=additional,
+        keys=tuple(keys or ()),
+        atomic=schema.get("x-kubernetes-map-type") == "atomic",
+    )
+
+
+def _below(schema: Any) -> Rules | None:
+    if not isinstance(schema, Mapping):
+        return None
+    return compile_rules(schema, resource=bool(schema.get("x-kubernetes-embedded-resource")))
+
+
+#: there is no old value that could be compared
+MISSING: Any = object()
+
+
+def broken_rules(rules: Rules, new: Any, old: Any = MISSING) -> list[Cause]:
+    """Returns what an object breaks of its rules.
+
+    Args:
+        old: the object before the update; MISSING when it is new.
+    """
+    run = _Run(cel.Budget(OBJECT_COST_MAX))
+    run.check(rules, new, old, "", None)
+    return run.causes
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchanged:
+    """The nearest value above that an old one belongs to: errors below count only when it has changed."""
+
+    new: Any
+    old: Any
+
+    def holds(self) -> bool:
+        return equal(self.new, self.old)
+
+
+class _Run:
+    def __init__(self, budget: cel.Budget) -> None:
+        self._budget = budget
+        self.causes: list[Cause] = []
+        self._stopped = False
+
+    def check(self, rules: Rules, new: Any, old: Any, path: str, above: _Unchanged | None) -> None:
+        if new is None or self._stopped:
+            return
+        unchanged = _Unchanged(new, old) if old is not MISSING else above
+        for rule in rules.own:
+            self._evaluate(rule, rules, new, old, path, unchanged)
+            if self._stopped:
+                return
+        if isinstance(new, list) and rules.items is not None:
+            known = _by_keys(old, rules.keys) if rules.keys and isinstance(old, list) else {}
+            for index, item in enumerate(new):
+                before = known.get(_key(item, rules.keys), MISSING) if known else MISSING
+                self.check(rules.items, item, before, f"{path}[{index}]", unchanged)
+        elif isinstance(new, dict):
+            self._fields(rules, new, old if isinstance(old, dict) and not rules.atomic else {}, path, unchanged)
+
+    def _fields(self, rules: Rules, new: dict[str, Any], old: Any, path: str, unchanged: _Unchanged | None) -> None:
+        prefix = f"{path}." if path else ""
+        for key, value in new.items():
+            below = rules.properties.get(key)
+            if below is not None:
+                self.check(below, value, old.get(key, MISSING), f"{prefix}{key}", unchanged)
+            elif rules.additional is not None:
+                self.check(rules.additional, value, old.get(key, MISSING), f"{path}[{key}]", unchanged)
+
+    def _evaluate(self, rule: Rule, rules: Rules, new: Any, old: Any, path: str, unchanged: _Unchanged | None) -> None:
+        has_old = old is not MISSING and old is not None
+        if rule.is_transition and not has_old and not rule.optional:
+            return
+        values = {"self": new}
+        if rule.is_transition or rule.message is not None:
+            values["oldSelf"] = (Optional(old) if has_old else NONE) if rule.optional else old if has_old else None
+        if self._budget.left <= 0:
+            self._stop(path, rules, f"validation failed due to running out of cost budget, {_NO_MORE}")
+            return
+        try:
+            if rule.program.evaluate(values, self._budget) is True:
+                return
+        except cel.BudgetExceeded as error:
+            detail = f"'{error}': {_NO_MORE} due to call cost exceeds limit for rule: {rule.shown}"
+            if self._budget.left < 0:
+                detail = f"validation failed due to running out of cost budget, {_NO_MORE}"
+            self._stop(path, rules, detail)
+            return
+        except cel.EvaluationError as error:
+            detail = f"{error} evaluating rule: {rule.shown}"
+            if str(error).startswith("no such overload"):
+                meant = "call arguments did not match a supported operator, function or macro signature"
+                detail = f"'{error}': {meant} for rule: {rule.shown}"
+            self.causes.append(_invalid(path, rules.kind, detail))
+            return
+        if rule.is_transition or unchanged is None or not unchanged.holds():
+            self._refuse(rule, rules, values, path)
+
+    def _stop(self, path: str, rules: Rules, detail: str) -> None:
+        self.causes.append(_invalid(path, rules.kind, detail))
+        self._stopped = True
+
+    def _refuse(self, rule: Rule, rules: Rules, values: dict[str, Any], path: str) -> None:
+        where = rule.raw.get("fieldPath", "").strip().lstrip(".")
+        place = f"{path}.{where}" if path and where else (path or where)
+        detail = self._message(rule, values) or (
+            rule.shown if rule.raw.get("message") else f"failed rule: {rule.shown}"
+        )
+        match rule.raw.get("reason"):
+            case "FieldValueForbidden":
+                self.causes.append(forbidden(place, detail))
+            case "FieldValueRequired":
+                self.causes.append(required(place, detail))
+            case "FieldValueDuplicate":
+                self.causes.append(duplicate(place, rules.kind))
+            case _:
+                self.causes.append(_invalid(place, rules.kind, detail))
+
+    def _message(self, rule: Rule, values: dict[str, Any]) -> str:
+        """What the rule's message expression says; empty when it fails or says nothing that can be shown."""
+        if rule.message is None:
+            return ""
+        try:
+            text = rule.message.evaluate(values, self._budget)
+        except (cel.EvaluationError, cel.BudgetExceeded):
+            return ""
+        text = text.strip() if isinstance(text, str) else ""
+        return "" if "\n" in text or len(text.encode()) > _MESSAGE_BYTES_MAX else text
+
+
+def _invalid(path: str, kind: str, detail: str) -> Cause:
+    return Cause(path or "<nil>", f'Invalid value: "{kind}": {detail}', "FieldValueInvalid")
+
+
+def _key(item: Any, keys: tuple[str, ...]) -> Any:
+    return tuple(repr(item.get(key)) for key in keys) if isinstance(item, dict) else None
+
+
+def _by_keys(items: list[Any], keys: tuple[str, ...]) -> dict[Any, Any]:
+    return {_key(item, keys): item for item in items}

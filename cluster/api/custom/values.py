@@ -1,0 +1,266 @@
+"""An object against the schema of its definition: every rule that it breaks.
+
+On an update, what has not changed may go on breaking rules ("ratcheting"), where the old value can be told: fields,
+and items of lists with keys.
+
+Source: k8s.io/apiextensions-apiserver/pkg/apiserver/validation/{validation,ratcheting}.go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from steersman.cluster.api.cel import EvaluationError
+from steersman.cluster.api.cel.library.regex import compiled
+from steersman.cluster.api.cel.values import equal
+from steersman.cluster.api.custom.expressions import MISSING, Rules, broken_rules
+from steersman.cluster.api.rules.fields import bad, bad_all, required, show, too_many, unsupported
+from steersman.cluster.api.rules.metadata import validate_metadata
+from steersman.cluster.api.schema.formats import FORMATS
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_1035_errors, path_segment_errors
+from steersman.cluster.meta.objects import Obj
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+}
+_TYPE_KEYS = ("apiVersion", "kind", "metadata")
+#: reasons after which expressions are not evaluated: they could meet values of other types than they were compiled for
+_BLOCKING = {
+    "FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid",
+}  # fmt: skip
+_UNCHECKED = Cause(
+    "<nil>",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation",
+)
+
+
+def validate_custom(schema: Mapping[str, Any], rules: Rules | None, new: Obj, old: Any = MISSING) -> list[Cause]:
+    """Every rule of a definition's schema that an object breaks; metadata has rules of its own beside these.
+
+    Args:
+        rules: the compiled `x-kubernetes-validations` of the schema.
+        old: the object before the update; MISSING when it is new.
+    """
+    causes = _schema_causes(schema, new, MISSING)
+    if causes and old is not MISSING:
+        causes = _schema_causes(schema, new, old)
+    if rules is None:
+        return causes
+    if any(cause.reason in _BLOCKING for cause in causes):
+        return [*causes, _UNCHECKED]
+    return causes + broken_rules(rules, new, old)
+
+
+def _schema_causes(schema: Mapping[str, Any], new: Obj, old: Any) -> list[Cause]:
+    own = {key: value for key, value in new.items() if key not in _TYPE_KEYS}
+    kept = tuple(key for key in schema.get("required", ()) if key not in _TYPE_KEYS)
+    causes = validate_value({**schema, "required": kept}, own, "", old)
+    named = (schema.get("properties") or {}).get("metadata")
+    if named:
+        meta = {key: new["metadata"][key] for key in ("name", "generateName") if new["metadata"].get(key)}
+        causes += validate_value(named, meta, "metadata")
+    return causes
+
+
+def validate_value(schema: Mapping[str, Any], value: Any, path: str, old: Any = MISSING) -> list[Cause]:
+    """Every rule of a schema that a value breaks; `old` is what stood there before, or MISSING."""
+    if value is None and (schema.get("nullable") or not schema.get("type")):
+        return []
+    if schema.get("x-kubernetes-int-or-string"):
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            return [_wrong_type(path, value, "integer,string")]
+    elif schema.get("type") and not _is(value, schema["type"]):
+        return [_wrong_type(path, value, schema["type"])]
+    causes: list[Cause] = []
+    if isinstance(value, str):
+        causes += _string(schema, value, path)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        causes += _number(schema, value, path)
+    elif isinstance(value, list):
+        causes += _array(schema, value, path, old)
+    elif isinstance(value, dict):
+        causes += _object(schema, value, path, old)
+    if "enum" in schema and not any(equal(value, item) for item in schema["enum"]):
+        listed = [item if isinstance(item, str) else show(item) for item in schema["enum"]]
+        causes.append(unsupported(path, value, listed))
+    return causes + _combined(schema, value, path)
+
+
+def _is(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, TYPES.get(kind, (object,)))
+
+
+def _wrong_type(path: str, value: Any, kind: str) -> Cause:
+    seen = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    name = seen.get(type(value), "null")
+    detail = f'{path or "<nil>"} in body must be of type {kind}: "{name}"'
+    return Cause(path or "<nil>", f'Invalid value: "{name}": {detail}', "FieldValueTypeInvalid")
+
+
+def _combined(schema: Mapping[str, Any], value: Any, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    for part in schema.get("allOf") or ():
+        causes += validate_value(part, value, path)
+    any_of = () if schema.get("x-kubernetes-int-or-string") else schema.get("anyOf")
+    if any_of and all(validate_value(part, value, path) for part in any_of):
+        causes.append(bad(path, value, f'"{path}" must validate at least one schema (anyOf)'))
+    if schema.get("oneOf"):
+        fitting = sum(not validate_value(part, value, path) for part in schema["oneOf"])
+        if fitting != 1:
+            found = "Found none valid" if not fitting else f"Found {fitting} valid alternatives"
+            causes.append(bad(path, value, f'"{path}" must validate one and only one schema (oneOf). {found}'))
+    if schema.get("not") and not validate_value(schema["not"], value, path):
+        causes.append(bad(path, value, f'"{path}" must not validate the schema (not)'))
+    return causes
+
+
+def _string(schema: Mapping[str, Any], value: str, path: str) -> list[Cause]:
+    causes = []
+    size = len(value)
+    if size > schema.get("maxLength", size):
+        causes.append(Cause(path, f"Too long: may not be more than {schema['maxLength']} bytes", "FieldValueTooLong"))
+    if size < schema.get("minLength", 0):
+        causes.append(bad(path, value, f"{path} in body should be at least {schema['minLength']} chars long"))
+    if "pattern" in schema and not _fits(schema["pattern"], value):
+        causes.append(bad(path, value, f"{path} in body should match '{schema['pattern']}'"))
+    check = FORMATS.get(schema.get("format", ""))
+    if check is not None and not check(value):
+        causes.append(bad(path, value, f"{path} in body must be of type {schema['format']}: {show(value)}"))
+    return causes
+
+
+def _fits(pattern: str, value: str) -> bool:
+    try:
+        return compiled(pattern).search(value) is not None
+    except EvaluationError:
+        return True
+
+
+def _number(schema: Mapping[str, Any], value: float, path: str) -> list[Cause]:
+    causes = []
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and (value < low or (schema.get("exclusiveMinimum") and value == low)):
+        word = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
+        causes.append(bad(path, value, f"{path} in body should be {word} {low}"))
+    if high is not None and (value > high or (schema.get("exclusiveMaximum") and value == high)):
+        word = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
+        causes.append(bad(path, value, f"{path} in body should be {word} {high}"))
+    step = schema.get("multipleOf")
+    if step and abs(value / step - round(value / step)) > 1e-9:
+        causes.append(bad(path, value, f"{path} in body should be a multiple of {step}"))
+    limit = {"int32": 2**31, "int64": 2**63}.get(schema.get("format", ""))
+    if limit and not -limit <= value < limit:
+        causes.append(bad(path, value, f"{path} in body must be of type {schema['format']}: {show(value)}"))
+    return causes
+
+
+def _array(schema: Mapping[str, Any], value: list[Any], path: str, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    size = len(value)
+    if size > schema.get("maxItems", size):
+        causes.append(too_many(path, size, schema["maxItems"]))
+    if size < schema.get("minItems", 0):
+        causes.append(bad(path, value, f"{path} in body should have at least {schema['minItems']} items"))
+    kind = schema.get("x-kubernetes-list-type")
+    keys = tuple(schema.get("x-kubernetes-list-map-keys") or ()) if kind == "map" else ()
+    if kind in ("set", "map"):
+        causes += _repeated(value, path, keys)
+    items = schema.get("items")
+    if isinstance(items, Mapping):
+        known = {_mark(_identity(item, keys)): item for item in old} if keys and isinstance(old, list) else {}
+        for index, item in enumerate(value):
+            before = known.get(_mark(_identity(item, keys)), MISSING) if known else MISSING
+            causes += _child(items, item, f"{path}[{index}]", before)
+    return causes
+
+
+def _identity(item: Any, keys: tuple[str, ...]) -> Any:
+    return {key: item.get(key) for key in keys} if keys and isinstance(item, dict) else item
+
+
+def _mark(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _repeated(value: list[Any], path: str, keys: tuple[str, ...]) -> list[Cause]:
+    causes = []
+    seen: set[bytes] = set()
+    for index, item in enumerate(value):
+        own = _identity(item, keys)
+        mark = _mark(own)
+        if mark in seen:
+            causes.append(Cause(f"{path}[{index}]", f"Duplicate value: {_go(own)}", "FieldValueDuplicate"))
+        seen.add(mark)
+    return causes
+
+
+def _go(value: Any) -> str:
+    """A value as Go's `%#v` prints it, which is how repeated items are told."""
+    if isinstance(value, dict):
+        rows = ", ".join(f"{show(key)}:{_go(item)}" for key, item in sorted(value.items()))
+        return f"map[string]interface {{}}{{{rows}}}"
+    if isinstance(value, list):
+        return f"[]interface {{}}{{{', '.join(map(_go, value))}}}"
+    return "interface {}(nil)" if value is None else show(value)
+
+
+def _child(schema: Mapping[str, Any], value: Any, path: str, old: Any) -> list[Cause]:
+    """What a value below breaks; nothing when it is what it was."""
+    if old is not MISSING and equal(value, old):
+        return []
+    return validate_value(schema, value, path, old)
+
+
+def _object(schema: Mapping[str, Any], value: dict[str, Any], path: str, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    size = len(value)
+    if size > schema.get("maxProperties", size):
+        causes.append(too_many(path, size, schema["maxProperties"]))
+    if size < schema.get("minProperties", 0):
+        causes.append(bad(path, value, f"{path} in body should have at least {schema['minProperties']} properties"))
+    prefix = f"{path}." if path else ""
+    for key in schema.get("required") or ():
+        if key not in value:
+            causes.append(required(f"{prefix}{key}"))
+    if schema.get("x-kubernetes-embedded-resource"):
+        causes += _embedded(value, path)
+    known = old if isinstance(old, dict) and schema.get("x-kubernetes-map-type") != "atomic" else {}
+    properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
+    for key, item in value.items():
+        child = properties.get(key)
+        if child is None and isinstance(additional, Mapping):
+            child = additional
+        if child is not None:
+            causes += _child(child, item, f"{prefix}{key}", known.get(key, MISSING))
+    return causes
+
+
+def _embedded(value: dict[str, Any], path: str) -> list[Cause]:
+    """The rules of an object within an object."""
+    causes = [required(f"{path}.{key}", "must not be empty") for key in ("apiVersion", "kind") if not value.get(key)]
+    kind = value.get("kind")
+    if isinstance(kind, str) and kind:
+        for detail in label_1035_errors(kind.lower()):
+            causes.append(bad(f"{path}.kind", kind, f"may have mixed case, but should otherwise match: {detail}"))
+    meta = value.get("metadata")
+    if isinstance(meta, dict):
+        if meta.get("name"):
+            causes += bad_all(f"{path}.metadata.name", meta["name"], path_segment_errors(meta["name"]))
+        known = {**meta, "name": "a", "namespace": meta.get("namespace") or "a"}
+        for cause in validate_metadata(known, True, lambda _name: []):
+            causes.append(Cause(f"{path}.{cause.field}", cause.message, cause.reason))
+    return causes

@@ -1,0 +1,188 @@
+"""Rules in `x-kubernetes-validations`: what they refuse, in which words, and what an update may leave as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman.cluster.api.custom.expressions import MISSING, compile_rules
+from steersman.cluster.api.custom.values import validate_custom
+
+STRING = {"type": "string"}
+INTEGER = {"type": "integer"}
+
+
+def _object(properties: dict[str, Any], *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "x-kubernetes-validations": list(rules), **more}
+
+
+def _check(spec: dict[str, Any], new: Any, old: Any = MISSING) -> list[tuple[str, str]]:
+    schema = {"type": "object", "properties": {"spec": spec}}
+    before = old if old is MISSING else {"metadata": {"name": "a"}, "spec": old}
+    causes = validate_custom(schema, compile_rules(schema), {"metadata": {"name": "a"}, "spec": new}, before)
+    return [(cause.field, cause.message) for cause in causes]
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "message"),
+    [
+        ({"rule": "self.n < 5"}, "spec", 'Invalid value: "object": failed rule: self.n < 5'),
+        ({"rule": "self.n < 5", "message": " too big "}, "spec", 'Invalid value: "object": too big'),
+        ({"rule": "self.n < 5", "messageExpression": "'n is %d'.format([self.n])"}, "spec",
+         'Invalid value: "object": n is 9'),
+        ({"rule": "self.n < 5", "message": "big", "messageExpression": "''"}, "spec", 'Invalid value: "object": big'),
+        ({"rule": "self.n < 5", "fieldPath": ".n"}, "spec.n", 'Invalid value: "object": failed rule: self.n < 5'),
+        ({"rule": "self.n < 5", "reason": "FieldValueForbidden", "message": "no"}, "spec", "Forbidden: no"),
+        ({"rule": "self.n < 5", "reason": "FieldValueRequired", "message": "no"}, "spec", "Required value: no"),
+        ({"rule": "self.n < 5", "reason": "FieldValueDuplicate"}, "spec", 'Duplicate value: "object"'),
+        ({"rule": "self.s == 'x'"}, "spec", 'Invalid value: "object": no such key: s evaluating rule: self.s == \'x\''),
+        ({"rule": "self.any + 1 == 2"}, "spec",
+         "Invalid value: \"object\": 'no such overload': call arguments did not match a supported operator, function "
+         "or macro signature for rule: self.any + 1 == 2"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_says_what_kubernetes_says(rule: dict[str, Any], field: str, message: str) -> None:
+    spec = _object({"n": INTEGER, "s": STRING, "any": {"x-kubernetes-int-or-string": True}}, rule)
+    assert _check(spec, {"n": 9, "any": "a"}) == [(field, message)]
+
+
+def test_rules_are_looked_at_wherever_there_is_a_value() -> None:
+    rule = {"rule": "self > 0"}
+    number = {**INTEGER, "x-kubernetes-validations": [rule]}
+    spec = _object(
+        {
+            "list": {"type": "array", "items": number},
+            "map": {"type": "object", "additionalProperties": number},
+            "n": number,
+        }
+    )
+    found = _check(spec, {"list": [1, 0], "map": {"a": 0, "b": 2}})
+    assert [field for field, _ in found] == ["spec.list[1]", "spec.map[a]"]
+    assert found[0][1] == 'Invalid value: "integer": failed rule: self > 0'
+
+
+def test_a_rule_at_the_root_sees_the_name() -> None:
+    schema = {**_object({}, {"rule": "self.metadata.name.startsWith('a')"})}
+    rules = compile_rules(schema)
+    assert validate_custom(schema, rules, {"metadata": {"name": "abc"}}) == []
+    cause = validate_custom(schema, rules, {"metadata": {"name": "xyz"}})[0]
+    assert (cause.field, cause.message) == (
+        "<nil>", "Invalid value: \"object\": failed rule: self.metadata.name.startsWith('a')",
+    )  # fmt: skip
+
+
+KEEP = {"rule": "self == oldSelf", "message": "immutable"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "new", "old", "fields"),
+    [
+        ({**STRING, "x-kubernetes-validations": [KEEP]}, "a", "b", ["spec.f"]),
+        ({**STRING, "x-kubernetes-validations": [KEEP]}, "a", "a", []),
+        ({**STRING, "x-kubernetes-validations": [KEEP]}, "a", None, []),
+        ({"type": "object", "additionalProperties": {**STRING, "x-kubernetes-validations": [KEEP]}},
+         {"a": "1", "b": "2"}, {"a": "1", "b": "3"}, ["spec.f[b]"]),
+        ({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+          "items": _object({"k": STRING, "v": {**STRING, "x-kubernetes-validations": [KEEP]}})},
+         [{"k": "new", "v": "1"}, {"k": "a", "v": "2"}], [{"k": "a", "v": "1"}], ["spec.f[1].v"]),
+    ],
+)  # fmt: skip
+def test_a_transition_rule_compares_with_the_old_value(schema: Any, new: Any, old: Any, fields: list[str]) -> None:
+    spec = {"type": "object", "properties": {"f": schema}}
+    before = {} if old is None else {"f": old}
+    assert [field for field, _ in _check(spec, {"f": new}, before)] == fields
+    assert _check(spec, {"f": new}) == []
+
+
+def test_an_optional_old_value_lets_a_transition_rule_run_on_create() -> None:
+    rule = {"rule": "self > oldSelf.orValue(0)", "optionalOldSelf": True}
+    spec = {"type": "object", "properties": {"n": {**INTEGER, "x-kubernetes-validations": [rule]}}}
+    assert _check(spec, {"n": 1}) == []
+    assert _check(spec, {"n": 0}) != []
+    assert _check(spec, {"n": 3}, {"n": 2}) == []
+    assert _check(spec, {"n": 2}, {"n": 3}) != []
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "fields"),
+    [
+        ({"n": 9, "s": "b"}, {"n": 9, "s": "a"}, []),
+        ({"n": 8, "s": "b"}, {"n": 9, "s": "b"}, ["spec.n", "spec.n"]),
+        ({"n": 9, "list": [7]}, {"n": 9}, ["spec.list[0]"]),
+        ({"n": 9, "list": [7, 1]}, {"n": 9, "list": [7]}, ["spec.list[0]"]),
+        ({"n": 9, "rows": [{"k": "a", "v": 7}, {"k": "b", "v": 1}]}, {"n": 9, "rows": [{"k": "a", "v": 7}]}, []),
+        ({"n": 9, "rows": [{"k": "a", "v": 8}]}, {"n": 9, "rows": [{"k": "a", "v": 7}]}, ["spec.rows[0].v"]),
+        ({"n": 1, "extra": "x"}, {}, []),
+    ],
+)
+def test_what_did_not_change_may_stay_broken(new: Any, old: Any, fields: list[str]) -> None:
+    small = {**INTEGER, "maximum": 5}
+    spec = {
+        "type": "object",
+        "properties": {
+            "n": {**small, "x-kubernetes-validations": [{"rule": "self < 5"}]},
+            "s": STRING, "extra": STRING,
+            "list": {"type": "array", "items": small},
+            "rows": {
+                "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "properties": {"k": STRING, "v": small}},
+            },
+        },
+    }  # fmt: skip
+    assert [field for field, _ in _check(spec, new, old)] == fields
+
+
+def test_a_broken_rule_on_something_unchanged_is_forgiven_but_a_broken_transition_is_not() -> None:
+    spec = _object({"n": INTEGER}, {"rule": "self.n < 5"}, {"rule": "oldSelf.n < 5"})
+    assert [message for _, message in _check(spec, {"n": 9}, {"n": 9})] == [
+        'Invalid value: "object": failed rule: oldSelf.n < 5'
+    ]
+
+
+def test_rules_wait_until_the_types_are_right() -> None:
+    spec = _object({"n": INTEGER}, {"rule": "self.n < 5"})
+    assert [message for _, message in _check(spec, {"n": "text"})] == [
+        'Invalid value: "string": spec.n in body must be of type integer: "string"',
+        "Invalid value: null: some validation rules were not checked because the object was invalid; "
+        "correct the existing errors to complete validation",
+    ]
+
+
+def test_rules_stop_when_they_have_cost_too_much() -> None:
+    numbers = {"type": "array", "items": INTEGER, "x-kubernetes-validations": [
+        {"rule": "self.all(a, self.all(b, a != b || a == b))"}, {"rule": "size(self) < 1"}]}  # fmt: skip
+    spec = {"type": "object", "properties": {"a": numbers}}
+    found = _check(spec, {"a": list(range(2000))})
+    assert len(found) == 1
+    assert "no further validation rules will be run" in found[0][1]
+
+
+@pytest.mark.parametrize(
+    ("value", "causes"),
+    [
+        ([{"k": "a"}, {"k": "a"}], [("spec.f[1]", 'Duplicate value: map[string]interface {}{"k":"a"}')]),
+        ([{"k": "a"}, {"k": "b"}], []),
+    ],
+)
+def test_items_with_the_same_keys_are_duplicates(value: Any, causes: list[tuple[str, str]]) -> None:
+    rows = {
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+        "items": {"type": "object", "properties": {"k": STRING}},
+    }  # fmt: skip
+    assert _check({"type": "object", "properties": {"f": rows}}, {"f": value}) == causes
+
+
+def test_an_object_in_an_object_has_a_type() -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    found = _check(
+        {"type": "object", "properties": {"t": inner}}, {"t": {"kind": "A_b", "metadata": {"labels": {"a b": "c"}}}}
+    )
+    assert [field for field, _ in found] == ["spec.t.apiVersion", "spec.t.kind", "spec.t.metadata.labels"]
+
+
+def test_the_name_can_be_restricted() -> None:
+    schema = {"type": "object", "properties": {"metadata": {"type": "object", "properties": {
+        "name": {"type": "string", "maxLength": 3}}}}}  # fmt: skip
+    assert validate_custom(schema, None, {"metadata": {"name": "abc"}}) == []
+    assert validate_custom(schema, None, {"metadata": {"name": "abcd"}})[0].field == "metadata.name"
