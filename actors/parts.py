@@ -159,6 +159,7 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         node_port_range=node_port_range(config),
         grpc_port=grpc_port(config, index),
         grpc_token_port=grpc_token_port(config, index),
+        requests_in_flight=config.control_plane.requests_in_flight,
         encryption=apifiles.encryption_of(site),
         audit=apifiles.audit_of(site, index),
     )

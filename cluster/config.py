@@ -46,6 +46,9 @@ class _Section(BaseModel):
 class ControlPlane(_Section):
     replicas: Literal[1, 3, 5] = Field(1, description="members of the store's Raft group")
     api_servers: int = Field(1, ge=1, le=9, description="API servers; any number may serve at once")
+    requests_in_flight: int = Field(
+        600, ge=10, description="requests that each API server works on at once, shared out by priority"
+    )
     controllers: Literal["each", "grouped", "packed"] = Field(
         "each",
         description="actors that run controllers: one each, one for those that watch the same things, or one for all",

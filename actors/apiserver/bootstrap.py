@@ -26,18 +26,27 @@ from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.actors.ports import Store
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.auth.flowschemas import CATCH_ALL, EXEMPT
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import CLUSTER_ROLES, ENDPOINT_SLICES, ENDPOINTS, Resource
+from steersman.cluster.meta.resources import CLUSTER_ROLES, ENDPOINT_SLICES, ENDPOINTS, FLOW_SCHEMAS, Resource
 from steersman.cluster.store.values import LeaseNotFound, Put, StoreError, Txn
 
 log = logging.getLogger(__name__)
 
-_FILES = ("namespaces.yaml", "priority-classes.yaml", "roles-users.yaml", "roles-components.yaml", "services.yaml")
+_FILES = (
+    "namespaces.yaml",
+    "priority-classes.yaml",
+    "flow-control.yaml",
+    "roles-users.yaml",
+    "roles-components.yaml",
+    "services.yaml",
+)
 _ADDRESSES = "/registry/steersman/apiservers/"
 _LEASE_S, _RENEW_S = 15, 5.0
 _TRIES_MAX = 20
 _AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+_AUTOUPDATE_SPEC = "apf.kubernetes.io/autoupdate-spec"
 _MANAGER = "steersman-apiserver"
 
 
@@ -111,6 +120,8 @@ class Bootstrap:
         if present is None:
             data = orjson.dumps(obj)
             return self._writer.create(kind, meta.get("namespace", ""), lambda: (orjson.loads(data), []), context)
+        if kind.resource.group == FLOW_SCHEMAS.group:
+            return self._flow_control(kind, obj, present)
         updates = (present["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "true"
         if kind.resource != CLUSTER_ROLES or not updates or "aggregationRule" in obj:
             return None
@@ -120,6 +131,15 @@ class Bootstrap:
         return self._writer.transform(
             kind, "", meta["name"], context, lambda role: {**role, "rules": [*(role.get("rules") or ()), *missing]}
         )
+
+    def _flow_control(self, kind: Kind, obj: Obj, present: Obj) -> Operation | None:
+        """Mandatory objects are as they must be; suggested ones too, until somebody says that they are his."""
+        name, annotations = obj["metadata"]["name"], present["metadata"].get("annotations") or {}
+        ours = name in (EXEMPT, CATCH_ALL) or annotations.get(_AUTOUPDATE_SPEC) == "true"
+        if not ours or _contains(present["spec"], obj["spec"]):
+            return None
+        context = self._writer.context(SERVER, _MANAGER)
+        return self._writer.transform(kind, "", name, context, lambda old: {**old, "spec": obj["spec"]})
 
     # ---- where the API servers are
 
@@ -203,6 +223,13 @@ class Bootstrap:
                 await self._writer.run(self._writer.create(kind, "default", lambda: (orjson.loads(data), []), context))
         elif any(present.get(key) != value for key, value in parts.items()):
             await self._writer.run(self._writer.transform(kind, "default", name, context, lambda old: {**old, **parts}))
+
+
+def _contains(present: object, wanted: object) -> bool:
+    """Whether an object is as it should be, apart from what defaults add."""
+    if isinstance(wanted, dict):
+        return isinstance(present, dict) and all(_contains(present.get(key), row) for key, row in wanted.items())
+    return present == wanted
 
 
 def _endpoints(servers: dict[int, list[str]]) -> Obj:

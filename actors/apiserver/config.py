@@ -41,6 +41,7 @@ class ApiServerConfig:
         grpc_token_port: of the same API for callers who have a bearer token and no certificate; None for none.
         encryption: file of the EncryptionConfiguration by which values are kept in the store; None for plain ones.
         audit: what of the requests is written down, and where; None for nothing.
+        requests_in_flight: seats that the levels of priority share.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
 
@@ -57,6 +58,7 @@ class ApiServerConfig:
     grpc_port: int | None = None
     grpc_token_port: int | None = None
     advertise_address: str = ""
+    requests_in_flight: int = 600
     encryption: Path | None = None
     audit: AuditConfig | None = None
 

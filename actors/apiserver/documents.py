@@ -5,6 +5,7 @@ The documents are built by `cluster/api`, encoded once per set of kinds and answ
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Callable
 from hashlib import sha256
@@ -21,6 +22,8 @@ from steersman.actors.http.messages import Response
 from steersman.cluster.api import discovery
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.openapi import OpenApi
+from steersman.cluster.auth import flowdump
+from steersman.cluster.auth.flows import Dispatcher
 from steersman.cluster.auth.tokens import TokenIssuer
 from steersman.cluster.meta.errors import MethodNotAllowed, NotFound
 from steersman.cluster.meta.objects import Obj
@@ -50,6 +53,7 @@ class Documents:
         metrics: Metrics,
         issuer: TokenIssuer | None,
         config: ApiServerConfig,
+        flows: Dispatcher,
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -57,6 +61,7 @@ class Documents:
         self._metrics = metrics
         self._issuer = issuer
         self._config = config
+        self._flows = flows
         #: encoded documents with their ETags, valid for one generation of the registry
         self._made: dict[str, tuple[bytes, str]] = {}
         self._generation = -1
@@ -74,7 +79,12 @@ class Documents:
             case ["version"]:
                 return _json(self._version())
             case ["metrics"]:
-                return Response(200, _METRICS, self._metrics.render(self._cache.revision, self._reader.watches))
+                page = self._metrics.render(self._cache.revision, self._reader.watches, flowdump.metrics(self._flows))
+                return Response(200, _METRICS, page)
+            case ["debug", "api_priority_and_fairness", what]:
+                table = flowdump.dump(self._flows, what, asyncio.get_running_loop().time())
+                if table is not None:
+                    return Response(200, _TEXT, table.encode())
             case ["steersman", "v1", "backup"]:
                 # everything, secrets too: RBAC gives this path to administrators alone
                 return Response(200, {"content-type": "application/octet-stream"}, await self._reader.backup())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 #: distinct label sets counted; requests beyond are counted under `other`, so that no client can grow the table
@@ -38,8 +39,8 @@ class Metrics:
         buckets[bisect_left(_BOUNDS_S, duration_s)] += 1
         self._sums[labels] += duration_s
 
-    def render(self, revision: int, watches: int) -> bytes:
-        """The page that a scraper reads; `revision` is the watch cache's, `watches` are open."""
+    def render(self, revision: int, watches: int, more: Sequence[str] = ()) -> bytes:
+        """The page that a scraper reads; `revision` is the watch cache's, `watches` are open, `more` lines follow."""
         lines = [
             "# HELP apiserver_request_total Counter of apiserver requests.",
             "# TYPE apiserver_request_total counter",
@@ -62,7 +63,7 @@ class Metrics:
         )
         for gauge, help_text, value in gauges:
             lines += [f"# HELP {gauge} {help_text}", f"# TYPE {gauge} gauge", f"{gauge} {value}"]
-        return ("\n".join(lines) + "\n").encode()
+        return ("\n".join([*lines, *more]) + "\n").encode()
 
 
 def _text(labels: Labels) -> str:

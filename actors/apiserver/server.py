@@ -27,6 +27,7 @@ from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.custom import CustomKinds
 from steersman.actors.apiserver.definitions import read_definitions
 from steersman.actors.apiserver.documents import Documents
+from steersman.actors.apiserver.flowcontrol import FlowControl
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
@@ -43,7 +44,6 @@ from steersman.actors.rpc.api import GrpcApi
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth.attributes import Attributes, read_attributes
-from steersman.cluster.auth.flows import RETRY_AFTER_S, Seats, classify
 from steersman.cluster.auth.tokens import TokenIssuer
 from steersman.cluster.meta.errors import (
     ApiError,
@@ -51,7 +51,6 @@ from steersman.cluster.meta.errors import (
     Forbidden,
     ServerTimeout,
     ServiceUnavailable,
-    TooManyRequests,
     Unauthorized,
 )
 from steersman.cluster.store.values import InvalidRequest, StoreError, TooLarge, Unavailable
@@ -97,7 +96,10 @@ class ApiServer:
         self.authenticator = Authenticator(self.cache, self.registry, issuer, now)
         self.authorizer = Authorizer(self.cache, self.registry)
         self._custom = CustomKinds(self.cache, self.registry, self.writer)
-        self._documents = Documents(self.registry, self.cache, self.reader, self.metrics, issuer, config)
+        self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
+        self._documents = Documents(
+            self.registry, self.cache, self.reader, self.metrics, issuer, config, self._flows.dispatcher
+        )
         self._resources = Resources(
             self.registry,
             self.reader,
@@ -109,7 +111,6 @@ class ApiServer:
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
         self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
-        self._seats = Seats()
         self._http: HttpServer | None = None
         self._grpc: GrpcApi | None = None
 
@@ -147,6 +148,7 @@ class ApiServer:
         if self._auditor is not None:
             await self._auditor.start()
         await self._bootstrap.ensure()
+        await self._flows.start()
         if self.config.port is not None:
             self._http = HttpServer(
                 self,
@@ -167,6 +169,7 @@ class ApiServer:
         """Ends watches and conversations, lets short requests finish, and lets go of the store."""
         self._documents.stopping = True
         await self._bootstrap.stop()
+        await self._flows.stop()
         self.reader.stop()
         if self._http is not None:
             await self._http.stop()
@@ -238,9 +241,9 @@ class ApiServer:
         self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
     ) -> Response:
         user = await self._admit(request, path, attributes, trail)
-        level = classify(user.name, user.groups, attributes)
-        if not self._seats.enter(level, user.name):
-            raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
+        ticket = self._flows.enter(user, attributes)
+        if ticket is not None and ticket.started is None:
+            await self._flows.wait(ticket)
         try:
             call = Call(request, attributes, query, user)
             try:
@@ -248,7 +251,9 @@ class ApiServer:
             except ApiError as error:
                 response = failure(error)
         finally:
-            self._seats.leave(level, user.name)
+            self._flows.leave(ticket)
+        if ticket is not None:
+            response.headers = {**response.headers, **ticket.flow.headers}
         if call.warnings:
             response.headers = {**response.headers, "warning": "\n".join(_warning(text) for text in call.warnings)}
         return response
@@ -286,14 +291,13 @@ class ApiServer:
             if trail is not None:
                 trails.append(trail)
             calls.append(Call(request, attributes, query, await self._admit(request, path, attributes, trail)))
-        user = calls[0].user
-        level = classify(user.name, user.groups, calls[0].attributes)
-        if not self._seats.enter(level, user.name):
-            raise TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
+        ticket = self._flows.enter(calls[0].user, calls[0].attributes)
+        if ticket is not None and ticket.started is None:
+            await self._flows.wait(ticket)
         try:
             return await self._resources.transact(calls)
         finally:
-            self._seats.leave(level, user.name)
+            self._flows.leave(ticket)
 
 
 def _is_upload(method: str, target: str) -> bool:

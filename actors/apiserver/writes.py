@@ -38,7 +38,12 @@ from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, 
 ATTEMPTS_MAX = 12
 
 #: groups whose objects this server itself works by: their writes are answered once this server shows them
-_OWN_GROUPS = frozenset({"rbac.authorization.k8s.io", "apiextensions.k8s.io", "admissionregistration.k8s.io"})
+_OWN_GROUPS = frozenset(
+    {
+        "rbac.authorization.k8s.io", "apiextensions.k8s.io", "admissionregistration.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
+    }
+)  # fmt: skip
 _OWN_KINDS = frozenset({"Namespace", "ServiceAccount"})
 
 

@@ -1,4 +1,4 @@
-"""What nodes may do, who may act as whom, and who waits when there is too much to do."""
+"""What nodes may do, who may act as whom, and what everybody may ask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from steersman.cluster.auth import node
 from steersman.cluster.auth.attributes import Attributes
-from steersman.cluster.auth.flows import CATCH_ALL, EXEMPT, SYSTEM, WORKLOAD, Seats, classify
 from steersman.cluster.auth.identity import from_certificate, impersonated, is_anonymous_path
 
 POD = {
@@ -124,40 +123,3 @@ def test_only_health_and_version_are_for_everybody() -> None:
         is_anonymous_path(path) for path in ("/healthz", "/livez", "/readyz", "/version", "/version/", "/readyz/store")
     )
     assert not any(is_anonymous_path(path) for path in ("/", "/api", "/metrics", "/versions", "/healthzz"))
-
-
-POD_LIST = Attributes("list", "", "", "v1", "pods")
-LEASE = Attributes("update", "", "coordination.k8s.io", "v1", "leases", "", "a", "l")
-
-
-@pytest.mark.parametrize(
-    ("user", "groups", "attributes", "level"),
-    [
-        ("admin", ("system:masters",), POD_LIST, EXEMPT),
-        ("x", (), Attributes("get", "/healthz"), EXEMPT),
-        ("system:node:n", ("system:nodes", "system:authenticated"), POD_LIST, SYSTEM),
-        ("system:kube-scheduler", ("system:authenticated",), POD_LIST, SYSTEM),
-        ("jane", ("system:authenticated",), LEASE, SYSTEM),
-        ("jane", ("system:authenticated",), POD_LIST, WORKLOAD),
-        ("x", ("system:unauthenticated",), POD_LIST, CATCH_ALL),
-    ],
-)
-def test_requests_matter_by_whose_and_what_they_are(user: str, groups: Any, attributes: Any, level: Any) -> None:
-    assert classify(user, groups, attributes) is level
-
-
-def test_a_flood_of_one_user_leaves_room_for_others_and_never_touches_the_system() -> None:
-    seats = Seats(scale=0.01)
-    taken = sum(seats.enter(WORKLOAD, "flood") for _ in range(100))
-    assert taken == 4
-    assert seats.enter(WORKLOAD, "other") and seats.enter(SYSTEM, "node") and seats.enter(EXEMPT, "admin")
-    seats.leave(WORKLOAD, "flood")
-    assert seats.enter(WORKLOAD, "flood") and not seats.enter(WORKLOAD, "flood")
-
-
-def test_seats_given_back_leave_nothing_behind() -> None:
-    seats = Seats(scale=0.01)
-    for n in range(1000):
-        assert seats.enter(WORKLOAD, str(n))
-        seats.leave(WORKLOAD, str(n))
-    assert not seats._by_flow and seats._taken[WORKLOAD.name] == 0
