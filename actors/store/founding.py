@@ -53,7 +53,8 @@ class Founding:
 
     def hear(self, letter: Greeting) -> bool:
         """Takes what another member says to this new one; returns whether this one lost what it promised."""
-        if letter.config is None or letter.known == self.incarnation:
+        is_founder = self._member in self._founders.voters
+        if letter.config is None or (is_founder and letter.known == self.incarnation):
             self.met[letter.sender] = letter.incarnation
             return False
         self._strangers[letter.sender] = (letter.applied, letter.config)

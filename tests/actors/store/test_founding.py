@@ -11,9 +11,10 @@ import pytest
 
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.disk import MemoryDisk
+from steersman.actors.store.founding import Founding
 from steersman.actors.store.replica import Replica
-from steersman.actors.store.transport import MemoryNetwork
-from steersman.cluster.raft.values import ChangeKind, ConfigChange
+from steersman.actors.store.transport import Greeting, MemoryNetwork
+from steersman.cluster.raft.values import ChangeKind, Config, ConfigChange
 from steersman.cluster.store.values import Put, Range, Txn, Unavailable
 
 ALL = Range(key=b"\0", range_end=b"\0")
@@ -148,3 +149,14 @@ def test_an_emptied_member_removed_and_added_anew_catches_up_and_votes() -> None
         await group.stop()
 
     play(story())
+
+
+def test_a_learner_that_greeted_a_founder_before_it_was_founded_joins_all_the_same() -> None:
+    founders, grown = Config(voters=(1, 2, 3)), Config(voters=(1, 2, 3), learners=(4,))
+    members = {member: Founding(member, 10 * member, {}, founders) for member in (1, 2, 3)}
+    learner = Founding(4, 40, {}, founders)
+    members[1].hear(Greeting(4, 1, learner.incarnation))
+    learner.hear(Greeting(1, 4, members[1].incarnation))
+    for member, founding in members.items():
+        learner.hear(founding.answer(Greeting(4, member, learner.incarnation), 9, grown))
+    assert learner.is_learner and not learner.is_founded
