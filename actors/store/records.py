@@ -45,9 +45,9 @@ def check_file_header(path: Path, data: bytes, magic: bytes) -> None:
     Raises:
         DataDamaged, DataDirForeign: it cannot be read by this version.
     """
-    if len(data) < FILE_HEADER_BYTES or data[:8] != magic:
+    found = _FILE_HEADER.unpack_from(data)[1] if len(data) >= FILE_HEADER_BYTES and data[:8] == magic else 0
+    if not found:
         raise DataDamaged(f"{path} does not begin as a file of the store")
-    found = _FILE_HEADER.unpack_from(data)[1]
     if found > FORMAT:
         raise DataDirForeign(f"{path} has format {found}, this version reads up to {FORMAT}: use the newer version")
 

@@ -698,7 +698,11 @@ class Replica:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, OSError):
+            self._disk_failed(f"the disk failed: {error}")
+        else:
             self._fail(f"a task of store member {self.name} failed: {error!r}")
 
     # time
