@@ -110,7 +110,7 @@ class Clients:
             case "range":
                 await self.read(name, member, TOGETHER)
             case _:
-                await self.read_old(name, member)
+                await self.read_old(member, rng.randint(2, max(2, self.watches[0].next - 1)))
 
     async def read(self, name: str, member: int, keys: Sequence[bytes]) -> Mapping[bytes, Value]:
         """Reads keys that lie beside each other, again and again until it is answered."""
@@ -137,9 +137,8 @@ class Clients:
         op.revision, op.found = result.revision, result.kvs
         self.operations.append(op)
 
-    async def read_old(self, name: str, member: int) -> None:
+    async def read_old(self, member: int, revision: int) -> None:
         """Reads the past, which must be what it was; it says nothing about the present."""
-        revision = self._rng.randint(2, max(2, self.watches[0].next - 1))
         request = Range(key=TOGETHER[0], range_end=TOGETHER[-1] + b"\0", revision=revision)
         try:
             result = await self._group.call(member, lambda replica: replica.range(request))
@@ -186,13 +185,13 @@ class Clients:
 
     async def _live(self, lease: int, name: str, key: bytes, value: bytes) -> None:
         """Grants a lease, binds a key to it, keeps it alive for a while and lets it go or revokes it."""
-        life = self.leases[lease] = LeaseLife(keys={key: value}, ends_after=self._lease_end())
+        life = self.leases[lease] = LeaseLife(keys={key: value}, ends_after=self.lease_end())
         await self._ask(lambda replica: replica.lease_grant(LEASE_S, lease))
         try:
             await self.write(name, self._any(), {}, {key: value}, lease)
             for _ in range(self._rng.randrange(5)):
                 await self.pause(self._rng.choice((0.05, 0.6)))
-                end = self._lease_end()
+                end = self.lease_end()
                 await self._ask(lambda replica: replica.lease_keep_alive(lease))
                 life.ends_after = max(life.ends_after, end)
                 await self.read(f"{name}r", self._any(), (key,))
@@ -207,7 +206,7 @@ class Clients:
         await self.pause(1.0)
         await self.read(f"{name}r", self._any(), (key,))
 
-    def _lease_end(self) -> Moment:
+    def lease_end(self) -> Moment:
         """When a lease that is renewed now may end at the earliest, on whichever member's clock."""
         return (self._group.world.time() + LEASE_S / (1 + DRIFT_MAX), 0)
 
@@ -265,6 +264,7 @@ class Clients:
             if revision > 1:
                 try:
                     await self._ask(lambda replica: replica.compact(revision))  # noqa: B023  (awaited here)
+                    await self.read_old(self._any(), revision)
                 except (Compacted, Unavailable):
                     await self.pause(0.1)
 

@@ -12,8 +12,9 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, NoReturn, TypeVar
 
+from tests.sim.faults import Fault, Faults
 from tests.sim.process import PowerLoss, Process
 
 from steersman.actors.store.files import Lane
@@ -35,7 +36,7 @@ class File:
         self.bytes = bytearray()
         self.synced = b""
 
-    def crash(self, rng: random.Random) -> None:
+    def crash(self, rng: random.Random, faults: Faults) -> None:
         """Leaves what was synced, and of what was written since any of the sectors."""
         seen, synced = bytes(self.bytes), self.synced
         if seen == synced:
@@ -44,10 +45,14 @@ class File:
         left = bytearray(seen[:length].ljust(length, b"\0"))
         left[: len(synced)] = synced[:length]
         first = len(synced) - len(synced) % SECTOR_BYTES
+        torn = False
         for start in range(first, length, SECTOR_BYTES):
             if rng.random() < 0.2:
                 stop = min(start + SECTOR_BYTES, length)
                 left[max(start, len(synced)) : stop] = bytes(max(0, stop - max(start, len(synced))))
+                torn = torn or stop < length
+        faults[Fault.WRITE_TORN] += torn
+        faults[Fault.WRITES_LOST] += left != seen
         self.bytes, self.synced = left, bytes(left)
 
 
@@ -55,15 +60,16 @@ class Disk:
     """The files of one machine; implements the store's `Files`.
 
     Attributes:
-        on_power_loss: called when the countdown `calls_left` ends, before the call raises `PowerLoss`.
-        calls_left: changing calls until the power goes; None for never.
-        doomed: the power goes soon after a file with this ending is made; None for no such.
+        process: the one that runs on the machine; it may die at any changing call, and then does when its
+            `points_left` or the disk's own `calls_left` end (None: it does not).
+        doomed: (ending, calls): the power goes so many calls after a file with this ending is made; None for no such.
         error: what the next changing call of a kind (`write` or `sync`) raises, once.
         capacity: bytes that it holds.
+        troubles: errors raised and answers given that space is short, so far.
     """
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+    def __init__(self, rng: random.Random, faults: Faults) -> None:
+        self._rng, self._faults = rng, faults
         self._names: dict[Path, File] = {}
         self._synced_names: dict[Path, File] = {}
         #: changes of names since their directory was synced, in order
@@ -71,10 +77,11 @@ class Disk:
         self._open: dict[int, tuple[Path, File]] = {}
         self._next_descriptor = 3
         self.calls_left: int | None = None
-        self.doomed: str | None = None
+        self.doomed: tuple[str, int] | None = None
         self.error: dict[str, OSError] = {}
         self.capacity = CAPACITY
-        self.on_power_loss: Callable[[], None] = lambda: None
+        self.troubles = 0
+        self.process: Process | None = None
 
     # what goes wrong
 
@@ -83,11 +90,13 @@ class Disk:
         for path, file in self._unsynced:
             if self._rng.random() < 0.5:
                 self._put(self._synced_names, path, file)
+            else:
+                self._faults[Fault.NAME_LOST] += 1
         self._unsynced.clear()
         self._open.clear()
         self._names = dict(self._synced_names)
         for file in dict.fromkeys(self._names.values()):
-            file.crash(self._rng)
+            file.crash(self._rng, self._faults)
         self.spare()
 
     def spare(self) -> None:
@@ -104,20 +113,28 @@ class Disk:
     def fill(self, left_bytes: int) -> None:
         self.capacity = self.capacity - self._free() + left_bytes
 
-    def rot(self, path: Path, position: int) -> None:
+    def rot(self, path: Path, bit: int) -> None:
         """Turns a bit of a file that nobody has open."""
         file = self._names[path]
-        file.bytes[position] ^= 1 << self._rng.randrange(8)
+        file.bytes[bit // 8] ^= 1 << bit % 8
         file.synced = bytes(file.bytes)
+        self._faults[Fault.BIT_ROTTEN] += 1
 
-    def _change(self, kind: str) -> None:
-        if self.calls_left is not None:
-            if self.calls_left <= 0:
-                self.on_power_loss()
+    def _change(self, kind: Literal["write", "sync"]) -> None:
+        if (process := self.process) is not None:
+            if self.calls_left is not None:
+                self.calls_left -= 1
+                if self.calls_left < 0:
+                    process.points_left = 0
+            if not process.reaches("disk call"):
                 raise PowerLoss
-            self.calls_left -= 1
         if (error := self.error.pop(kind, None)) is not None:
-            raise error
+            self._fail(Fault.WRITE_FAILED if kind == "write" else Fault.SYNC_FAILED, error)
+
+    def _fail(self, fault: Fault, error: OSError) -> NoReturn:
+        self._faults[fault] += 1
+        self.troubles += 1
+        raise error
 
     @staticmethod
     def _put(names: dict[Path, File], path: Path, file: File | None) -> None:
@@ -141,8 +158,8 @@ class Disk:
 
     def create(self, path: Path) -> int:
         self._change("write")
-        if self.doomed is not None and path.name.endswith(self.doomed):
-            self.calls_left, self.doomed = self._rng.randrange(8), None
+        if self.doomed is not None and path.name.endswith(self.doomed[0]):
+            self.calls_left, self.doomed = self.doomed[1], None
         file = File()
         self._rename_entry(path, file)
         return self._descriptor(path, file)
@@ -161,7 +178,10 @@ class Disk:
         data = b"".join(pieces)
         fitting = data[: max(0, self._free())]
         if data and not fitting:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._fail(Fault.DISK_FULL, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        if fitting != data:
+            self._faults[Fault.WRITE_CUT_SHORT] += 1
+            self.troubles += 1
         file.bytes += fitting
         return len(fitting)
 
@@ -171,6 +191,7 @@ class Disk:
         self.close(descriptor)
 
     def free_bytes(self, directory: Path) -> int:
+        self.troubles += self.capacity < CAPACITY
         return self._free()
 
     def _free(self) -> int:

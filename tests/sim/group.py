@@ -7,20 +7,23 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tests.sim.disk import Disk, Lanes
+from tests.sim.faults import Fault, Faults
+from tests.sim.history import Broken
 from tests.sim.network import Network
 from tests.sim.process import Process
 
 from steersman.actors.clocks import VirtualTimeLoop
-from steersman.actors.store.disk import DataDamaged, DiskFailure
+from steersman.actors.store.disk import DataDamaged, DataDirForeign, DiskFailure
 from steersman.actors.store.filedisk import FileDisk
-from steersman.actors.store.replica import Replica
+from steersman.actors.store.replica import REMOVED, Replica
 from steersman.actors.store.settings import ReplicaSettings
 from steersman.cluster.store.values import Unavailable, WatchBatch
 
 T = TypeVar("T")
+Reads = Literal["lease", "read-index"]
 
 FOUNDERS = (1, 2, 3)
 #: clocks run at most so much too fast or too slow
@@ -42,19 +45,24 @@ class Machine:
         replica: None while none serves.
         refusal: why the last start failed; None when it did not.
         leaves: its removal from the group has been asked for.
-        rotten: a file of its disk is not what was written.
+        rotten: the file of its disk that is not what was written; None when all are.
+        dies_at: the point at which its next process dies; None for never.
+        past: the processes that have died on it.
     """
 
     def __init__(self, member: int, group: Group, peers: Mapping[int, str]) -> None:
         self.member, self.peers = member, peers
-        self.disk = Disk(group.rng)
-        self.disk.on_power_loss = self.crash
+        self.disk = Disk(group.rng, group.faults)
         self.process: Process | None = None
         self.replica: Replica | None = None
         self.refusal: Exception | None = None
-        self.leaves = self.rotten = False
+        self.leaves = False
+        self.rotten: Path | None = None
+        self.dies_at: int | None = None
         self._group = group
-        self._past: list[Process] = []
+        self.past: list[Process] = []
+        #: of its disk, when the present process began
+        self._troubles_before = 0
 
     @property
     def is_up(self) -> bool:
@@ -62,44 +70,69 @@ class Machine:
 
     def crash(self) -> None:
         if self.process is not None:
+            self._group.faults[Fault.DEATH] += 1
             self.process.die()
 
     def rot(self) -> Path | None:
-        """Crashes, and turns a bit of a snapshot or of a segment that is no longer written; None when there is none."""
+        """Crashes, and turns a bit of a snapshot or of a segment that is no longer written; returns which.
+
+        None is returned when there is no such file.
+        """
         self.crash()
-        segments, snapshots = (
-            [DIRECTORY / kind / name for name in self.disk.names(DIRECTORY / kind)] for kind in ("wal", "snap")
-        )
-        files = [*segments[:-2], *(path for path in snapshots if path.suffix == ".snap")]
+        files = [*self.files("wal")[:-2], *self.files("snap")]
         if not files:
             return None
-        file = self._group.rng.choice(files)
-        self.disk.rot(file, self._group.rng.randrange(self.disk.size(file)))
-        self.rotten = True
-        return file
+        self.rotten = self._group.rng.choice(files)
+        self.disk.rot(self.rotten, self._group.rng.randrange(8 * self.disk.size(self.rotten)))
+        return self.rotten
+
+    def files(self, kind: Literal["wal", "snap"]) -> list[Path]:
+        """Its segments or snapshots, in order."""
+        names = self.disk.names(DIRECTORY / kind)
+        return [DIRECTORY / kind / name for name in names if name.endswith(f".{kind}")]
 
     @property
-    def may_refuse(self) -> bool:
-        """Whether its last start failed for a reason that is none of the store's mistakes."""
-        if isinstance(self.refusal, DataDamaged):
-            return self.rotten
-        return self.leaves or isinstance(self.refusal, OSError)
+    def trouble(self) -> str | None:
+        """Why its replica goes on no more, or did not start; None when it is well."""
+        if self.refusal is not None:
+            return str(self.refusal)
+        return self.replica.failure if self.replica is not None else None
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether its trouble comes from something that was done to it, and from nothing else."""
+        told, name = self.trouble or "", f"s{self.member}"
+        if isinstance(self.refusal, ConnectionResetError):
+            return not self.is_up  # it died while it started
+        if isinstance(self.refusal, DataDamaged | DataDirForeign):
+            return self.rotten is not None and str(self.rotten) in told
+        if told == REMOVED.format(name):
+            return self.leaves
+        is_of_disk = isinstance(self.refusal, OSError) or told.startswith(f"store member {name}: the disk failed: ")
+        return is_of_disk and self.disk.troubles > self._troubles_before
 
     def _died(self, process: Process) -> None:
-        self._past.append(process)
-        self.process = self.replica = None
+        self.past.append(process)
+        self.process = self.disk.process = self.replica = None
         self.disk.crash()
+        self._group.died(self)
 
     def bugs(self) -> list[BaseException]:
         """What no process may come across."""
-        return [bug for process in (*self._past, self.process) if process is not None for bug in process.bugs]
+        return [bug for process in (*self.past, self.process) if process is not None for bug in process.bugs]
 
     async def start(self) -> None:
-        """Returns when the member serves, or has refused to, or has died of it."""
+        """Returns when the member serves, or has refused to, or has died of it.
+
+        Raises:
+            Broken: damage of its disk went unnoticed.
+        """
         group = self._group
         rate = 1 + group.rng.uniform(-DRIFT_MAX, DRIFT_MAX)
-        process = Process(group.world, group.rng, rate=rate, on_death=self._died)
-        self.process, self.refusal = process, None
+        process = Process(group.world, group.rng, group.faults, rate=rate, on_death=self._died)
+        self.process = self.disk.process = process
+        process.points_left, self.dies_at = self.dies_at, None
+        self.refusal, self._troubles_before = None, self.disk.troubles
         replica = group.make(self, process)
         try:
             await process.spawn(replica.start)
@@ -107,37 +140,47 @@ class Machine:
             self.refusal = error
             process.die()
         else:
+            if self.rotten is not None and self.disk.exists(self.rotten):
+                raise Broken(f"member {self.member} starts although {self.rotten} is not what was written")
             self.replica = replica
 
 
 class Group:
     """The members and what joins them.
 
+    Args:
+        reads: `lease` or `read-index`; drawn by chance where not given.
+
     Attributes:
+        settings, segment_bytes: of all members that are started from now on.
         answered: called with the member that has answered a client, before the client knows.
+        died: called with a member whose process has died.
     """
 
-    def __init__(self, world: VirtualTimeLoop, rng: random.Random) -> None:
+    def __init__(self, world: VirtualTimeLoop, rng: random.Random, *, reads: Reads | None = None) -> None:
         self.world, self.rng = world, rng
-        self.network = Network(rng)
-        self._settings = replace(SETTINGS, reads=rng.choice(("lease", "read-index")))
+        self.faults = Faults()
+        self.network = Network(rng, self.faults)
+        self.segment_bytes = SEGMENT_BYTES
+        self.settings = replace(SETTINGS, reads=reads or rng.choice(("lease", "read-index")))
         self.machines = {
             member: Machine(member, self, {founder: f"m{founder}" for founder in FOUNDERS}) for member in FOUNDERS
         }
         #: those that were removed
         self.former: list[Machine] = []
         self.answered: Callable[[Machine], None] = lambda _: None
+        self.died: Callable[[Machine], None] = lambda _: None
 
     def make(self, machine: Machine, process: Process) -> Replica:
         member = machine.member
         return Replica(
             name=f"s{member}", member_id=member, peers=machine.peers,
             disk=FileDisk(
-                DIRECTORY, files=machine.disk, workers=Lanes(process), segment_bytes=SEGMENT_BYTES,
+                DIRECTORY, files=machine.disk, workers=Lanes(process), segment_bytes=self.segment_bytes,
                 reserve_bytes=RESERVE_BYTES,
             ),
             transport=self.network.transport(member, process), rng=random.Random(self.rng.random()),
-            settings=self._settings,
+            settings=self.settings,
         )  # fmt: skip
 
     def next_member(self) -> int:
@@ -150,8 +193,17 @@ class Group:
 
     def retire(self, machine: Machine) -> None:
         """Takes a machine away whose member was removed."""
-        machine.crash()
+        if machine.process is not None:
+            machine.process.die()
         self.former.append(self.machines.pop(machine.member))
+        self.faults[Fault.MEMBER_REPLACED] += 1
+
+    def close(self) -> None:
+        """Ends everything, so that nothing goes on when nobody looks."""
+        for machine in self.machines.values():
+            if machine.process is not None:
+                machine.process.die()
+        self.world.close()
 
     def up(self) -> list[Machine]:
         return [machine for _, machine in sorted(self.machines.items()) if machine.replica is not None]

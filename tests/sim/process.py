@@ -1,21 +1,38 @@
 """One operating-system process under virtual time: an event loop of its own on the world's loop.
 
-It can die between any two steps, be frozen and go on later, and its clock may run faster or slower than the world's.
-What runs in a thread of the real process runs here as a step of its own after the time that a disk takes.
+It can die between any two steps and, within one, before each letter that it sends and each change of its disk: what
+lies between those nobody outside can tell apart. It can be frozen and go on later, and its clock may run faster or
+slower than the world's or stand still meanwhile. What runs in a thread of the real process runs here as a step of its
+own after the time that a disk takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from asyncio.events import _set_running_loop
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from tests.sim.faults import Fault, Faults
 
 from steersman.actors.clocks import VirtualTimeLoop
 
 T = TypeVar("T")
+
+#: where a process may die: in place of a step, or in the middle of one
+Point = Literal["step", "letter", "disk call"]
+_DEATHS: dict[Point, Fault] = {
+    "step": Fault.DEATH_AT_A_STEP, "letter": Fault.DEATH_AT_A_LETTER, "disk call": Fault.DEATH_AT_A_DISK_CALL,
+}  # fmt: skip
+#: what rounding may make of a moment
+CLOCK_RESOLUTION_S = 1e-6
+#: the longest time that work in a thread takes in peace
+THREAD_S = 0.002
+#: clocks that run apart by more are worth counting
+DRIFT_SEEN = 0.02
 
 
 class PowerLoss(BaseException):
@@ -31,27 +48,46 @@ class Process(asyncio.AbstractEventLoop):
 
     Attributes:
         thread_s: the longest time that work in a thread takes.
+        points: how often it could have died so far.
+        points_left: points until it dies; None for never.
+        wall_offset_s: by how much its wall clock has jumped.
     """
 
     def __init__(
-        self, world: VirtualTimeLoop, rng: random.Random, *, rate: float, on_death: Callable[[Process], None]
+        self,
+        world: VirtualTimeLoop,
+        rng: random.Random,
+        faults: Faults,
+        *,
+        rate: float,
+        on_death: Callable[[Process], None],
     ) -> None:
         self.world, self.rate, self.alive = world, rate, True
         self.wall_offset_s = 0.0
-        self.thread_s = 0.002
-        self.steps_left: int | None = None
+        self.thread_s = THREAD_S
+        self.points = 0
+        self.points_left: int | None = None
         self.bugs: list[BaseException] = []
-        self._rng, self._on_death = rng, on_death
-        self._frozen = False
+        self._rng, self._faults, self._on_death = rng, faults, on_death
+        #: when it was frozen, and whether its clock stands still; None while it runs
+        self._frozen: tuple[float, bool] | None = None
+        #: seconds of the world for which its clock has stood still
+        self._stood_still_s = 0.0
         self._held: list[asyncio.Handle] = []
         self._lanes_free_at: dict[Any, float] = {}
         #: kept, so that nothing of a dead process is finalized at a moment that depends on memory
         self._tasks: list[asyncio.Task[Any]] = []
         self._calls: list[asyncio.Future[Any]] = []
+        faults[Fault.CLOCK_DRIFT] += abs(rate - 1) >= DRIFT_SEEN
 
     def now(self) -> float:
         """Its wall clock, which may jump."""
         return self.world.now() + self.wall_offset_s
+
+    def jump(self, offset_s: float) -> None:
+        """Sets its wall clock forward or back."""
+        self._faults[Fault.WALL_CLOCK_FORWARD if offset_s > 0 else Fault.WALL_CLOCK_BACK] += 1
+        self.wall_offset_s += offset_s
 
     # life and death
 
@@ -59,15 +95,36 @@ class Process(asyncio.AbstractEventLoop):
         if self.alive:
             self.alive = False
             self._on_death(self)
+            for task in self._tasks:
+                coroutine: Any = task.get_coro()
+                if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                    coroutine.close()  # nobody will ever begin it
             for future in self._calls:
                 if not future.done():
                     future.set_exception(ConnectionResetError("the process died"))
 
-    def freeze(self) -> None:
-        self._frozen = True
+    def reaches(self, point: Point) -> bool:
+        """Notes that it could die here; returns whether it lives on."""
+        self.points += 1
+        if self.points_left is not None:
+            self.points_left -= 1
+            if self.points_left < 0:
+                self._faults[_DEATHS[point]] += 1
+                self.die()
+        return self.alive
+
+    def freeze(self, *, clock: bool = False) -> None:
+        """Lets it stand still until `thaw`; with `clock` its own time does so as well."""
+        if self._frozen is None:
+            self._faults[Fault.PAUSE if clock else Fault.FREEZE] += 1
+            self._frozen = (self.world.time(), clock)
 
     def thaw(self) -> None:
-        self._frozen = False
+        if self._frozen is None:
+            return
+        (since, clock), self._frozen = self._frozen, None
+        if clock:
+            self._stood_still_s += self.world.time() - since
         held, self._held = self._held, []
         for handle in held:
             self.world.call_soon(self._run, handle)
@@ -96,14 +153,14 @@ class Process(asyncio.AbstractEventLoop):
     def _run(self, handle: asyncio.Handle) -> None:
         if not self.alive or handle.cancelled():
             return
-        if self._frozen:
+        if self._frozen is not None:
             self._held.append(handle)
             return
-        if self.steps_left is not None:
-            if self.steps_left == 0:
-                self.die()
-                return
-            self.steps_left -= 1
+        if isinstance(handle, asyncio.TimerHandle) and self._is_early(handle):
+            self._set(handle)
+            return
+        if not self.reaches("step"):
+            return
         _set_running_loop(self)
         try:
             handle._run()
@@ -113,7 +170,14 @@ class Process(asyncio.AbstractEventLoop):
     # what asyncio asks of a loop
 
     def time(self) -> float:
-        return self.world.time() * self.rate
+        return (self.world.time() - self._stood_still_s) * self.rate
+
+    def _set(self, handle: asyncio.TimerHandle) -> None:
+        self.world.call_at(handle.when() / self.rate + self._stood_still_s, self._run, handle)
+
+    def _is_early(self, handle: asyncio.TimerHandle) -> bool:
+        """Whether its clock has stood still since the timer was set."""
+        return handle.when() - self.time() > CLOCK_RESOLUTION_S
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
@@ -129,7 +193,7 @@ class Process(asyncio.AbstractEventLoop):
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self.world.call_at(when / self.rate, self._run, handle)
+        self._set(handle)
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
@@ -147,7 +211,9 @@ class Process(asyncio.AbstractEventLoop):
         """Work of one executor keeps its order and takes its time."""
         future: asyncio.Future[T] = self.create_future()
         free_at = max(self._lanes_free_at.get(executor, 0.0), self.time())
-        free_at += self._rng.uniform(0.00005, self.thread_s)
+        takes_s = self._rng.uniform(0.00005, self.thread_s)
+        self._faults[Fault.DISK_SLOW] += takes_s > 10 * THREAD_S
+        free_at += takes_s
         self._lanes_free_at[executor] = free_at
         self.call_at(free_at, self._work, future, func, args)
         return future

@@ -1,6 +1,6 @@
 """One story of a store's group: a seed tells what clients ask, what breaks and when; in the end all is judged.
 
-python -m tests.sim.store --seed 17
+python -m tests.sim --seed 17
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Sequence
+from unittest import mock
 
 from tests.sim.clients import Clients
+from tests.sim.faults import Fault
 from tests.sim.group import Group, Machine
 from tests.sim.history import Broken, Witness, check
+from tests.sim.process import THREAD_S
 from tests.sim.replacing import Operator
 
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.replica import Replica
+from steersman.cluster.raft import leadership
+from steersman.cluster.raft.leadership import LAGGING_BYTES_MAX
 from steersman.cluster.store.snapshot import encode
 
 #: how long things break
@@ -36,12 +41,14 @@ class Story:
 
     def __init__(self, world: VirtualTimeLoop, seed: int, story_s: float = STORY_S) -> None:
         self._rng = random.Random(seed)
-        self._world, self._story_s = world, story_s
+        self.world, self._story_s = world, story_s
         self.group = Group(world, self._rng)
         self.clients = Clients(self.group, self._rng)
         self._operator = Operator(self.group, self._rng, self._tell) if seed % REPLACED_EVERY == 0 else None
         #: how this story likes to break things: some faults often, others never
         self._weights = [self._rng.choice((0, 0, 1, 1, 4)) for _ in self._faults()]
+        #: how much of the log a leader keeps for members that lag: little, so that they need snapshots, or plenty
+        self._kept_bytes = self._rng.choice((0, 500, LAGGING_BYTES_MAX))
         self._over = False
         self.told: list[str] = []
 
@@ -51,6 +58,11 @@ class Story:
         Raises:
             Broken: a promise was broken; the message says which.
         """
+        with mock.patch.object(leadership, "LAGGING_BYTES_MAX", self._kept_bytes):
+            await self._live()
+        return self._judge()
+
+    async def _live(self) -> None:
         group, clients = self.group, self.clients
         await asyncio.gather(*(machine.start() for machine in group.machines.values()))
         async with asyncio.TaskGroup() as keepers, asyncio.TaskGroup() as watchers:
@@ -67,15 +79,15 @@ class Story:
                 self._repair()
             clients.last_revision = await self._agree()
             supervisor.cancel()
-        return self._judge()
 
     # what breaks
 
     def _faults(self) -> list[Callable[[], None]]:
         return [
-            self._crash, self._crash_at_a_step, self._crash_at_a_disk_call, self._cut_all_power, self._part, self._part,
-            self._lose_letters, self._heal, self._freeze, self._jump, self._slow_down, self._break_disk,
+            self._crash, self._crash_at_a_point, self._crash_at_a_disk_call, self._cut_all_power, self._part,
+            self._part, self._lose_letters, self._heal, self._freeze, self._jump, self._slow_down, self._break_disk,
             self._fill_disk, self._freeze_the_leader, self._crash_at_an_answer, self._crash_in_a_snapshot,
+            self._pause,
         ]  # fmt: skip
 
     async def _disturb(self) -> None:
@@ -87,7 +99,7 @@ class Story:
                 self._rng.choices(faults, weights)[0]()
 
     def _tell(self, text: str) -> None:
-        self.told.append(f"{self._world.time():7.3f} {text}")
+        self.told.append(f"{self.world.time():7.3f} {text}")
 
     def _victim(self) -> Machine | None:
         """A member that runs, the leader more often than others."""
@@ -101,10 +113,10 @@ class Story:
             self._tell(f"crash {machine.member}")
             machine.crash()
 
-    def _crash_at_a_step(self) -> None:
+    def _crash_at_a_point(self) -> None:
         if (machine := self._victim()) is not None and machine.process is not None:
-            machine.process.steps_left = self._rng.randrange(100)
-            self._tell(f"crash {machine.member} in {machine.process.steps_left} steps")
+            machine.process.points_left = self._rng.randrange(150)
+            self._tell(f"crash {machine.member} in {machine.process.points_left} steps, letters and calls of its disk")
 
     def _crash_at_a_disk_call(self) -> None:
         if (machine := self._victim()) is not None:
@@ -126,10 +138,11 @@ class Story:
     def _crash_in_a_snapshot(self) -> None:
         if (machine := self._victim()) is not None:
             self._tell(f"crash {machine.member} in its next snapshot or segment")
-            machine.disk.doomed = self._rng.choice((".snap.tmp", ".wal"))
+            machine.disk.doomed = (self._rng.choice((".snap.tmp", ".wal")), self._rng.randrange(8))
 
     def _cut_all_power(self) -> None:
         self._tell("crash all")
+        self.group.faults[Fault.POWER_CUT] += 1
         for machine in self.group.up():
             machine.crash()
 
@@ -144,6 +157,7 @@ class Story:
         network.loss = self._rng.choice((0.0, 0.05, 0.3))
         network.repeats = self._rng.choice((0.0, 0.2))
         network.delay_s = self._rng.choice((0.003, 0.03, 0.15))
+        network.blocks = self._rng.choice((None, None, self._rng.randrange(4)))
         self._tell(f"loss {network.loss} repeats {network.repeats} delay {network.delay_s}")
 
     def _heal(self) -> None:
@@ -155,7 +169,7 @@ class Story:
             process, frozen_s = machine.process, self._rng.uniform(0.05, 0.8)
             self._tell(f"freeze {machine.member} for {frozen_s:.3f} s")
             process.freeze()
-            self._world.call_later(frozen_s, process.thaw)
+            self.world.call_later(frozen_s, process.thaw)
 
     def _freeze_the_leader(self) -> None:
         """Longer than an election takes, and sometimes than a lease."""
@@ -163,16 +177,26 @@ class Story:
         if leader is not None and leader.process is not None:
             self._tell(f"freeze the leader, {leader.member}")
             leader.process.freeze()
-            self._world.call_later(self._rng.uniform(0.4, 1.3), leader.process.thaw)
+            self.world.call_later(self._rng.uniform(0.4, 1.3), leader.process.thaw)
+
+    def _pause(self) -> None:
+        """As a virtual machine; only where no lease trusts the clocks to go on."""
+        if (machine := self._victim()) is not None and machine.process is not None:
+            reads_on_lease = self.group.settings.reads == "lease"
+            process, paused_s = machine.process, self._rng.uniform(0.05, 2.0)
+            self._tell(f"{'freeze' if reads_on_lease else 'pause'} {machine.member} for {paused_s:.3f} s")
+            process.freeze(clock=not reads_on_lease)
+            self.world.call_later(paused_s, process.thaw)
 
     def _jump(self) -> None:
         if (machine := self._victim()) is not None and machine.process is not None:
-            machine.process.wall_offset_s += self._rng.choice((-3600.0, -2.0, 2.0, 3600.0))
-            self._tell(f"the clock of {machine.member} jumps")
+            offset_s = self._rng.choice((-3600.0, -2.0, -0.3, 0.3, 2.0, 3600.0))
+            self._tell(f"the wall clock of {machine.member} jumps by {offset_s} s")
+            machine.process.jump(offset_s)
 
     def _slow_down(self) -> None:
         if (machine := self._victim()) is not None and machine.process is not None:
-            machine.process.thread_s = self._rng.choice((0.002, 0.03, 0.2))
+            machine.process.thread_s = self._rng.choice((THREAD_S, 0.03, 0.2))
             self._tell(f"the disk of {machine.member} takes {machine.process.thread_s} s")
 
     def _break_disk(self) -> None:
@@ -183,9 +207,9 @@ class Story:
 
     def _fill_disk(self) -> None:
         if (machine := self._victim()) is not None:
-            machine.disk.fill(self._rng.randrange(6000))
+            machine.disk.fill(self._rng.choice((0, self._rng.randrange(6000))))
             self._tell(f"the disk of {machine.member} is nearly full")
-            self._world.call_later(0.5, machine.disk.spare)
+            self.world.call_later(0.5, machine.disk.spare)
 
     # what is mended
 
@@ -199,15 +223,19 @@ class Story:
                 await self._look_after(machine)
 
     async def _look_after(self, machine: Machine) -> None:
-        replica = machine.replica
-        if replica is not None and replica.failure is not None:
-            self._tell(f"{machine.member} failed: {replica.failure}")
+        if machine.trouble is not None and machine.is_up:
+            self._excuse(machine)
             machine.crash()
         if not machine.is_up and (self._over or self._rng.random() < 0.5):
             self._tell(f"start {machine.member}")
             await machine.start()
-            if machine.refusal is not None and not machine.may_refuse:
-                raise Broken(f"member {machine.member} does not start any more: {machine.refusal}")
+            if machine.refusal is not None:
+                self._excuse(machine)
+
+    def _excuse(self, machine: Machine) -> None:
+        self._tell(f"{machine.member} failed: {machine.trouble}")
+        if not machine.is_excused:
+            raise Broken(f"member {machine.member} goes on no more, though nothing happened to it: {machine.trouble}")
 
     def _repair(self) -> None:
         self._tell("peace")
@@ -216,8 +244,8 @@ class Story:
         for machine in self.group.machines.values():
             machine.disk.spare()
             if machine.process is not None:
-                machine.process.steps_left = None
-                machine.process.thread_s = 0.002
+                machine.process.points_left = None
+                machine.process.thread_s = THREAD_S
                 machine.process.thaw()
 
     async def _agree(self) -> int:
@@ -268,23 +296,20 @@ def digest(replica: Replica) -> str:
     return hashlib.sha256(b"".join(encode(replica.snapshot()[1]))).hexdigest()
 
 
-def play(seed: int, story_s: float = STORY_S) -> Story:
-    """Lives one story to its end.
+def live(story: Story) -> None:
+    """Lives a story to its end.
 
     Raises:
         Broken: a promise was broken; a note tells what had happened.
     """
-    world = VirtualTimeLoop()
-    story = Story(world, seed, story_s)
     try:
-        world.run_until_complete(story.run())
+        story.world.run_until_complete(story.run())
     except BaseException as group:
         error = _innermost(group)
         error.add_note("\n".join(story.told))
         raise error from error.__cause__
     finally:
-        world.close()
-    return story
+        story.group.close()
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -1,0 +1,53 @@
+"""Mistakes with consensus: a read is stale, or a write happens twice or before it is agreed upon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.sim.mistakes.patching import Patch, around
+
+from steersman.actors.store.replica import Replica
+from steersman.cluster.raft.forwards import Forwards
+from steersman.cluster.raft.lease import Lease
+from steersman.cluster.raft.log import Log
+from steersman.cluster.store import codec
+
+
+def apply_before_it_is_committed(patch: Patch) -> None:
+    def to_apply(_original: Any, log: Log, _entries_max: int) -> Any:
+        found = tuple(log._entries[log.applied - log._before :])
+        log.applied = log.last
+        return found
+
+    around(patch, Log, "to_apply", to_apply)
+
+
+def read_without_asking_the_majority(patch: Patch) -> None:
+    patch.setattr(Replica, "begin_read", lambda replica: replica._check_alive() and None)
+
+
+def read_on_a_lease_that_is_over(patch: Patch) -> None:
+    """A leader that was deposed, and does not know, answers for as long as it likes."""
+    patch.setattr(Lease, "covers", lambda lease, _now: lease._until > 0 and not lease._given_up)
+
+
+def tell_the_time_by_the_wall_clock(patch: Patch) -> None:
+    patch.setattr(Replica, "_clock", lambda replica: replica._loop.now())
+
+
+def add_a_proposal_that_arrives_twice_again(patch: Patch) -> None:
+    patch.setattr(Forwards, "take", lambda *_: True)
+
+
+def propose_again_what_a_new_leader_may_have(patch: Patch) -> None:
+    """A member repeats the writes that wait for an answer when another one leads."""
+    leaders: dict[Replica, int] = {}
+
+    def resume(original: Any, replica: Replica, core: Any) -> None:
+        original(replica, core)
+        if core.leader and core.leader != leaders.setdefault(replica, core.leader):
+            leaders[replica] = core.leader
+            pending = replica._proposals._pending.items()
+            replica._proposals._queue = [(number, codec.encode(each.command)) for number, each in pending]
+
+    around(patch, Replica, "_notice_role", resume)
