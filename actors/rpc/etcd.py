@@ -6,6 +6,7 @@ server (clients make them of keys and leases), downgrades.
 
 from __future__ import annotations
 
+from steersman.actors.rpc.etcd_auth import AuthServicer
 from steersman.actors.rpc.etcd_cluster import ClusterServicer
 from steersman.actors.rpc.etcd_kv import KvServicer, LeaseServicer
 from steersman.actors.rpc.etcd_maintenance import MaintenanceServicer
@@ -28,5 +29,6 @@ def add_etcd_services(server: Server, replica: Replica) -> None:
     etcd_pb2_grpc.add_WatchServicer_to_server(WatchServicer(replica), server)
     etcd_pb2_grpc.add_LeaseServicer_to_server(LeaseServicer(replica), server)
     etcd_pb2_grpc.add_ClusterServicer_to_server(ClusterServicer(replica), server)
+    etcd_pb2_grpc.add_AuthServicer_to_server(AuthServicer(), server)
     etcd_pb2_grpc.add_MaintenanceServicer_to_server(MaintenanceServicer(replica), server)
     server.leave_out(LEFT_OUT)

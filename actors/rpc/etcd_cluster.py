@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steersman.actors.rpc.etcd_answers import guard, header_of
+from steersman.actors.rpc.etcd_answers import guard
 from steersman.actors.rpc.h2.calls import Call as Context
 from steersman.actors.store.refusals import BadAddress, MemberNotFound
 from steersman.actors.store.replica import Replica
@@ -21,7 +21,7 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
     async def MemberList(self, request: etcd_pb2.MemberListRequest, context: Context) -> etcd_pb2.MemberListResponse:
         if request.linearizable:
             await guard(context, self._replica.read_barrier())
-        return etcd_pb2.MemberListResponse(header=header_of(self._replica), members=self._members())
+        return etcd_pb2.MemberListResponse(header=self._header(), members=self._members())
 
     async def MemberAdd(self, request: etcd_pb2.MemberAddRequest, context: Context) -> etcd_pb2.MemberAddResponse:
         return await guard(context, self._add(request))
@@ -32,7 +32,7 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
         await self._replica.change_members(ConfigChange(kind, member, _address(request.peerURLs)))
         members = self._members()
         added = next(row for row in members if member == row.ID)
-        return etcd_pb2.MemberAddResponse(header=header_of(self._replica), member=added, members=members)
+        return etcd_pb2.MemberAddResponse(header=self._header(), member=added, members=members)
 
     async def MemberRemove(
         self, request: etcd_pb2.MemberRemoveRequest, context: Context
@@ -40,7 +40,7 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
         return await guard(context, self._remove(request))
 
     async def _remove(self, request: etcd_pb2.MemberRemoveRequest) -> etcd_pb2.MemberRemoveResponse:
-        header = header_of(self._replica)
+        header = self._header()
         config = await self._replica.change_members(ConfigChange(ChangeKind.REMOVE, request.ID))
         return etcd_pb2.MemberRemoveResponse(header=header, members=self._members(config))
 
@@ -52,7 +52,7 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
     async def _update(self, request: etcd_pb2.MemberUpdateRequest) -> etcd_pb2.MemberUpdateResponse:
         change = ConfigChange(ChangeKind.MOVE, request.ID, _address(request.peerURLs))
         await self._replica.change_members(change)
-        return etcd_pb2.MemberUpdateResponse(header=header_of(self._replica), members=self._members())
+        return etcd_pb2.MemberUpdateResponse(header=self._header(), members=self._members())
 
     async def MemberPromote(
         self, request: etcd_pb2.MemberPromoteRequest, context: Context
@@ -63,21 +63,25 @@ class ClusterServicer(etcd_pb2_grpc.ClusterServicer):
         if request.ID not in self._replica.status().config.members:
             raise MemberNotFound(f"there is no member {request.ID}")
         await self._replica.change_members(ConfigChange(ChangeKind.ADD_VOTER, request.ID))
-        return etcd_pb2.MemberPromoteResponse(header=header_of(self._replica), members=self._members())
+        return etcd_pb2.MemberPromoteResponse(header=self._header(), members=self._members())
+
+    def _header(self) -> etcd_pb2.ResponseHeader:
+        """The header of this service tells no revision."""
+        status, member = self._replica.status(), self._replica.member_id
+        return etcd_pb2.ResponseHeader(cluster_id=status.config.cluster, member_id=member, raft_term=status.term)
 
     def _members(self, config: Config | None = None) -> list[etcd_pb2.Member]:
         names = self._replica.status().names
         config = config or self._replica.config
-        return [
-            etcd_pb2.Member(
-                ID=member,
-                name=names.get(member, ""),
-                peerURLs=[f"https://{config.address(member)}"],
-                clientURLs=[f"https://{config.address(member)}"],
-                isLearner=member in config.learners,
-            )
-            for member in config.members
-        ]
+        return [_member(config, member, names.get(member, "")) for member in config.members]
+
+
+def _member(config: Config, member: int, name: str) -> etcd_pb2.Member:
+    url = f"https://{config.address(member)}"
+    is_learner = member in config.learners
+    # nobody is sent to a learner that has not started: it has not told its name yet
+    client_urls = [url] if name or not is_learner else []
+    return etcd_pb2.Member(ID=member, name=name, peerURLs=[url], clientURLs=client_urls, isLearner=is_learner)
 
 
 def _address(urls: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import google_crc32c
 import grpc
 
 from steersman.actors.rpc.etcd_answers import guard, header_of
@@ -13,7 +12,6 @@ from steersman.actors.store.backup import backup_pieces
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store import codec
 from steersman.cluster.store.commands import Alarm
-from steersman.cluster.store.values import Range
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
 
 #: the etcd whose wire this is
@@ -76,17 +74,12 @@ class MaintenanceServicer(etcd_pb2_grpc.MaintenanceServicer):
         return await guard(context, self._hash(request.revision))
 
     async def _hash(self, revision: int) -> etcd_pb2.HashKVResponse:
-        wanted = Range(key=b"\0", range_end=b"\0", revision=revision, serializable=True)
-        result = await self._replica.range(wanted)
-        checksum = google_crc32c.Checksum()
-        for kv in result.kvs:
-            checksum.update(b"%d:%d:%s%s" % (len(kv.key), kv.mod_revision, kv.key, kv.value))
-        status = self._replica.status()
+        hashed, found = await self._replica.checksum(revision)
         return etcd_pb2.HashKVResponse(
             header=header_of(self._replica),
-            hash=int.from_bytes(checksum.digest(), "big"),
-            compact_revision=status.compacted,
-            hash_revision=revision or status.revision,
+            hash=found,
+            compact_revision=self._replica.status().compacted,
+            hash_revision=hashed,
         )
 
     async def Snapshot(

@@ -38,12 +38,15 @@ from steersman.cluster.raft.values import (
     config_of,
 )
 from steersman.cluster.store import codec
+from steersman.cluster.store.checksum import MODULUS as CHECKSUM_MODULUS
+from steersman.cluster.store.checksum import parts as checksum_parts
 from steersman.cluster.store.commands import Command, Compact, LeaseGrant, LeaseRevoke, grows
 from steersman.cluster.store.database import Database
 from steersman.cluster.store.mvcc import Change, Mvcc
 from steersman.cluster.store.rules import check_txn
 from steersman.cluster.store.snapshot import Capture, capture
 from steersman.cluster.store.values import (
+    Compacted,
     InvalidRequest,
     LeaseNotFound,
     NoSpace,
@@ -340,6 +343,26 @@ class Replica:
         await self.read_barrier()
         meta, capturing = self._snapshots.begin(self._check_alive())
         return await plan(Database(await finish(capturing), meta.index))
+
+    async def checksum(self, revision: int) -> tuple[int, int]:
+        """Returns the revision and a checksum of what lived at it, made while writes go on.
+
+        Args:
+            revision: 0 for this member's newest.
+
+        Raises:
+            Compacted, FutureRevision: it cannot be read.
+        """
+        self.read_now(Range(key=b"\0", revision=revision))
+        if 0 < revision <= self._state.compacted:
+            raise Compacted(self._state.compacted)  # as on etcd, which has thrown some of it away by then
+        revision = revision or self._state.revision
+        _, capturing = self._snapshots.begin(self._check_alive())
+        found = 0
+        for part in checksum_parts(await finish(capturing), revision):
+            found += part
+            await asyncio.sleep(0)
+        return revision, found % CHECKSUM_MODULUS
 
     # ports.Store
 
