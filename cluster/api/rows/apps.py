@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import Kind, ScalePaths
 from steersman.cluster.api.rows.core import SCALE, status
-from steersman.cluster.api.rules import autoscaling, batch, workloads
+from steersman.cluster.api.rules import autoscaling, batch, scaling, stateful_sets, workloads
 from steersman.cluster.meta import resources as known
 from steersman.cluster.meta.resources import Resource
 
@@ -13,13 +13,14 @@ _ALL = ("all",)
 ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource("apps", "v1", "controllerrevisions", "ControllerRevision"), singular="controllerrevision",
-        validate_update=workloads.validate_revision_update,
+        validate=workloads.validate_revision, validate_update=workloads.validate_revision_update,
     ),
     Kind(
         resource=Resource("apps", "v1", "daemonsets", "DaemonSet"), singular="daemonset", short_names=("ds",),
         categories=_ALL, subresources=status("DaemonSet", "apps"), has_generation=True,
         defaults=workloads.default_daemon_set, validate=workloads.validate_daemon_set,
-        validate_update=workloads.validate_selector_update, new_status={
+        validate_status=workloads.validate_daemon_status, validate_update=workloads.validate_selector_update,
+        new_status={
             "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
         },
     ),
@@ -34,14 +35,16 @@ ROWS: tuple[Kind, ...] = (
         resource=known.REPLICA_SETS, singular="replicaset", short_names=("rs",), categories=_ALL,
         subresources={**status("ReplicaSet", "apps"), "scale": SCALE}, scale=ScalePaths(), has_generation=True,
         defaults=workloads.default_replica_set, validate=workloads.validate_replica_set,
-        validate_update=workloads.validate_selector_update, new_status={"replicas": 0},
+        validate_update=workloads.validate_selector_update, validate_status=workloads.validate_replica_status,
+        new_status={"replicas": 0},
         selectable_fields=workloads.replica_fields,
     ),
     Kind(
         resource=Resource("apps", "v1", "statefulsets", "StatefulSet"), singular="statefulset", short_names=("sts",),
         categories=_ALL, subresources={**status("StatefulSet", "apps"), "scale": SCALE}, scale=ScalePaths(),
-        has_generation=True, defaults=workloads.default_stateful_set, validate=workloads.validate_stateful_set,
-        validate_update=workloads.validate_stateful_set_update, new_status={"replicas": 0, "availableReplicas": 0},
+        validate_status=stateful_sets.validate_status, has_generation=True,
+        defaults=stateful_sets.default_stateful_set, validate=stateful_sets.validate_stateful_set,
+        validate_update=stateful_sets.validate_stateful_set_update, new_status={"replicas": 0, "availableReplicas": 0},
     ),
     Kind(
         resource=Resource("batch", "v1", "cronjobs", "CronJob"), singular="cronjob", short_names=("cj",),
@@ -58,13 +61,13 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
         subresources=status("HorizontalPodAutoscaler", "autoscaling", "v2"), defaults=autoscaling.default_v2,
-        validate=autoscaling.validate, new_status={"currentMetrics": None, "desiredReplicas": 0},
+        validate=scaling.validate, new_status={"currentMetrics": None, "desiredReplicas": 0},
     ),
     Kind(
         resource=Resource("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
         subresources=status("HorizontalPodAutoscaler", "autoscaling", "v1"), defaults=autoscaling.default_v1,
-        validate=autoscaling.validate, new_status={"currentReplicas": 0, "desiredReplicas": 0},
+        validate=scaling.validate, new_status={"currentReplicas": 0, "desiredReplicas": 0},
         stored=autoscaling.to_v2, served=autoscaling.from_v2,
     ),
 )  # fmt: skip

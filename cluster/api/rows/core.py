@@ -9,10 +9,12 @@ from steersman.cluster.api.rules import (
     defaults,
     endpoints,
     events,
+    limits,
     pods,
     pods_resize,
     pods_update,
     services,
+    volume_claims,
     volumes,
     workloads,
 )
@@ -60,7 +62,7 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource("", "v1", "limitranges", "LimitRange"), singular="limitrange", short_names=("limits",),
-        defaults=cluster.default_limit_range, validate=cluster.validate_limit_range,
+        defaults=limits.default_limit_range, validate=limits.validate_limit_range,
     ),
     Kind(
         resource=known.NAMESPACES, singular="namespace", short_names=("ns",),
@@ -82,9 +84,10 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=known.PERSISTENT_VOLUME_CLAIMS, singular="persistentvolumeclaim", short_names=("pvc",),
-        subresources=status("PersistentVolumeClaim"), defaults=volumes.default_claim, validate=volumes.validate_claim,
-        validate_update=volumes.validate_claim_update, new_status={"phase": "Pending"},
-        prepare_create=volumes.prepare_claim,
+        subresources=status("PersistentVolumeClaim"), defaults=volume_claims.default_claim,
+        validate=volume_claims.validate_claim,
+        validate_update=volume_claims.validate_claim_update, new_status={"phase": "Pending"},
+        prepare_create=volume_claims.prepare_create, prepare_update=volume_claims.prepare_update,
     ),
     Kind(
         resource=known.PERSISTENT_VOLUMES, singular="persistentvolume", short_names=("pv",),
@@ -105,19 +108,21 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource("", "v1", "podtemplates", "PodTemplate"), singular="podtemplate", has_generation=True,
-        defaults=defaults.template,
+        defaults=defaults.template, validate=workloads.validate_pod_template,
     ),
     Kind(
         resource=Resource("", "v1", "replicationcontrollers", "ReplicationController"),
         singular="replicationcontroller", short_names=("rc",), categories=("all",), has_generation=True,
         subresources={**status("ReplicationController"), "scale": SCALE}, scale=ScalePaths(),
-        new_status={"replicas": 0},
+        new_status={"replicas": 0}, validate=workloads.validate_replication_controller,
+        validate_status=workloads.validate_replica_status,
         defaults=workloads.default_replication_controller, default_propagation="Orphan",
         selectable_fields=workloads.replica_fields,
     ),
     Kind(
         resource=Resource("", "v1", "resourcequotas", "ResourceQuota"), singular="resourcequota",
-        short_names=("quota",), subresources=status("ResourceQuota"), new_status={}, validate=cluster.validate_quota,
+        short_names=("quota",), subresources=status("ResourceQuota"), new_status={}, validate=limits.validate_quota,
+        validate_update=limits.validate_quota_update, validate_status=limits.validate_quota_status,
     ),
     Kind(
         resource=known.SECRETS, singular="secret", defaults=config.default_secret, validate=config.validate_secret,

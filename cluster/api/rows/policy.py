@@ -12,6 +12,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.POD_DISRUPTION_BUDGETS, singular="poddisruptionbudget", short_names=("pdb",),
         subresources=status("PodDisruptionBudget", "policy"), has_generation=True, validate=policy.validate_budget,
+        validate_status=policy.validate_budget_status,
         new_status={"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     ),
     Kind(

@@ -11,8 +11,7 @@ from typing import Any
 
 import orjson
 
-from steersman.cluster.api.rules.fields import bad, required
-from steersman.cluster.meta.errors import Cause
+from steersman.cluster.api.rules.scaling import default_behavior
 from steersman.cluster.meta.objects import Obj
 
 _TARGET = "targetCPUUtilizationPercentage"
@@ -34,6 +33,7 @@ def default_v2(obj: Obj) -> None:
     spec.setdefault("minReplicas", 1)
     if not spec.get("metrics"):
         spec["metrics"] = [_cpu("target", _CPU_PERCENT)]
+    default_behavior(spec.get("behavior"))
 
 
 def default_v1(obj: Obj) -> None:
@@ -41,24 +41,6 @@ def default_v1(obj: Obj) -> None:
     spec.setdefault("minReplicas", 1)
     if _CARRIED["spec", "metrics"] not in (obj["metadata"].get("annotations") or {}):
         spec.setdefault(_TARGET, _CPU_PERCENT)
-
-
-def validate(obj: Obj) -> list[Cause]:
-    """The rules of both versions."""
-    spec: Obj = obj.get("spec") or {}
-    low, high = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
-    causes: list[Cause] = []
-    if low < 0:
-        causes.append(bad("spec.minReplicas", low, "must be greater than or equal to 0"))
-    if high < 1:
-        causes.append(bad("spec.maxReplicas", high, "must be greater than 0"))
-    elif high < low:
-        causes.append(bad("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
-    reference = spec.get("scaleTargetRef") or {}
-    causes += [required(f"spec.scaleTargetRef.{key}") for key in ("kind", "name") if not reference.get(key)]
-    if spec.get(_TARGET, 1) < 1:
-        causes.append(bad(f"spec.{_TARGET}", spec[_TARGET], "must be greater than 0"))
-    return causes
 
 
 def to_v2(obj: Obj) -> Obj:

@@ -6,6 +6,7 @@ Source: k8s.io/kubernetes/pkg/apis/batch/{v1/defaults.go,validation/validation.g
 from __future__ import annotations
 
 import re
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
@@ -19,6 +20,7 @@ from steersman.cluster.api.rules.fields import (
     required,
     unsupported,
 )
+from steersman.cluster.api.rules.job_policies import failure_policy, manager, success_policy
 from steersman.cluster.api.rules.pods import validate_template
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
@@ -28,6 +30,8 @@ CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOB_NAME = "batch.kubernetes.io/job-name"
 _OLD_UID, _OLD_NAME = "controller-uid", "job-name"
 _RESTART = ("Never", "OnFailure")
+#: the most pods that an indexed Job runs at a time
+_INDEXED_PODS_MAX = 100_000
 _CRON_MACROS = ("@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly")
 _CRON_FIELD = re.compile(r"^[\w*/,?#-]+$")
 
@@ -94,30 +98,57 @@ def _validate_job_spec(path: str, spec: Obj) -> list[Cause]:
         "backoffLimitPerIndex", "maxFailedIndexes",
     ):  # fmt: skip
         causes += not_negative(f"{path}.{key}", spec.get(key))
-    mode = spec.get("completionMode")
-    causes += one_of(f"{path}.completionMode", mode, ("Indexed", "NonIndexed"))
-    if mode == "Indexed" and spec.get("completions") is None:
-        causes.append(required(f"{path}.completions", "when completion mode is Indexed"))
-    if mode != "Indexed" and spec.get("backoffLimitPerIndex") is not None:
-        detail = "requires indexed completion mode"
-        causes.append(bad(f"{path}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], detail))
+    indexed = spec.get("completionMode") == "Indexed"
+    causes += one_of(f"{path}.completionMode", spec.get("completionMode"), ("Indexed", "NonIndexed"))
+    causes += _indexed(path, spec) if indexed else _not_indexed(path, spec)
+    if spec.get("podFailurePolicy") is not None:
+        causes += failure_policy(f"{path}.podFailurePolicy", spec["podFailurePolicy"], spec)
+    if spec.get("successPolicy") is not None and indexed:
+        causes += success_policy(f"{path}.successPolicy", spec["successPolicy"], spec)
+    if spec.get("managedBy") is not None:
+        causes += manager(f"{path}.managedBy", spec["managedBy"])
+    replacing = spec.get("podReplacementPolicy")
+    policies = ("Failed",) if spec.get("podFailurePolicy") is not None else ("Failed", "TerminatingOrFailed")
+    if replacing is not None and replacing not in policies:
+        causes.append(unsupported(f"{path}.podReplacementPolicy", replacing, policies))
     template = spec.get("template") or {}
     causes += validate_template(f"{path}.template", template)
-    policy = (template.get("spec") or {}).get("restartPolicy")
-    if policy == "Always":
-        causes.append(
-            Cause(
-                f"{path}.template.spec.restartPolicy",
-                'Required value: valid values: "OnFailure", "Never"',
-                "FieldValueRequired",
-            )
-        )
-    elif policy and policy not in _RESTART:
-        causes.append(unsupported(f"{path}.template.spec.restartPolicy", policy, _RESTART))
-    if spec.get("podFailurePolicy") and policy != "Never":
-        detail = 'only "Never" is supported when podFailurePolicy is specified'
-        causes.append(bad(f"{path}.template.spec.restartPolicy", policy, detail))
+    return causes + _restart(f"{path}.template.spec.restartPolicy", template, spec)
+
+
+def _indexed(path: str, spec: Obj) -> list[Cause]:
+    completions, most, limit = spec.get("completions"), spec.get("maxFailedIndexes"), spec.get("backoffLimitPerIndex")
+    if completions is None:
+        return [required(f"{path}.completions", "when completion mode is Indexed")]
+    causes: list[Cause] = []
+    if (spec.get("parallelism") or 0) > _INDEXED_PODS_MAX:
+        detail = f"must be less than or equal to {_INDEXED_PODS_MAX} when completion mode is Indexed"
+        causes.append(bad(f"{path}.parallelism", spec["parallelism"], detail))
+    where = f"{path}.maxFailedIndexes"
+    if most is not None and most > completions:
+        causes.append(bad(where, most, "must be less than or equal to completions"))
+    if most is not None and limit is None:
+        causes.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    if limit is not None and completions > _INDEXED_PODS_MAX and most is None:
+        causes.append(required(where, f"must be specified when completions is above {_INDEXED_PODS_MAX}"))
     return causes
+
+
+def _not_indexed(path: str, spec: Obj) -> list[Cause]:
+    needs = "requires indexed completion mode"
+    keys = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy")
+    return [bad(f"{path}.{key}", spec[key], needs) for key in keys if spec.get(key) is not None]
+
+
+def _restart(path: str, template: Obj, spec: Obj) -> list[Cause]:
+    policy = (template.get("spec") or {}).get("restartPolicy")
+    if policy in (None, "", "Always"):
+        return [required(path, 'valid values: "OnFailure", "Never"')]
+    if policy not in _RESTART:
+        return [unsupported(path, policy, _RESTART)]
+    if spec.get("podFailurePolicy") is not None and policy != "Never":
+        return [bad(path, policy, 'only "Never" is supported when podFailurePolicy is specified')]
+    return []
 
 
 def validate_job_update(new: Obj, old: Obj) -> list[Cause]:
@@ -162,10 +193,9 @@ def default_cron_job(obj: Obj) -> None:
 
 def validate_cron_job(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
-    causes = _schedule(spec.get("schedule", ""))
-    causes += not_negative("spec.startingDeadlineSeconds", spec.get("startingDeadlineSeconds"))
-    causes += not_negative("spec.successfulJobsHistoryLimit", spec.get("successfulJobsHistoryLimit"))
-    causes += not_negative("spec.failedJobsHistoryLimit", spec.get("failedJobsHistoryLimit"))
+    causes = _schedule(spec.get("schedule", "")) + _time_zone(spec.get("timeZone"))
+    for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
+        causes += not_negative(f"spec.{key}", spec.get(key))
     causes += one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
     if len(obj["metadata"].get("name", "")) > 52:
         detail = "must be no more than 52 characters"
@@ -175,6 +205,22 @@ def validate_cron_job(obj: Obj) -> list[Cause]:
         causes.append(unsupported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
     probe = {"completionMode": "NonIndexed", **inner}
     return causes + _validate_job_spec("spec.jobTemplate.spec", probe)
+
+
+def _time_zone(zone: str | None) -> list[Cause]:
+    path = "spec.timeZone"
+    if zone is None:
+        return []
+    if not zone:
+        return [bad(path, zone, "must be nil or non-empty string")]
+    if zone.lower() == "local":
+        detail = "timezone must be an explicit timezone as defined in https://www.iana.org/time-zones"
+        return [bad(path, zone, detail)]
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return [bad(path, zone, f"unknown time zone {zone}")]
+    return []
 
 
 def _schedule(schedule: str) -> list[Cause]:

@@ -1,4 +1,4 @@
-"""Rules of namespaces, nodes, leases, limit ranges and quotas.
+"""Rules of namespaces, nodes and leases.
 
 Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go}
 """
@@ -9,12 +9,11 @@ from ipaddress import ip_network
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required, unsupported
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, not_negative, required, unsupported
 from steersman.cluster.api.rules.scheduling import EFFECTS
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.quantity import parse
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 
@@ -106,55 +105,10 @@ def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_lease(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = []
-    if spec.get("leaseDurationSeconds") is not None and spec["leaseDurationSeconds"] <= 0:
-        causes.append(bad("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"))
-    if spec.get("leaseTransitions") is not None and spec["leaseTransitions"] < 0:
-        causes.append(bad("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0"))
-    return causes
-
-
-def default_limit_range(obj: Obj) -> None:
-    """Defaults follow from the bounds: limits from the maximum, requests from limits and the minimum."""
-    for item in (obj.get("spec") or {}).get("limits") or ():
-        if item.get("type") != "Container":
-            continue
-        limits, requests = dict(item.get("default") or {}), dict(item.get("defaultRequest") or {})
-        for key, value in (item.get("max") or {}).items():
-            limits.setdefault(key, value)
-        for key, value in limits.items():
-            requests.setdefault(key, value)
-        for key, value in (item.get("min") or {}).items():
-            requests.setdefault(key, value)
-        if limits:
-            item["default"] = limits
-        if requests:
-            item["defaultRequest"] = requests
-
-
-def validate_limit_range(obj: Obj) -> list[Cause]:
-    causes: list[Cause] = []
-    seen: set[str] = set()
-    for index, item in enumerate((obj.get("spec") or {}).get("limits") or ()):
-        path = f"spec.limits[{index}]"
-        kind = item.get("type", "")
-        if not kind:
-            causes.append(required(f"{path}.type"))
-        elif kind in seen:
-            causes.append(duplicate(f"{path}.type", kind))
-        seen.add(kind)
-        for key, low in (item.get("min") or {}).items():
-            high = (item.get("max") or {}).get(key)
-            if high is not None and parse(low) > parse(high):
-                detail = f"min value {low} is greater than max value {high}"
-                causes.append(bad(f"{path}.min[{key}]", low, detail))
-    return causes
-
-
-def validate_quota(obj: Obj) -> list[Cause]:
-    causes: list[Cause] = []
-    for key, value in ((obj.get("spec") or {}).get("hard") or {}).items():
-        causes += bad_all(f"spec.hard[{key}]", key, qualified_name_errors(key))
-        if parse(value) < 0:
-            causes.append(bad(f"spec.hard[{key}]", value, "must be greater than or equal to 0"))
+    holder, duration = spec.get("holderIdentity"), spec.get("leaseDurationSeconds")
+    causes = not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
+    if holder == "":
+        causes.append(bad("spec.holderIdentity", holder, "must not be empty"))
+    if duration is not None and duration <= 0:
+        causes.append(bad("spec.leaseDurationSeconds", duration, "must be greater than 0"))
     return causes

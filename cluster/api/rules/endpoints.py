@@ -7,23 +7,32 @@ Source: k8s.io/kubernetes/pkg/apis/{core,discovery}/validation
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
+
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
     duplicate,
     immutable,
+    ip,
     ip_family,
+    labels,
     one_of,
     required,
+    too_many,
 )
 from steersman.cluster.api.rules.ports import port_number
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
+from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
-_IP_DETAIL = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _ENDPOINTS_MAX = 1000
+_ADDRESSES_MAX = 100
+_PORTS_MAX = 20_000
+_TOPOLOGY_MAX = 16
+_HINTS_MAX = 8
+_LINK_LOCAL_GROUPS = ip_network("224.0.0.0/24")
 
 
 def default_endpoints(obj: Obj) -> None:
@@ -41,18 +50,41 @@ def validate_endpoints(obj: Obj) -> list[Cause]:
             causes.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
         for key in ("addresses", "notReadyAddresses"):
             for place, row in enumerate(subset.get(key) or ()):
-                if ip_family(row.get("ip", "")) is None:
-                    causes.append(bad(f"{path}.{key}[{place}].ip", row.get("ip", ""), _IP_DETAIL))
+                where = f"{path}.{key}[{place}]"
+                causes += ip(f"{where}.ip", row.get("ip", "")) or special_address(f"{where}.ip", row["ip"])
+                if row.get("hostname"):
+                    causes += bad_all(f"{where}.hostname", row["hostname"], label_1123_errors(row["hostname"]))
+                if row.get("nodeName"):
+                    causes += bad_all(f"{where}.nodeName", row["nodeName"], subdomain_errors(row["nodeName"]))
         ports = subset.get("ports") or []
         for place, port in enumerate(ports):
-            where = f"{path}.ports[{place}]"
-            if len(ports) > 1 and not port.get("name"):
-                causes.append(required(f"{where}.name"))
-            elif port.get("name"):
-                causes += bad_all(f"{where}.name", port["name"], label_1123_errors(port["name"]))
-            causes += port_number(f"{where}.port", port.get("port", 0))
-            causes += one_of(f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
+            causes += _port(f"{path}.ports[{place}]", port, named=len(ports) > 1)
     return causes
+
+
+def _port(path: str, port: Obj, *, named: bool) -> list[Cause]:
+    causes: list[Cause] = []
+    if named and not port.get("name"):
+        causes.append(required(f"{path}.name"))
+    elif port.get("name"):
+        causes += bad_all(f"{path}.name", port["name"], label_1123_errors(port["name"]))
+    causes += port_number(f"{path}.port", port.get("port", 0))
+    causes += one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
+    if port.get("appProtocol") is not None:
+        causes += bad_all(f"{path}.appProtocol", port["appProtocol"], qualified_name_errors(port["appProtocol"]))
+    return causes
+
+
+def special_address(path: str, text: str) -> list[Cause]:
+    """The rules of addresses that mean no one machine."""
+    found = ip_address(text)
+    if found.is_unspecified:
+        return [bad(path, text, f"may not be unspecified ({text})")]
+    if found.is_link_local:
+        return [bad(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
+    if found in _LINK_LOCAL_GROUPS or (found.version == 6 and found.is_multicast):
+        return [bad(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
+    return []
 
 
 def default_endpoint_slice(obj: Obj) -> None:
@@ -62,39 +94,68 @@ def default_endpoint_slice(obj: Obj) -> None:
 
 
 def validate_endpoint_slice(obj: Obj) -> list[Cause]:
-    kind = obj.get("addressType", "")
+    kind, endpoints, ports = obj.get("addressType", ""), obj.get("endpoints") or [], obj.get("ports") or []
     causes = one_of("addressType", kind, ("FQDN", "IPv4", "IPv6"))
-    endpoints = obj.get("endpoints") or []
     if len(endpoints) > _ENDPOINTS_MAX:
-        detail = f"Too many: {len(endpoints)}: must have at most {_ENDPOINTS_MAX} items"
-        return [*causes, Cause("endpoints", detail, "FieldValueTooMany")]
+        return [*causes, too_many("endpoints", len(endpoints), _ENDPOINTS_MAX)]
     for index, endpoint in enumerate(endpoints):
-        path = f"endpoints[{index}]"
-        addresses = endpoint.get("addresses") or []
-        if not addresses:
-            causes.append(required(f"{path}.addresses", "must contain at least 1 address"))
-        for place, address in enumerate(addresses):
-            where = f"{path}.addresses[{place}]"
-            if kind in ("IPv4", "IPv6") and ip_family(address) != kind:
-                causes.append(bad(where, address, f"must be a valid {kind} address"))
-            elif kind == "FQDN":
-                causes += bad_all(where, address, subdomain_errors(address))
-        if endpoint.get("nodeName"):
-            causes += bad_all(f"{path}.nodeName", endpoint["nodeName"], subdomain_errors(endpoint["nodeName"]))
-        if endpoint.get("hostname"):
-            causes += bad_all(f"{path}.hostname", endpoint["hostname"], label_1123_errors(endpoint["hostname"]))
+        causes += _endpoint(f"endpoints[{index}]", endpoint, kind)
+    if len(ports) > _PORTS_MAX:
+        return [*causes, too_many("ports", len(ports), _PORTS_MAX)]
     names: set[str] = set()
-    for index, port in enumerate(obj.get("ports") or ()):
-        path = f"ports[{index}]"
-        name = port.get("name", "")
+    for index, port in enumerate(ports):
+        path, name = f"ports[{index}]", port.get("name", "")
+        if name:
+            causes += bad_all(f"{path}.name", name, label_1123_errors(name))
         if name in names:
             causes.append(duplicate(f"{path}.name", name))
         names.add(name)
-        if name:
-            causes += bad_all(f"{path}.name", name, label_1123_errors(name))
+        causes += one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
         if port.get("port") is not None:
             causes += port_number(f"{path}.port", port["port"])
-        causes += one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
+        if port.get("appProtocol") is not None:
+            causes += bad_all(f"{path}.appProtocol", port["appProtocol"], qualified_name_errors(port["appProtocol"]))
+    return causes
+
+
+def _endpoint(path: str, endpoint: Obj, kind: str) -> list[Cause]:
+    addresses, where = endpoint.get("addresses") or [], f"{path}.addresses"
+    causes: list[Cause] = []
+    if not addresses:
+        causes.append(required(where, "must contain at least 1 address"))
+    elif len(addresses) > _ADDRESSES_MAX:
+        causes.append(too_many(where, len(addresses), _ADDRESSES_MAX))
+    for index, address in enumerate(addresses):
+        place = f"{where}[{index}]"
+        if kind == "FQDN":
+            causes += bad_all(place, address, subdomain_errors(address))
+        elif kind in ("IPv4", "IPv6"):
+            wrong = [] if ip_family(address) == kind else [bad(place, address, f"must be a valid {kind} address")]
+            causes += wrong or special_address(place, address)
+    if endpoint.get("nodeName"):
+        causes += bad_all(f"{path}.nodeName", endpoint["nodeName"], subdomain_errors(endpoint["nodeName"]))
+    topology = endpoint.get("deprecatedTopology") or {}
+    if len(topology) > _TOPOLOGY_MAX:
+        causes.append(too_many(f"{path}.deprecatedTopology", len(topology), _TOPOLOGY_MAX))
+    causes += labels(f"{path}.deprecatedTopology", topology)
+    if endpoint.get("hostname") is not None:
+        causes += bad_all(f"{path}.hostname", endpoint["hostname"], label_1123_errors(endpoint["hostname"]))
+    return causes + _hints(f"{path}.hints", endpoint.get("hints") or {})
+
+
+def _hints(path: str, hints: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for key in ("forZones", "forNodes"):
+        rows, seen = hints.get(key) or [], set[str]()
+        if len(rows) > _HINTS_MAX:
+            causes.append(too_many(f"{path}.{key}", len(rows), _HINTS_MAX))
+            continue
+        for index, row in enumerate(rows):
+            name, where = row.get("name", ""), f"{path}.{key}[{index}]"
+            if name in seen:
+                causes.append(duplicate(f"{where}.name", name))
+            seen.add(name)
+            causes += bad_all(where, name, label_value_errors(name) if name else subdomain_errors(name))
     return causes
 
 

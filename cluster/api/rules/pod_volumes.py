@@ -11,8 +11,8 @@ from typing import Any
 from steersman.cluster.api.rules.environment import validate_field_ref, validate_resource_ref
 from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, labels, required, unsupported
 from steersman.cluster.api.rules.metadata import validate_annotations
+from steersman.cluster.api.rules.volume_claims import validate_claim_spec
 from steersman.cluster.api.rules.volume_sources import needed, one_source
-from steersman.cluster.api.rules.volumes import validate_claim_spec
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj

@@ -5,7 +5,19 @@ Source: k8s.io/kubernetes/pkg/apis/{policy,scheduling,node}/validation/validatio
 
 from __future__ import annotations
 
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, label_selector, required, unsupported
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    duplicate,
+    forbidden,
+    immutable,
+    label_selector,
+    labels,
+    not_negative,
+    unsupported,
+)
+from steersman.cluster.api.rules.resources import validate_resources
+from steersman.cluster.api.rules.scheduling import validate_tolerations
 from steersman.cluster.api.rules.workloads import int_or_percent
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors
@@ -61,8 +73,23 @@ def validate_priority_class_update(new: Obj, old: Obj) -> list[Cause]:
 
 
 def validate_runtime_class(obj: Obj) -> list[Cause]:
-    handler = obj.get("handler", "")
-    return bad_all("handler", handler, label_1123_errors(handler)) if handler else [required("handler")]
+    handler, scheduling = obj.get("handler", ""), obj.get("scheduling") or {}
+    causes = bad_all("handler", handler, label_1123_errors(handler))
+    if "overhead" in obj:
+        causes += validate_resources("overhead.podFixed", {"limits": obj["overhead"].get("podFixed") or {}})
+    causes += labels("scheduling.nodeSelector", scheduling.get("nodeSelector") or {})
+    rows = scheduling.get("tolerations") or []
+    causes += validate_tolerations("scheduling.tolerations", rows)
+    for index, row in enumerate(rows):
+        if row in rows[:index]:
+            causes.append(duplicate(f"scheduling.tolerations[{index}]", row))
+    return causes
+
+
+def validate_budget_status(new: Obj, _old: Obj) -> list[Cause]:
+    status = new.get("status") or {}
+    keys = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+    return [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
 
 
 def validate_runtime_class_update(new: Obj, old: Obj) -> list[Cause]:

@@ -1,4 +1,4 @@
-"""Rules of persistent volumes, claims and storage classes.
+"""Rules of persistent volumes and storage classes.
 
 Source: k8s.io/kubernetes/pkg/apis/{core,storage}/validation/validation.go
 """
@@ -6,69 +6,26 @@ Source: k8s.io/kubernetes/pkg/apis/{core,storage}/validation/validation.go
 from __future__ import annotations
 
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.rules.csi import parameters, topology_terms
-from steersman.cluster.api.rules.defaults import claim_spec
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, one_of, required
+from steersman.cluster.api.rules.csi import driver_name, parameters, topology_terms
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, one_of, required, unsupported
+from steersman.cluster.api.rules.scheduling import validate_node_selector
+from steersman.cluster.api.rules.volume_claims import BLOCK_MODES, access_modes
+from steersman.cluster.api.rules.volume_sources import needed, one_source
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import qualified_name_errors
+from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
-ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-_BLOCK_MODES = ("Block", "Filesystem")
-_PROTECT = "kubernetes.io/pvc-protection"
+_PROTECT = "kubernetes.io/pv-protection"
 _NOT_SOURCES = (
     "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
     "storageClassName", "volumeAttributesClassName", "volumeMode",
 )  # fmt: skip
-_SPEC_FIXED = (
-    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-)
-
-
-def default_claim(obj: Obj) -> None:
-    claim_spec(obj.setdefault("spec", {}))
-
-
-def prepare_claim(obj: Obj, _ctx: WriteContext) -> None:
-    finalizers = obj["metadata"].get("finalizers") or []
-    if _PROTECT not in finalizers:
-        obj["metadata"]["finalizers"] = [*finalizers, _PROTECT]
-
-
-def validate_claim(obj: Obj) -> list[Cause]:
-    return validate_claim_spec("spec", obj.get("spec") or {})
-
-
-def validate_claim_spec(path: str, spec: Obj) -> list[Cause]:
-    causes: list[Cause] = []
-    modes = spec.get("accessModes") or []
-    if not modes:
-        causes.append(required(f"{path}.accessModes", "at least 1 access mode is required"))
-    for mode in modes:
-        causes += one_of(f"{path}.accessModes", mode, ACCESS_MODES)
-    storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    if storage is None:
-        causes.append(required(f"{path}.resources[storage]"))
-    elif parse(storage) <= 0:
-        causes.append(bad(f"{path}.resources[storage]", storage, "must be greater than zero"))
-    if spec.get("volumeMode") is not None:
-        causes += one_of(f"{path}.volumeMode", spec["volumeMode"], _BLOCK_MODES)
-    return causes
-
-
-def validate_claim_update(new: Obj, old: Obj) -> list[Cause]:
-    spec, before = new.get("spec") or {}, old.get("spec") or {}
-    free = ["resources", "volumeAttributesClassName"]
-    free += [key for key in ("volumeName",) if not before.get(key)]
-    fixed = {key: value for key, value in spec.items() if key not in free}
-    if fixed != {key: value for key, value in before.items() if key not in free}:
-        return [forbidden("spec", _SPEC_FIXED)]
-    wanted, had = ((side.get("resources") or {}).get("requests") or {} for side in (spec, before))
-    if "storage" in wanted and "storage" in had and parse(wanted["storage"]) < parse(had["storage"]):
-        path = "spec.resources.requests.storage"
-        return [forbidden(path, "field can not be less than status.capacity")]
-    return []
+_RECLAIM = ("Delete", "Recycle", "Retain")
+_SECRETS = (
+    "controllerExpandSecretRef", "controllerPublishSecretRef", "nodeExpandSecretRef", "nodePublishSecretRef",
+    "nodeStageSecretRef",
+)  # fmt: skip
 
 
 def default_volume(obj: Obj) -> None:
@@ -81,8 +38,8 @@ def default_volume(obj: Obj) -> None:
 
 def prepare_volume(obj: Obj, _ctx: WriteContext) -> None:
     finalizers = obj["metadata"].get("finalizers") or []
-    if "kubernetes.io/pv-protection" not in finalizers:
-        obj["metadata"]["finalizers"] = [*finalizers, "kubernetes.io/pv-protection"]
+    if _PROTECT not in finalizers:
+        obj["metadata"]["finalizers"] = [*finalizers, _PROTECT]
 
 
 def _sources(spec: Obj) -> list[str]:
@@ -91,32 +48,94 @@ def _sources(spec: Obj) -> list[str]:
 
 def validate_volume(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes: list[Cause] = []
-    if not spec.get("accessModes"):
-        causes.append(required("spec.accessModes"))
-    for mode in spec.get("accessModes") or ():
-        causes += one_of("spec.accessModes", mode, ACCESS_MODES)
-    if "storage" not in (spec.get("capacity") or {}):
-        causes.append(required("spec.capacity", "must have at least one resource"))
-    causes += one_of(
-        "spec.persistentVolumeReclaimPolicy", spec["persistentVolumeReclaimPolicy"], ("Delete", "Recycle", "Retain")
-    )
+    modes, capacity = spec.get("accessModes") or [], spec.get("capacity") or {}
+    causes = [] if modes else [required("spec.accessModes")]
+    causes += access_modes("spec.accessModes", modes)
+    if not capacity:
+        causes.append(required("spec.capacity"))
+    elif list(capacity) != ["storage"]:
+        causes.append(unsupported("spec.capacity", capacity, ("storage",)))
+    for key, value in capacity.items():
+        if parse(value) <= 0:
+            causes.append(bad(f"spec.capacity[{key}]", value, "must be greater than zero"))
+    policy = spec["persistentVolumeReclaimPolicy"]
+    if policy not in _RECLAIM:
+        causes.append(unsupported("spec.persistentVolumeReclaimPolicy", policy, _RECLAIM))
+    if "nodeAffinity" in spec:
+        causes += _affinity("spec.nodeAffinity", spec["nodeAffinity"])
     sources = _sources(spec)
-    if not sources:
-        causes.append(required("spec", "must specify a volume type"))
-    for extra in sources[1:]:
-        causes.append(forbidden(f"spec.{extra}", "may not specify more than 1 volume type"))
-    if "local" in spec and "nodeAffinity" not in spec:
-        causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+    causes += one_source("spec", sources)
+    for kind in sources[:1]:
+        causes += _source(f"spec.{kind}", kind, spec)
+    if spec.get("storageClassName"):
+        causes += bad_all("spec.storageClassName", spec["storageClassName"], subdomain_errors(spec["storageClassName"]))
+    if spec["volumeMode"] not in BLOCK_MODES:
+        causes.append(unsupported("spec.volumeMode", spec["volumeMode"], BLOCK_MODES))
+    if spec.get("volumeAttributesClassName") is not None:
+        causes += _attributes(spec)
+    return causes
+
+
+def _affinity(path: str, affinity: Obj) -> list[Cause]:
+    must, where = affinity.get("required"), f"{path}.required"
+    return validate_node_selector(where, must) if must else [required(where, "must specify required node constraints")]
+
+
+def _source(path: str, kind: str, spec: Obj) -> list[Cause]:
+    source = spec[kind]
+    match kind:
+        case "local":
+            found = source.get("path", "")
+            causes = [] if found else [required(f"{path}.path")]
+            if ".." in found.split("/"):
+                causes.append(bad(f"{path}.path", found, "must not contain '..'"))
+            if "nodeAffinity" not in spec:
+                causes.append(required("metadata.annotations", "Local volume requires node affinity"))
+            return causes
+        case "csi":
+            return _csi(path, source)
+    causes = needed(path, kind, source)
+    if kind == "hostPath" and source.get("path") == "/" and spec["persistentVolumeReclaimPolicy"] == "Recycle":
+        detail = "may not be 'recycle' for a hostPath mount of '/'"
+        causes.append(forbidden("spec.persistentVolumeReclaimPolicy", detail))
+    return causes
+
+
+def _csi(path: str, source: Obj) -> list[Cause]:
+    causes = driver_name(f"{path}.driver", source.get("driver", ""))
+    if not source.get("volumeHandle"):
+        causes.append(required(f"{path}.volumeHandle"))
+    for key in _SECRETS:
+        if source.get(key) is not None:
+            causes += [required(f"{path}.{key}.{part}") for part in ("name", "namespace") if not source[key].get(part)]
+    return causes
+
+
+def _attributes(spec: Obj) -> list[Cause]:
+    name, path = spec["volumeAttributesClassName"], "spec.volumeAttributesClassName"
+    if not name:
+        return [required(path, "an empty string is disallowed")]
+    causes = bad_all(path, name, subdomain_errors(name))
+    if "csi" not in spec:
+        causes.append(required("spec.csi", "has to be specified when using volumeAttributesClassName"))
     return causes
 
 
 def validate_volume_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     source = {key: spec[key] for key in _sources(spec)}
+    causes: list[Cause] = []
     if source != {key: before[key] for key in _sources(before)}:
-        return [forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")]
-    return immutable("spec.volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
+        detail = "spec.persistentvolumesource is immutable after creation"
+        causes.append(forbidden("spec.persistentvolumesource", detail))
+    causes += immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
+    if before.get("nodeAffinity") is not None and spec.get("nodeAffinity") != before["nodeAffinity"]:
+        detail = "field is immutable, except for updating from beta label to GA"
+        causes.append(bad("spec.nodeAffinity", spec.get("nodeAffinity"), detail))
+    attributes = "volumeAttributesClassName"
+    if before.get(attributes) is not None and spec.get(attributes) is None:
+        causes.append(forbidden(f"spec.{attributes}", "update from non-nil value to nil is forbidden"))
+    return causes
 
 
 def default_class(obj: Obj) -> None:

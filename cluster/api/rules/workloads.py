@@ -1,10 +1,11 @@
-"""Rules of what keeps pods running: deployments, replica sets, stateful sets, daemon sets, autoscalers.
+"""Rules of what keeps pods running: deployments, replica sets, daemon sets, replication controllers.
 
 Source: k8s.io/kubernetes/pkg/apis/apps/{v1/defaults.go,validation/validation.go}
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from steersman.cluster.api.row import meta_fields
@@ -15,24 +16,15 @@ from steersman.cluster.api.rules.fields import (
     immutable,
     label_selector,
     not_negative,
-    one_of,
     required,
     unsupported,
 )
 from steersman.cluster.api.rules.pods import validate_template
-from steersman.cluster.api.rules.volumes import validate_claim_spec
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import SelectorError, from_dict
 
-_SET_FIXED = (
-    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
-    "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
-)
-_SET_FREE = (
-    "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-    "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
-)  # fmt: skip
+_UNMATCHED = "`selector` does not match template `labels`"
 
 
 def replica_fields(obj: Obj) -> dict[str, str]:
@@ -67,27 +59,6 @@ def default_replication_controller(obj: Obj) -> None:
         obj["spec"].setdefault("selector", dict(labels))
 
 
-def default_stateful_set(obj: Obj) -> None:
-    spec = obj.setdefault("spec", {})
-    defaults.template(spec)
-    spec.setdefault("podManagementPolicy", "OrderedReady")
-    strategy = spec.setdefault("updateStrategy", {})
-    if not strategy.get("type"):
-        strategy["type"] = "RollingUpdate"
-    if strategy["type"] == "RollingUpdate":
-        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
-    retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
-    retention.setdefault("whenDeleted", "Retain")
-    retention.setdefault("whenScaled", "Retain")
-    spec.setdefault("replicas", 1)
-    spec.setdefault("revisionHistoryLimit", 10)
-    for claim in spec.get("volumeClaimTemplates") or ():
-        claim.setdefault("apiVersion", "v1")
-        claim.setdefault("kind", "PersistentVolumeClaim")
-        defaults.claim_spec(claim.setdefault("spec", {}))
-        claim.setdefault("status", {"phase": "Pending"})
-
-
 def default_daemon_set(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     defaults.template(spec)
@@ -101,8 +72,8 @@ def default_daemon_set(obj: Obj) -> None:
     spec.setdefault("revisionHistoryLimit", 10)
 
 
-def validate_selected_template(spec: Obj, restart: tuple[str, ...] = ("Always",)) -> list[Cause]:
-    """The rules of a selector and the template that it must match."""
+def validate_selected_template(spec: Obj, kind: str) -> list[Cause]:
+    """The rules of a selector and the template that it must match; `kind` is whose they are."""
     causes: list[Cause] = []
     selector = spec.get("selector")
     if selector is None:
@@ -110,7 +81,8 @@ def validate_selected_template(spec: Obj, restart: tuple[str, ...] = ("Always",)
     else:
         causes += label_selector("spec.selector", selector)
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            causes.append(bad("spec.selector", selector, "empty selector is invalid for deployment"))
+            word = "deployment" if kind == "ReplicaSet" else kind.lower()
+            causes.append(bad("spec.selector", selector, f"empty selector is invalid for {word}"))
     template: Obj = spec.get("template") or {}
     labels = (template.get("metadata") or {}).get("labels") or {}
     if selector and not causes:
@@ -119,14 +91,18 @@ def validate_selected_template(spec: Obj, restart: tuple[str, ...] = ("Always",)
         except SelectorError:
             matches = True
         if not matches:
-            detail = "`selector` does not match template `labels`"
-            causes.append(bad("spec.template.metadata.labels", labels, detail))
-    causes += validate_template("spec.template", template)
-    policy = (template.get("spec") or {}).get("restartPolicy")
-    if policy and policy not in restart:
-        causes.append(unsupported("spec.template.spec.restartPolicy", policy, restart))
-    if (template.get("spec") or {}).get("activeDeadlineSeconds") is not None:
-        detail = "activeDeadlineSeconds in ReplicaSet is not Supported"
+            causes.append(bad("spec.template.metadata.labels", labels, _UNMATCHED))
+    return causes + validate_template("spec.template", template) + _lasting(template, kind)
+
+
+def _lasting(template: Obj, kind: str) -> list[Cause]:
+    """The rules of pods that are meant to run on."""
+    spec = template.get("spec") or {}
+    causes: list[Cause] = []
+    if spec.get("restartPolicy") not in (None, "Always"):
+        causes.append(unsupported("spec.template.spec.restartPolicy", spec["restartPolicy"], ("Always",)))
+    if spec.get("activeDeadlineSeconds") is not None:
+        detail = f"activeDeadlineSeconds in {kind} is not Supported"
         causes.append(forbidden("spec.template.spec.activeDeadlineSeconds", detail))
     return causes
 
@@ -151,23 +127,8 @@ def validate_deployment(obj: Obj) -> list[Cause]:
     """Every broken rule of a Deployment."""
     spec = obj["spec"]
     causes = not_negative("spec.replicas", spec.get("replicas"))
-    causes += validate_selected_template(spec)
-    strategy = spec.get("strategy") or {}
-    kind = strategy.get("type")
-    if kind == "Recreate":
-        if strategy.get("rollingUpdate") is not None:
-            detail = "may not be specified when strategy `type` is 'Recreate'"
-            causes.append(forbidden("spec.strategy.rollingUpdate", detail))
-    elif kind == "RollingUpdate":
-        rolling = strategy.get("rollingUpdate") or {}
-        path = "spec.strategy.rollingUpdate"
-        causes += int_or_percent(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), maximum=100)
-        causes += int_or_percent(f"{path}.maxSurge", rolling.get("maxSurge"))
-        if _is_zero(rolling.get("maxUnavailable")) and _is_zero(rolling.get("maxSurge")):
-            detail = "may not be 0 when `maxSurge` is 0"
-            causes.append(bad(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), detail))
-    else:
-        causes.append(unsupported("spec.strategy.type", kind, ("Recreate", "RollingUpdate")))
+    causes += validate_selected_template(spec, "ReplicaSet")
+    causes += _strategy("spec.strategy", spec.get("strategy") or {})
     causes += not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
     causes += not_negative("spec.revisionHistoryLimit", spec.get("revisionHistoryLimit"))
     deadline = spec.get("progressDeadlineSeconds")
@@ -177,29 +138,71 @@ def validate_deployment(obj: Obj) -> list[Cause]:
     return causes
 
 
+def _strategy(path: str, strategy: Obj) -> list[Cause]:
+    where, rolling = f"{path}.rollingUpdate", strategy.get("rollingUpdate") or {}
+    match strategy.get("type"):
+        case "Recreate":
+            if strategy.get("rollingUpdate") is None:
+                return []
+            return [forbidden(where, "may not be specified when strategy `type` is 'Recreate'")]
+        case "RollingUpdate":
+            most, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
+            causes = int_or_percent(f"{where}.maxUnavailable", most, maximum=100)
+            causes += int_or_percent(f"{where}.maxSurge", surge)
+            if _is_zero(most) and _is_zero(surge):
+                causes.append(bad(f"{where}.maxUnavailable", most, "may not be 0 when `maxSurge` is 0"))
+            return causes
+    return [unsupported(path, strategy, ("Recreate", "RollingUpdate"))]
+
+
+def counts(status: Obj, keys: Sequence[str]) -> list[Cause]:
+    """The rules of numbers of pods: none is negative, and no part greater than the whole."""
+    total = status.get("replicas", 0)
+    causes = not_negative("status.replicas", total)
+    for key in keys:
+        causes += not_negative(f"status.{key}", status.get(key))
+    for key in keys:
+        if status.get(key, 0) > total:
+            causes.append(bad(f"status.{key}", status[key], "cannot be greater than status.replicas"))
+    return causes
+
+
 def validate_deployment_status(new: Obj, _old: Obj) -> list[Cause]:
     status = new.get("status") or {}
-    causes: list[Cause] = []
-    for key in (
-        "observedGeneration",
-        "replicas",
-        "updatedReplicas",
-        "readyReplicas",
-        "availableReplicas",
-        "unavailableReplicas",
-    ):
-        causes += not_negative(f"status.{key}", status.get(key))
-    for key in ("updatedReplicas", "readyReplicas", "availableReplicas"):
-        if status.get(key, 0) > status.get("replicas", 0):
-            causes.append(bad(f"status.{key}", status.get(key, 0), "cannot be greater than status.replicas"))
-    return causes
+    causes = not_negative("status.observedGeneration", status.get("observedGeneration"))
+    causes += not_negative("status.unavailableReplicas", status.get("unavailableReplicas"))
+    return causes + counts(status, ("updatedReplicas", "readyReplicas", "availableReplicas"))
 
 
 def validate_replica_set(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
     causes = not_negative("spec.replicas", spec.get("replicas"))
     causes += not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
-    return causes + validate_selected_template(spec)
+    return causes + validate_selected_template(spec, "ReplicaSet")
+
+
+def validate_replica_status(new: Obj, _old: Obj) -> list[Cause]:
+    """Of replica sets and of replication controllers."""
+    status = new.get("status") or {}
+    causes = not_negative("status.observedGeneration", status.get("observedGeneration"))
+    return causes + counts(status, ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"))
+
+
+def validate_replication_controller(obj: Obj) -> list[Cause]:
+    spec = obj["spec"]
+    causes = not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    selector, template = spec.get("selector") or {}, spec.get("template") or {}
+    if not selector:
+        causes.append(required("spec.selector"))
+    causes += not_negative("spec.replicas", spec.get("replicas"))
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    if any(labels.get(key) != value for key, value in selector.items()):
+        causes.append(bad("spec.template.metadata.labels", labels, _UNMATCHED))
+    return causes + validate_template("spec.template", template) + _lasting(template, "ReplicationController")
+
+
+def validate_pod_template(obj: Obj) -> list[Cause]:
+    return validate_template("template", obj.get("template") or {})
 
 
 def validate_selector_update(new: Obj, old: Obj) -> list[Cause]:
@@ -209,41 +212,40 @@ def validate_selector_update(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_daemon_set(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
-    kinds = ("OnDelete", "RollingUpdate")
-    causes = one_of("spec.updateStrategy.type", (spec.get("updateStrategy") or {}).get("type"), kinds)
+    causes = validate_selected_template(spec, "DaemonSet")
     causes += not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
-    return causes + validate_selected_template(spec)
+    causes += _daemon_strategy("spec.updateStrategy", spec.get("updateStrategy") or {})
+    return causes + not_negative("spec.revisionHistoryLimit", spec.get("revisionHistoryLimit"))
 
 
-def validate_stateful_set(obj: Obj) -> list[Cause]:
-    spec = obj["spec"]
-    causes = one_of("spec.podManagementPolicy", spec.get("podManagementPolicy"), ("OrderedReady", "Parallel"))
-    kinds = ("OnDelete", "RollingUpdate")
-    causes += one_of("spec.updateStrategy.type", (spec.get("updateStrategy") or {}).get("type"), kinds)
-    causes += not_negative("spec.replicas", spec.get("replicas"))
-    causes += not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
-    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
-        causes += validate_claim_spec(f"spec.volumeClaimTemplates[{index}].spec", claim.get("spec") or {})
-    return causes + validate_selected_template(_with_claims(spec))
+def _daemon_strategy(path: str, strategy: Obj) -> list[Cause]:
+    kind, rolling, where = strategy.get("type"), strategy.get("rollingUpdate") or {}, f"{path}.rollingUpdate"
+    if kind == "OnDelete":
+        return []
+    if kind != "RollingUpdate":
+        return [unsupported(path, strategy, ("OnDelete", "RollingUpdate"))]
+    most, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
+    causes = int_or_percent(f"{where}.maxUnavailable", most, maximum=100)
+    causes += int_or_percent(f"{where}.maxSurge", surge, maximum=100)
+    if _is_zero(most) and _is_zero(surge):
+        causes.append(required(f"{where}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+    elif not _is_zero(most) and not _is_zero(surge):
+        causes.append(bad(f"{where}.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
+    return causes
 
 
-def _with_claims(spec: Obj) -> Obj:
-    """The spec as its pods will have it: with the claims of the templates among their volumes."""
-    claims = [(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()]
-    if not claims:
-        return spec
-    template = spec.get("template") or {}
-    pod = template.get("spec") or {}
-    volumes = [volume for volume in pod.get("volumes") or () if volume.get("name") not in claims]
-    volumes += [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
-    return {**spec, "template": {**template, "spec": {**pod, "volumes": volumes}}}
+def validate_daemon_status(new: Obj, _old: Obj) -> list[Cause]:
+    keys = (
+        "currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady", "observedGeneration",
+        "updatedNumberScheduled", "numberAvailable", "numberUnavailable",
+    )  # fmt: skip
+    status = new.get("status") or {}
+    return [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
 
 
-def validate_stateful_set_update(new: Obj, old: Obj) -> list[Cause]:
-    left, right = new["spec"], old.get("spec") or {}
-    if any(left.get(key) != right.get(key) for key in {**left, **right} if key not in _SET_FREE):
-        return [forbidden("spec", _SET_FIXED)]
-    return []
+def validate_revision(obj: Obj) -> list[Cause]:
+    causes = [] if obj.get("data") is not None else [required("data", "data is mandatory")]
+    return causes + not_negative("revision", obj.get("revision"))
 
 
 def validate_revision_update(new: Obj, old: Obj) -> list[Cause]:

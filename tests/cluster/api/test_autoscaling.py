@@ -48,17 +48,3 @@ def test_an_annotation_that_carries_nothing_usable_stays_an_annotation() -> None
     obj["metadata"]["annotations"] = {"autoscaling.alpha.kubernetes.io/metrics": "[1]"}
     stored = autoscaling.to_v2(obj)
     assert "metrics" not in stored["spec"] and stored["metadata"] == obj["metadata"]
-
-
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        ({"maxReplicas": 0}, "spec.maxReplicas"),
-        ({"minReplicas": 9}, "spec.maxReplicas"),
-        ({"minReplicas": -1}, "spec.minReplicas"),
-        ({"scaleTargetRef": {"kind": "Deployment"}}, "spec.scaleTargetRef.name"),
-    ],
-    ids=["none", "crossed", "negative", "nameless"],
-)
-def test_broken_rules_are_named(spec: Obj, field: str) -> None:
-    assert [cause.field for cause in autoscaling.validate(autoscaler("v2", **spec))] == [field]

@@ -38,7 +38,7 @@ def test_workloads_are_filled_in_as_kubernetes_does(api: Any) -> None:
         ({"selector": {"matchLabels": {"app": "other"}}}, "spec.template.metadata.labels", "`selector` does not match"),
         ({"selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}},
          "spec.selector.matchExpressions[0].operator", "not a valid selector operator"),
-        ({"strategy": {"type": "Magic"}}, "spec.strategy.type", "Unsupported value"),
+        ({"strategy": {"type": "Magic"}}, "spec.strategy", "Unsupported value"),
         ({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}, "spec.strategy.rollingUpdate",
          "may not be specified when strategy `type` is 'Recreate'"),
         ({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}},

@@ -1,0 +1,199 @@
+"""Rules of horizontal pod autoscalers: metrics, their targets, and how fast replicas follow them.
+
+Source: k8s.io/kubernetes/pkg/apis/autoscaling/{v2/defaults.go,validation/validation.go}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, label_selector, required, unsupported
+from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import path_segment_errors
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.quantity import parse
+
+_PERCENT = "targetCPUUtilizationPercentage"
+_STABLE_S_MAX = 3600
+_PERIOD_S_MAX = 1800
+_TARGETS = ("AverageValue", "Utilization", "Value")
+_SOURCES = ("ContainerResource", "External", "Object", "Pods", "Resource")
+_EITHER = "must set either a target value for metric or a per-pod target"
+_UP = [{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]
+_DOWN = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
+
+
+def default_behavior(behavior: Obj | None) -> None:
+    """Fills in how replicas follow the metrics, where that is said at all."""
+    if behavior is None:
+        return
+    up, down = behavior.setdefault("scaleUp", {}), behavior.setdefault("scaleDown", {})
+    up.setdefault("stabilizationWindowSeconds", 0)
+    for rules, policies in ((up, _UP), (down, _DOWN)):
+        rules.setdefault("selectPolicy", "Max")
+        if not rules.get("policies"):
+            rules["policies"] = [dict(row) for row in policies]
+
+
+def validate(obj: Obj) -> list[Cause]:
+    """Every broken rule of an autoscaler, whichever its version."""
+    spec: Obj = obj.get("spec") or {}
+    low, high = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
+    causes: list[Cause] = []
+    if low < 1:
+        causes.append(bad("spec.minReplicas", low, "must be greater than or equal to 1"))
+    if high < 1:
+        causes.append(bad("spec.maxReplicas", high, "must be greater than 0"))
+    if high < low:
+        causes.append(bad("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
+    causes += _reference("spec.scaleTargetRef", spec.get("scaleTargetRef") or {})
+    if spec.get(_PERCENT, 1) < 1:
+        causes.append(bad(f"spec.{_PERCENT}", spec[_PERCENT], "must be greater than 0"))
+    for index, metric in enumerate(spec.get("metrics") or ()):
+        causes += _metric(f"spec.metrics[{index}]", metric)
+    for key, rules in (spec.get("behavior") or {}).items():
+        causes += _rules(f"spec.behavior.{key}", rules)
+    return causes
+
+
+def _reference(path: str, found: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for key in ("kind", "name"):
+        if not found.get(key):
+            causes.append(required(f"{path}.{key}"))
+        else:
+            causes += bad_all(f"{path}.{key}", found[key], path_segment_errors(found[key]))
+    return causes
+
+
+def _metric(path: str, metric: Obj) -> list[Cause]:
+    kind = metric.get("type", "")
+    if not kind:
+        return [required(f"{path}.type", "must specify a metric source type")]
+    if kind not in _SOURCES:
+        return [unsupported(f"{path}.type", kind, _SOURCES)]
+    field = kind[0].lower() + kind[1:]
+    given = [key for key in metric if key != "type"]
+    causes: list[Cause] = []
+    if metric.get(field) is None:
+        causes.append(required(f"{path}.{field}", "must populate information for the given metric source"))
+    elif given == [field]:
+        causes += _RULES[field](f"{path}.{field}", metric[field])
+    for other in sorted(given):
+        if other != field:
+            causes.append(forbidden(f"{path}.{other}", "must populate the given metric source only"))
+    return causes
+
+
+def _target(path: str, target: Mapping[str, Any]) -> list[Cause]:
+    kind = target.get("type", "")
+    causes: list[Cause] = []
+    if not kind:
+        causes.append(required(f"{path}.type", "must specify a metric target type"))
+    elif kind not in _TARGETS:
+        causes.append(bad(f"{path}.type", kind, "must be either Utilization, Value, or AverageValue"))
+    for key in ("value", "averageValue"):
+        if target.get(key) is not None and parse(target[key]) <= 0:
+            causes.append(bad(f"{path}.{key}", target[key], "must be positive"))
+    share = target.get("averageUtilization")
+    if share is not None and share < 1:
+        causes.append(bad(f"{path}.averageUtilization", share, "must be greater than 0"))
+    return causes
+
+
+def _identifier(path: str, metric: Obj) -> list[Cause]:
+    name = metric.get("name", "")
+    if not name:
+        return [required(f"{path}.name", "must specify a metric name")]
+    causes = bad_all(f"{path}.name", name, path_segment_errors(name))
+    return causes + label_selector(f"{path}.selector", metric.get("selector"))
+
+
+def _object(path: str, source: Obj) -> list[Cause]:
+    target = source.get("target") or {}
+    causes = _reference(f"{path}.describedObject", source.get("describedObject") or {})
+    causes += _identifier(f"{path}.metric", source.get("metric") or {}) + _target(f"{path}.target", target)
+    if target.get("value") is None and target.get("averageValue") is None:
+        causes.append(required(f"{path}.target.averageValue", _EITHER))
+    return causes
+
+
+def _external(path: str, source: Obj) -> list[Cause]:
+    target = source.get("target") or {}
+    causes = _identifier(f"{path}.metric", source.get("metric") or {}) + _target(f"{path}.target", target)
+    given = [key for key in ("value", "averageValue") if target.get(key) is not None]
+    if not given:
+        causes.append(required(f"{path}.target.averageValue", _EITHER))
+    elif len(given) > 1:
+        detail = "may not set both a target value for metric and a per-pod target"
+        causes.append(forbidden(f"{path}.target.value", detail))
+    return causes
+
+
+def _pods(path: str, source: Obj) -> list[Cause]:
+    target = source.get("target") or {}
+    causes = _identifier(f"{path}.metric", source.get("metric") or {}) + _target(f"{path}.target", target)
+    average = target.get("averageValue")
+    if average is None or parse(average) <= 0:
+        causes.append(required(f"{path}.target.averageValue", "must specify a positive target averageValue"))
+    return causes
+
+
+def _resource(path: str, source: Obj) -> list[Cause]:
+    causes = [] if source.get("name") else [required(f"{path}.name", "must specify a resource name")]
+    target = source.get("target") or {}
+    causes += _target(f"{path}.target", target)
+    given = [key for key in ("averageUtilization", "averageValue") if target.get(key) is not None]
+    if not given:
+        detail = "must set either a target raw value or a target utilization"
+        causes.append(required(f"{path}.target.averageUtilization", detail))
+    elif len(given) > 1:
+        detail = "may not set both a target raw value and a target utilization"
+        causes.append(forbidden(f"{path}.target.averageValue", detail))
+    return causes
+
+
+def _container_resource(path: str, source: Obj) -> list[Cause]:
+    missing = [] if source.get("container") else [required(f"{path}.container", "must specify a container")]
+    return missing + _resource(path, source)
+
+
+_RULES: Mapping[str, Callable[[str, Obj], list[Cause]]] = {
+    "containerResource": _container_resource,
+    "external": _external,
+    "object": _object,
+    "pods": _pods,
+    "resource": _resource,
+}
+
+
+def _rules(path: str, rules: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    stable, where = rules.get("stabilizationWindowSeconds"), f"{path}.stabilizationWindowSeconds"
+    if stable is not None and stable < 0:
+        causes.append(bad(where, stable, "must be greater than or equal to zero"))
+    if stable is not None and stable > _STABLE_S_MAX:
+        causes.append(bad(where, stable, f"must be less than or equal to {_STABLE_S_MAX}"))
+    choices = ("Disabled", "Max", "Min")
+    if rules.get("selectPolicy") not in (None, *choices):
+        causes.append(unsupported(f"{path}.selectPolicy", rules["selectPolicy"], choices))
+    if not rules.get("policies"):
+        causes.append(required(f"{path}.policies", "must specify at least one Policy"))
+    for index, row in enumerate(rules.get("policies") or ()):
+        causes += _policy(f"{path}.policies[{index}]", row)
+    return causes
+
+
+def _policy(path: str, row: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    kind, value, period = row.get("type", ""), row.get("value", 0), row.get("periodSeconds", 0)
+    if kind not in ("Percent", "Pods"):
+        causes.append(unsupported(f"{path}.type", kind, ("Percent", "Pods")))
+    if value <= 0:
+        causes.append(bad(f"{path}.value", value, "must be greater than zero"))
+    if period <= 0:
+        causes.append(bad(f"{path}.periodSeconds", period, "must be greater than zero"))
+    if period > _PERIOD_S_MAX:
+        causes.append(bad(f"{path}.periodSeconds", period, f"must be less than or equal to {_PERIOD_S_MAX}"))
+    return causes
