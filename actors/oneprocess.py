@@ -9,6 +9,7 @@ import random
 import ssl
 from functools import partial
 
+from steersman.actors import allocator
 from steersman.actors.client import Client
 from steersman.actors.embedded import EmbeddedCluster, NodeParts, component_user, simulated_node
 from steersman.actors.parts import Part, Report, api_config, control_settings, make, node_report, store_settings
@@ -78,6 +79,7 @@ class OneProcess:
         return part.component
 
     async def start(self) -> None:
+        allocator.keep_freed()
         await self.cluster.start()
 
     async def stop(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from steersman.actors import apifiles
+from steersman.actors import allocator, apifiles
 from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
@@ -103,6 +103,7 @@ def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.
     from steersman.actors.store.service import StoreService
     from steersman.actors.tls import client_context, server_context
 
+    allocator.keep_freed()
     member: int = spec.options["member"]
     peers, names = site.store_peers, {row.id: row.name for row in site.group.members}
     if member not in peers:  # until the keeper has ended it, Ray makes an actor again whose member has left
@@ -171,6 +172,7 @@ def _apiserver(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: ran
     from steersman.actors.store.client import StoreClient
     from steersman.actors.tls import client_context, client_credentials
 
+    allocator.keep_freed()
     settings = api_config(site, spec.options["index"])
     store = StoreClient(list(site.store_peers.values()), client_context(site.credentials("component")))
     server = ApiServer(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from steersman.actors.rpc.h2.exchange import Exchange
+from steersman.actors.rpc.h2.frames import Pieces, varint
 from steersman.actors.rpc.h2.heads import RequestHead
 from steersman.actors.rpc.h2.link import Link
 from steersman.actors.rpc.h2.outlet import Stream
@@ -42,6 +43,9 @@ PIECE_BYTES = 1 << 20
 UNSENT_BYTES_MAX = 8 << 20
 #: how often a session looks whether another member leads now
 LEADER_CHECK_S = 0.5
+
+#: tags of `Replies.replies` and of `Reply.body`
+_REPLY_TAG, _BODY_TAG = b"\x0a", b"\x1a"
 
 _STATUS: dict[type[StoreError], store_pb2.Reply.Status] = {
     Compacted: store_pb2.Reply.COMPACTED,
@@ -78,8 +82,8 @@ class Session(Exchange):
     def __init__(self, replica: Replica, link: Link, stream: Stream, head: RequestHead) -> None:
         super().__init__(link, stream, head)
         self._replica = replica
-        #: answers that have not been handed to the stream, and their bytes
-        self._replies: deque[store_pb2.Reply] = deque()
+        #: answers that have not been handed to the stream: each in pieces, with its bytes; and the bytes of all
+        self._replies: deque[tuple[int, Pieces]] = deque()
         self._unsent_bytes = 0
         #: calls that have not been begun
         self._queue: deque[store_pb2.Call] = deque()
@@ -114,9 +118,9 @@ class Session(Exchange):
 
     # answers
 
-    def _tell(self, members: tuple[str, ...] = (), replies: Sequence[store_pb2.Reply] = ()) -> None:
-        message = store_pb2.Replies(replies=replies, leader=self._leader, members=members)
-        self.send(message.SerializeToString())
+    def _tell(self, members: tuple[str, ...] = (), replies: Pieces = ()) -> None:
+        head = store_pb2.Replies(leader=self._leader, members=members).SerializeToString()
+        self.send_pieces((head, *replies))
 
     def _write(self) -> None:
         """Hands over what there is, with who leads now, as far as the client takes it."""
@@ -131,14 +135,14 @@ class Session(Exchange):
                 break
         self._settle()
 
-    def _take_replies(self) -> list[store_pb2.Reply]:
+    def _take_replies(self) -> list[bytes | memoryview]:
         """Takes as many as one message may hold."""
-        taken: list[store_pb2.Reply] = []
+        taken: list[bytes | memoryview] = []
         size_bytes = 0
         while self._replies and size_bytes < PIECE_BYTES:
-            reply = self._replies.popleft()
-            size_bytes += len(reply.body)
-            taken.append(reply)
+            reply_bytes, pieces = self._replies.popleft()
+            size_bytes += reply_bytes
+            taken += pieces
         self._unsent_bytes -= size_bytes
         return taken
 
@@ -169,10 +173,11 @@ class Session(Exchange):
 
     def _push_pieces(self, number: int, body: bytes, value: int = 0) -> None:
         """Parts a long answer, so that no message is long and others get through in between."""
-        last = max(0, len(body) - 1) // PIECE_BYTES * PIECE_BYTES
-        for start in range(0, last, PIECE_BYTES):
-            self._push(store_pb2.Reply(id=number, body=body[start : start + PIECE_BYTES], more=True))
-        self._push(store_pb2.Reply(id=number, body=body[last:] if last else body, number=value))
+        start, view = 0, memoryview(body)
+        while len(body) - start > PIECE_BYTES:
+            self._push(store_pb2.Reply(id=number, more=True), view[start : start + PIECE_BYTES])
+            start += PIECE_BYTES
+        self._push(store_pb2.Reply(id=number, number=value), view[start:] if start else body)
 
     def _refuse(self, number: int, error: StoreError) -> None:
         status = _STATUS.get(type(error), store_pb2.Reply.UNAVAILABLE)
@@ -180,11 +185,14 @@ class Session(Exchange):
         self._push(store_pb2.Reply(id=number, status=status, number=value, message=str(error)))
         self._under_way -= 1
 
-    def _push(self, reply: store_pb2.Reply) -> None:
+    def _push(self, reply: store_pb2.Reply, body: bytes | memoryview = b"") -> None:
+        """Queues an answer; its body stays where it is."""
         if not self._replies:
             self.write_soon(self._write)
-        self._replies.append(reply)
-        self._unsent_bytes += len(reply.body)
+        pieces = _enveloped(reply, body)
+        reply_bytes = sum(map(len, pieces))
+        self._replies.append((reply_bytes, pieces))
+        self._unsent_bytes += reply_bytes
 
     # calls
 
@@ -315,6 +323,16 @@ class Session(Exchange):
 
     async def _lease_grant(self, call: store_pb2.Call) -> None:
         self._answer(call.id, value=await self._replica.lease_grant(call.number, call.lease))
+
+
+def _enveloped(reply: store_pb2.Reply, body: bytes | memoryview) -> Pieces:
+    """Returns what `Replies` holds of an answer: as protobuf encodes it, but without copies of the body."""
+    rest = reply.SerializeToString()
+    if not body:
+        return (_REPLY_TAG + varint(len(rest)) + rest,)
+    size = varint(len(body))
+    whole = varint(len(rest) + len(_BODY_TAG) + len(size) + len(body))
+    return (b"".join((_REPLY_TAG, whole, rest, _BODY_TAG, size)), body)
 
 
 def _addresses(config: Config) -> tuple[str, ...]:

@@ -35,6 +35,15 @@ from steersman.actors.rpc.h2.limits import ConnectionLost, Limits
 from steersman.actors.rpc.h2.outlet import Outlet, Stream
 
 
+class _Data:
+    """A DATA frame that goes on: its stream, None for one that is over."""
+
+    __slots__ = ("is_last", "left_bytes", "stream")
+
+    def __init__(self, stream: Stream | None, left_bytes: int, is_last: bool) -> None:
+        self.stream, self.left_bytes, self.is_last = stream, left_bytes, is_last
+
+
 class Connection:
     """One side of a connection.
 
@@ -61,8 +70,9 @@ class Connection:
         self.outlet = Outlet()
         self._is_client = is_client
         self._decoder = HeaderDecoder(parse)
-        #: a frame that has come in part
+        #: a frame that has come in part: of data it is taken as it comes
         self._rest = b""
+        self._data: _Data | None = None
         self._awaits_preface, self._awaits_settings = not is_client, True
         self._opened_there, self._opened_here = 0, -1
         #: a header block that goes on: stream, flags of its first frame, pieces
@@ -126,10 +136,12 @@ class Connection:
 
     def _ignore(self, stream: Stream) -> None:
         """Throws away what came in part, and what is still to come."""
-        if stream.partial is not None:
-            self._partial_bytes -= len(stream.partial)
-            stream.partial = None
+        self._drop_body(stream)
         stream.ignored = True
+
+    def _drop_body(self, stream: Stream) -> None:
+        self._partial_bytes -= stream.body_bytes
+        stream.prefix, stream.body, stream.body_bytes = b"", None, 0
 
     def ping(self) -> None:
         self.outlet.frame(frames.frame(frames.PING, 0, 0, bytes(8)))
@@ -179,19 +191,24 @@ class Connection:
             if not self._take_preface(data):
                 return events
             at = len(frames.PREFACE)
+        if self._data is not None:
+            at = self._on_more_data(self._data, data, at, events)
         while end - at >= HEADER_BYTES:
             word, flags, number = HEADER.unpack_from(data, at)
             size, kind = word >> 8, word & 0xFF
             if size > self.limits.frame_bytes:
                 raise self._lost(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
             start = at + HEADER_BYTES
-            if start + size > end:
-                break
-            at = start + size
+            is_whole = start + size <= end
             if kind == DATA and self._block is None and not self._awaits_settings:
-                self._on_data(number & MAX_31, flags, data, start, at, now, events)
-            else:
+                if flags & PADDED and not is_whole:
+                    break
+                at = self._on_data(number & MAX_31, flags, data, start, size, now, events)
+            elif is_whole:
+                at = start + size
                 self._on_frame(kind, flags, number & MAX_31, data[start:at], now, events)
+            else:
+                break
         if at < end:
             self._rest = data[at:]
         return events
@@ -218,9 +235,9 @@ class Connection:
             raise self._lost(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 
     def _on_data(
-        self, number: int, flags: int, data: bytes, start: int, end: int, now: float, events: list[Event]
-    ) -> None:
-        size = end - start
+        self, number: int, flags: int, data: bytes, start: int, size: int, now: float, events: list[Event]
+    ) -> int:
+        """Takes a frame, or as much of it as has come; returns where that ends."""
         self._window -= size
         self._credit += size
         if self._window < 0:
@@ -232,20 +249,43 @@ class Connection:
         stream = self.streams.get(number)
         if stream is None or stream.ended_there:
             self._on_stray(number, now)
-            return
-        stream.receive_window -= size
-        stream.credit += size
-        if stream.receive_window < 0:
-            raise self._lost(ErrorCode.FLOW_CONTROL_ERROR, "more data than the window of the stream")
+            stream = None
+        else:
+            stream.receive_window -= size
+            stream.credit += size
+            if stream.receive_window < 0:
+                raise self._lost(ErrorCode.FLOW_CONTROL_ERROR, "more data than the window of the stream")
+        end = start + size
+        padding = 0
         if flags & PADDED:
             if not size or data[start] >= size:
                 raise self._lost(ErrorCode.PROTOCOL_ERROR, "padding longer than its frame")
-            start, end = start + 1, end - data[start]
-        if start == end and not flags & END_STREAM:
+            padding = data[start]
+            start += 1
+        if start == end - padding and not flags & END_STREAM:
             self._spend(now)
-        if not stream.ignored:
-            self._on_message_bytes(stream, data, start, end, events)
-        if flags & END_STREAM:
+        if end > len(data):
+            self._data = _Data(stream, end - start, bool(flags & END_STREAM))
+            return self._on_more_data(self._data, data, start, events)
+        if stream is not None:
+            self._on_message_bytes(stream, data, start, end - padding, events)
+            self._on_data_end(stream, bool(flags & END_STREAM), events)
+        return end
+
+    def _on_more_data(self, frame: _Data, data: bytes, start: int, events: list[Event]) -> int:
+        """Goes on with a frame; returns where what there is of it ends."""
+        end = min(len(data), start + frame.left_bytes)
+        frame.left_bytes -= end - start
+        if frame.stream is not None:
+            self._on_message_bytes(frame.stream, data, start, end, events)
+        if not frame.left_bytes:
+            self._data = None
+            if frame.stream is not None and frame.stream.id in self.streams:
+                self._on_data_end(frame.stream, frame.is_last, events)
+        return end
+
+    def _on_data_end(self, stream: Stream, is_last: bool, events: list[Event]) -> None:
+        if is_last:
             self._on_end(stream, events)
         elif not stream.held:
             self._give_back(stream)
@@ -257,36 +297,45 @@ class Connection:
             stream.credit = 0
 
     def _on_message_bytes(self, stream: Stream, data: bytes, start: int, end: int, events: list[Event]) -> None:
-        if stream.partial is not None:
-            stream.partial += memoryview(data)[start:end]
-            self._partial_bytes += end - start
-            if len(stream.partial) < stream.needed:
-                self._check_partial(stream, events)
+        if stream.prefix:
+            data = stream.prefix + data[start:end]
+            start, end, stream.prefix = 0, len(data), b""
+        while start < end and not stream.ignored:
+            if stream.body is not None:
+                start = self._on_body(stream, stream.body, data, start, end, events)
+                continue
+            if end - start < PREFIX_BYTES:
+                stream.prefix = data[start:end]
                 return
-            data, start, end = bytes(stream.partial), 0, len(stream.partial)
-            stream.partial = None
-            self._partial_bytes -= end
-        while end - start >= PREFIX_BYTES:
             compressed, size = PREFIX.unpack_from(data, start)
             if compressed or size > self.limits.message_bytes:
                 self._refuse(stream, compressed, size, events)
                 return
-            after = start + PREFIX_BYTES + size
-            if after > end:
-                break
-            events.append(Message(stream, data[start + PREFIX_BYTES : after]))
-            start = after
-        if start < end:
-            is_begun = end - start >= PREFIX_BYTES
-            stream.needed = PREFIX_BYTES + PREFIX.unpack_from(data, start)[1] if is_begun else PREFIX_BYTES
-            stream.partial = bytearray(memoryview(data)[start:end])
-            self._partial_bytes += end - start
-            self._check_partial(stream, events)
+            start += PREFIX_BYTES
+            if size <= end - start:
+                events.append(Message(stream, data[start : start + size]))
+                start += size
+            else:
+                stream.body, stream.missing_bytes = [], size
 
-    def _check_partial(self, stream: Stream, events: list[Event]) -> None:
-        if self._partial_bytes > self.limits.partial_bytes:
+    def _on_body(
+        self, stream: Stream, body: list[bytes | memoryview], data: bytes, start: int, end: int, events: list[Event]
+    ) -> int:
+        """Goes on with a message; returns where what there is of it ends."""
+        end = min(end, start + stream.missing_bytes)
+        piece = memoryview(data)[start:end]
+        # a view keeps all of the data, which must not be much more than is counted
+        body.append(piece if len(piece) > len(data) >> 2 else bytes(piece))
+        stream.body_bytes += len(piece)
+        stream.missing_bytes -= len(piece)
+        self._partial_bytes += len(piece)
+        if not stream.missing_bytes:
+            self._drop_body(stream)
+            events.append(Message(stream, b"".join(body)))
+        elif self._partial_bytes > self.limits.partial_bytes:
             events.append(Refused(stream, True, "too many messages of this connection have come in part"))
             self._ignore(stream)
+        return end
 
     def _refuse(self, stream: Stream, compressed: int, size: int, events: list[Event]) -> None:
         if compressed:
@@ -298,7 +347,7 @@ class Connection:
 
     def _on_end(self, stream: Stream, events: list[Event]) -> None:
         stream.ended_there = True
-        if stream.partial is not None:
+        if (stream.prefix or stream.body is not None) and not stream.ignored:
             events.append(Refused(stream, False, "the stream ended within a message"))
             self._ignore(stream)
         events.append(Ended(stream))

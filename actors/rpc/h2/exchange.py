@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from grpc import StatusCode
 
 from steersman.actors.rpc.h2 import heads
+from steersman.actors.rpc.h2.frames import Pieces
 from steersman.actors.rpc.h2.heads import RequestHead
 from steersman.actors.rpc.h2.link import Link
-from steersman.actors.rpc.h2.outlet import Stream
+from steersman.actors.rpc.h2.outlet import LONG_BYTES, Stream
 
 
 class Exchange:
@@ -62,6 +63,15 @@ class Exchange:
             outlet.headers(self._stream, heads.ANSWER)
         outlet.message(self._stream, body)
         self._link.flush_soon()
+
+    def send_pieces(self, pieces: Pieces) -> None:
+        """Sends a message that lies in pieces; long ones are not copied."""
+        if sum(map(len, pieces)) < LONG_BYTES:
+            self.send(b"".join(pieces))
+        elif not self.is_over:
+            self.begin()
+            self._link.h2.outlet.long_message(self._stream, pieces)
+            self._link.flush_soon()
 
     def write_soon(self, writer: Callable[[], None]) -> None:
         """Calls `writer` once at the end of this turn of the loop, to send what has gathered by then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from struct import Struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -56,6 +57,20 @@ class ErrorCode(enum.IntEnum):
     ENHANCE_YOUR_CALM = 11
     INADEQUATE_SECURITY = 12
     HTTP_1_1_REQUIRED = 13
+
+
+#: bytes that are written one after the other
+Pieces = Sequence[bytes | memoryview]
+
+
+def varint(number: int) -> bytes:
+    """Returns a number as protobuf encodes it."""
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

@@ -105,7 +105,11 @@ class Link(asyncio.Protocol):
                 writer()
         self._flushes = False
         if self.h2.outlet.has_output and not self.is_over:
-            self._transport.write(self.h2.outlet.take())
+            pieces = self.h2.outlet.take()
+            if len(pieces) == 1:
+                self._transport.write(pieces[0])
+            else:
+                self._transport.writelines(pieces)
 
     def close(self, words: str) -> None:
         """Writes what there is, and ends the connection."""

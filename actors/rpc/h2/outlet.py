@@ -5,6 +5,7 @@ Source: RFC 9113, section 5.2 and 6.9.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import Any
 
@@ -20,7 +21,11 @@ from steersman.actors.rpc.h2.frames import (
     PREFIX,
     PREFIX_BYTES,
     WINDOW_BYTES_DEFAULT,
+    Pieces,
 )
+
+#: what is so long is cheaper to write by itself than to copy
+LONG_BYTES = 32 << 10
 
 
 class Stream:
@@ -33,10 +38,14 @@ class Stream:
         held: the peer is given nothing back.
         ended_here, ended_there: this side, or the peer, sends no more.
         ignored: what still comes is thrown away.
+        prefix: the beginning of a message's prefix, when no more of it has come.
+        body, body_bytes, missing_bytes: pieces of a message that has come in part, and what they lack; None for none.
         queued_bytes: of data that waits for the peer's window.
     """
 
     __slots__ = (
+        "body",
+        "body_bytes",
         "credit",
         "ended_here",
         "ended_there",
@@ -44,9 +53,9 @@ class Stream:
         "id",
         "ignored",
         "last",
-        "needed",
+        "missing_bytes",
         "owner",
-        "partial",
+        "prefix",
         "queue",
         "queued_bytes",
         "receive_window",
@@ -61,9 +70,9 @@ class Stream:
         self.held = False
         self.ended_here = self.ended_there = False
         self.ignored = False
-        #: a message of which a part has come, and the bytes that it will have as far as known; None between messages
-        self.partial: bytearray | None = None
-        self.needed = PREFIX_BYTES
+        self.prefix = b""
+        self.body: list[bytes | memoryview] | None = None
+        self.body_bytes = self.missing_bytes = 0
         self.queue: deque[memoryview] | None = None
         self.queued_bytes = 0
         #: what ends the stream once the queue is empty: a block of trailers, or nothing; None while it goes on
@@ -77,6 +86,7 @@ class Outlet:
         self._out: list[bytes | memoryview] = []
         self._window = WINDOW_BYTES_DEFAULT
         self._frame_bytes = FRAME_BYTES_DEFAULT
+        self._has_long = False
         self._paused = False
         #: streams with data that waits
         self._waiting: dict[int, Stream] = {}
@@ -94,10 +104,17 @@ class Outlet:
         """Of data that waits on all streams."""
         return sum(stream.queued_bytes for stream in self._waiting.values())
 
-    def take(self) -> bytes:
-        """Returns what is to be written now."""
+    def take(self) -> list[bytes | memoryview]:
+        """Returns what is to be written now: in one piece, but for long ones, which are not copied."""
         out, self._out = self._out, []
-        return b"".join(out)
+        if not self._has_long:
+            return [b"".join(out)]
+        self._has_long = False
+        pieces: list[bytes | memoryview] = []
+        for is_long, group in itertools.groupby(out, lambda piece: len(piece) >= LONG_BYTES):
+            row = list(group)
+            pieces += row if is_long else (b"".join(row),)
+        return pieces
 
     def frame(self, data: bytes) -> None:
         self._out.append(data)
@@ -120,12 +137,19 @@ class Outlet:
             self._window -= size
             self._out.append(MESSAGE_FRAME.pack(size << 8 | DATA, 0, stream.id, 0, size - PREFIX_BYTES))
             self._out.append(body)
-            return
+            self._has_long |= size > LONG_BYTES
+        else:
+            self.long_message(stream, (body,))
+
+    def long_message(self, stream: Stream, pieces: Pieces) -> None:
+        """The same for a message that lies in pieces, which are not copied."""
+        self.has_answered = True
+        size = sum(map(len, pieces))
         if stream.queue is None:
             stream.queue = deque()
-        stream.queue.append(memoryview(PREFIX.pack(0, len(body))))
-        stream.queue.append(memoryview(body))
-        stream.queued_bytes += size
+        stream.queue.append(memoryview(PREFIX.pack(0, size)))
+        stream.queue.extend(memoryview(piece) for piece in pieces if piece)
+        stream.queued_bytes += size + PREFIX_BYTES
         self._waiting[stream.id] = stream
         self._send_queued(stream, MAX_31)
 
@@ -199,6 +223,7 @@ class Outlet:
             stream.queued_bytes -= size
             self._out.append(HEADER.pack(size << 8 | DATA, 0, stream.id))
             self._out.extend(pieces)
+            self._has_long |= size > LONG_BYTES
             sent += 1
         if not queue:
             self._waiting.pop(stream.id, None)

@@ -19,6 +19,8 @@ from tests.bench.store.load import compare
 from tests.bench.store.scale import at_scale, memory_of_a_key, stall
 from tests.bench.store.servers import ETCD
 
+from steersman.actors import allocator
+
 
 async def _collect(figures: AsyncIterator[Figure]) -> list[Figure]:
     return [figure async for figure in figures]
@@ -27,6 +29,7 @@ async def _collect(figures: AsyncIterator[Figure]) -> list[Figure]:
 def run() -> Iterator[Figure]:
     if not ETCD:
         print("no etcd on this machine (Debian: etcd-server): the store is measured alone", file=sys.stderr)
+    allocator.keep_freed()
     directory = Path(tempfile.mkdtemp(prefix="steersman-bench-"))
     try:
         yield memory_of_a_key()

@@ -15,7 +15,7 @@ import grpc.aio
 import uvloop
 from tests.bench.figures import cpu_s, memory_mib
 
-from steersman.actors import collector
+from steersman.actors import allocator, collector
 from steersman.actors.rpc.raft import GrpcTransport
 from steersman.actors.rpc.store import serve_store
 from steersman.actors.store.filedisk import FileDisk
@@ -111,6 +111,7 @@ class Group:
 async def serve(member: int, directory: str, *addresses: str) -> None:
     """The body of a child: one replica, until stdin closes."""
     collector.relax()
+    allocator.keep_freed()
     peers = dict(enumerate(addresses, start=1))
     replica = Replica(
         name=f"s{member}", member_id=member, peers=peers, disk=FileDisk(directory),

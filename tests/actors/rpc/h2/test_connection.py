@@ -37,6 +37,10 @@ def headers(stream: int = 1, flags: int = frames.END_HEADERS, block: bytes = BLO
     return frame(frames.HEADERS, flags, stream, block)
 
 
+def output(side: Connection) -> bytes:
+    return b"".join(side.outlet.take())
+
+
 def told(events: Sequence[Event]) -> list[tuple[object, ...]]:
     """What happened, without the streams' objects."""
     rows: list[tuple[object, ...]] = []
@@ -58,8 +62,8 @@ def exchange(one: Connection, other: Connection) -> tuple[list[Event], list[Even
     ones: list[Event] = []
     others: list[Event] = []
     while one.outlet.has_output or other.outlet.has_output:
-        others += other.receive(one.outlet.take(), 0.0)
-        ones += one.receive(other.outlet.take(), 0.0)
+        others += other.receive(output(one), 0.0)
+        ones += one.receive(output(other), 0.0)
     return ones, others
 
 
@@ -144,11 +148,11 @@ def test_a_peer_that_breaks_the_protocol_is_told_and_left(name: str) -> None:
     side = server()
     if before:
         side.receive(before, 0.0)
-    side.outlet.take()
+    output(side)
     with pytest.raises(ConnectionLost) as caught:
         side.receive(data, 0.0)
     assert caught.value.code is code
-    farewell = side.outlet.take()
+    farewell = output(side)
     assert frames.GOAWAY_HEAD.unpack_from(farewell, farewell.rindex(b"\x07\0\0\0\0\0") + 6)[1] == code
 
 
@@ -196,7 +200,7 @@ def test_streams_beyond_the_limit_are_refused_and_the_others_go_on() -> None:
     side = server(streams=2)
     events = side.receive(HELLO + headers(1) + headers(3) + headers(5), 0.0)
     assert [row[0] for row in told(events)] == [1, 3]
-    assert side.outlet.take().endswith(frames.rst_stream(5, ErrorCode.REFUSED_STREAM))
+    assert output(side).endswith(frames.rst_stream(5, ErrorCode.REFUSED_STREAM))
     assert told(side.receive(frame(0, 1, 3, message(b"x")) + frame(0, 0, 5, b"x"), 0.0)) == [(3, b"x"), (3, "Ended")]
 
 
@@ -205,7 +209,7 @@ def test_a_side_that_leaves_refuses_new_streams() -> None:
     side.receive(HELLO + headers(1), 0.0)
     side.leave()
     assert side.receive(headers(3), 0.0) == []
-    assert frames.goaway(1, 0) in (sent := side.outlet.take())
+    assert frames.goaway(1, 0) in (sent := output(side))
     assert sent.endswith(frames.rst_stream(3, ErrorCode.REFUSED_STREAM))
 
 
@@ -244,19 +248,19 @@ def test_more_data_than_the_windows_ends_the_connection() -> None:
 def test_a_stream_on_hold_gives_no_room_until_it_is_released() -> None:
     side = server(stream_window_bytes=100_000, connection_window_bytes=1 << 20)
     stream = side.receive(HELLO + headers(), 0.0)[0].stream  # type: ignore[union-attr]
-    side.outlet.take()
+    output(side)
     side.hold(stream)
     side.receive(frame(0, 0, 1, message(b"x" * 60_000)), 0.0)
     assert not side.outlet.has_output
     side.release(stream)
-    assert side.outlet.take() == frames.window_update(1, 60_005)
+    assert output(side) == frames.window_update(1, 60_005)
 
 
 def test_a_message_waits_for_the_window_of_its_stream_and_others_pass_it() -> None:
     caller, callee = client(), server(stream_window_bytes=70_000, message_bytes=1 << 30)
     exchange(caller, callee)
     stopped, free = caller.open(BLOCK), caller.open(BLOCK)
-    events = callee.receive(caller.outlet.take(), 0.0)
+    events = callee.receive(output(caller), 0.0)
     there = events[0].stream  # type: ignore[union-attr]
     callee.hold(there)
     caller.outlet.message(stopped, b"x" * 100_000)
@@ -274,12 +278,12 @@ def test_a_message_waits_for_the_window_of_its_stream_and_others_pass_it() -> No
 
 def test_all_streams_share_the_window_of_the_connection() -> None:
     caller, callee = client(), server()
-    callee.outlet.take()
+    output(callee)
     caller.receive(frames.settings({Setting.INITIAL_WINDOW_SIZE: 1 << 20}), 0.0)
     streams = [caller.open(BLOCK) for _ in range(4)]
     for stream in streams:
         caller.outlet.message(stream, b"x" * 50_000)
-    sent = len(caller.outlet.take())
+    sent = len(output(caller))
     assert 65_535 <= sent < 70_000
     drained = caller.receive(frames.window_update(0, 1 << 20), 0.0)
     assert {event.stream.id for event in drained if isinstance(event, Drained)} == {3, 5, 7}
@@ -300,13 +304,13 @@ def test_a_smaller_window_than_what_was_sent_stops_a_stream() -> None:
 def test_nothing_but_control_goes_out_while_the_socket_is_full() -> None:
     caller = client()
     stream = caller.open(BLOCK)
-    caller.outlet.take()
+    output(caller)
     caller.outlet.pause()
     caller.outlet.message(stream, b"x")
     caller.ping()
-    assert caller.outlet.take() == frame(frames.PING, 0, 0, bytes(8))
+    assert output(caller) == frame(frames.PING, 0, 0, bytes(8))
     assert [type(event) for event in caller.resume()] == [Drained]
-    assert caller.outlet.take() == frame(0, 0, 1, message(b"x"))
+    assert output(caller) == frame(0, 0, 1, message(b"x"))
 
 
 def test_a_stream_that_is_reset_takes_what_waits_with_it() -> None:
@@ -317,7 +321,7 @@ def test_a_stream_that_is_reset_takes_what_waits_with_it() -> None:
     events = caller.receive(frames.rst_stream(1, ErrorCode.CANCEL), 0.0)
     assert events == [Reset(stream, ErrorCode.CANCEL)]
     assert (stream.queued_bytes, caller.outlet.queued_bytes, caller.streams) == (0, 0, {})
-    caller.outlet.take()
+    output(caller)
     caller.receive(frames.window_update(0, 1 << 20) + frames.window_update(1, 5), 0.0)
     assert not caller.outlet.has_output
 
@@ -326,7 +330,7 @@ def test_an_answer_before_the_end_of_the_question_breaks_it_off() -> None:
     side = server()
     stream = side.receive(HELLO + headers(), 0.0)[0].stream  # type: ignore[union-attr]
     side.end(stream, heads.OK)
-    assert side.outlet.take().endswith(frames.rst_stream(1, ErrorCode.NO_ERROR))
+    assert output(side).endswith(frames.rst_stream(1, ErrorCode.NO_ERROR))
     assert side.receive(frame(0, 0, 1, message(b"late")), 0.0) == []
 
 
@@ -378,7 +382,7 @@ def test_what_is_told_does_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) 
     bounds = [0, *sorted(set(cuts)), len(STORY)]
     events = [event for start, end in itertools.pairwise(bounds) for event in parts.receive(STORY[start:end], 0.0)]
     assert told(events) == expected
-    assert parts.outlet.take() == whole.outlet.take()
+    assert output(parts) == output(whole)
 
 
 @settings(max_examples=150, deadline=None)
