@@ -5,8 +5,10 @@ The store's values carry no resourceVersion: it is the store's revision, put int
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
+import msgspec
 import orjson
 
 from steersman.cluster.api.row import Kind
@@ -24,7 +26,8 @@ def encode(obj: Obj) -> bytes:
     meta = {key: value for key, value in obj["metadata"].items() if key not in ("resourceVersion", "selfLink")}
     row: Obj = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
     row.update((key, value) for key, value in obj.items() if key not in row)
-    return orjson.dumps(row)
+    # orjson leaves up to twice the room it needed in what it returns
+    return bytes(memoryview(orjson.dumps(row)))
 
 
 def read(value: bytes, revision: int) -> bytes | None:
@@ -53,10 +56,25 @@ def stamp(value: bytes, revision: int) -> bytes:
     return b'%b"resourceVersion":"%d"%b%b' % (value[:start], revision, comma, value[rest:])
 
 
+class _Meta(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
+class _Labelled(msgspec.Struct):
+    metadata: _Meta
+
+
+_read_labels = msgspec.json.Decoder(_Labelled).decode
+#: entries that hold their object decoded, the oldest first; a decoded object takes about ten times its bytes
+_decoded: deque[Entry] = deque()
+#: of them so many hold on to it, so that a look at every object does not fill the memory
+DECODED_MAX = 4096
+
+
 class Entry:
     """An object at one revision; shared, never changed."""
 
-    __slots__ = ("_bodies", "_obj", "key", "raw", "revision")
+    __slots__ = ("_bodies", "_labels", "_obj", "key", "raw", "revision")
 
     def __init__(self, key: str, revision: int, raw: bytes, obj: Obj | None = None) -> None:
         #: `namespace/name`, or `name` of a cluster-scoped object
@@ -65,14 +83,30 @@ class Entry:
         #: JSON as stored, with its resourceVersion
         self.raw = raw
         self._obj = obj
+        self._labels: dict[str, str] | None = None
         self._bodies: dict[str, tuple[bytes, Obj]] | None = None
 
     @property
     def obj(self) -> Obj:
         """The object as stored, with its resourceVersion."""
-        if self._obj is None:
-            self._obj = orjson.loads(self.raw)
-        return self._obj
+        obj = self._obj
+        if obj is None:
+            obj = self._obj = orjson.loads(self.raw)
+            _decoded.append(self)
+            if len(_decoded) > DECODED_MAX:
+                _decoded.popleft()._obj = None
+        return obj
+
+    @property
+    def is_decoded(self) -> bool:
+        return self._obj is not None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The object's labels, found without decoding the rest of it."""
+        if self._labels is None:
+            self._labels = _read_labels(self.raw).metadata.labels or {}
+        return self._labels
 
     def body(self, kind: Kind, prefix: bytes) -> bytes:
         """The JSON in the kind's version; `prefix` is how objects stored in that version begin."""

@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -18,6 +18,8 @@ from steersman.cluster.api.table import table
 from steersman.cluster.meta.errors import NotAcceptable
 from steersman.cluster.meta.objects import Obj
 
+#: objects of a list that are put together at once
+ENTRIES_IN_PIECE = 500
 JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 
 
@@ -70,8 +72,8 @@ class Form(Protocol):
         """The object of the other events of a watch."""
         ...
 
-    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> bytes:
-        """The answer to a list."""
+    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> Iterator[bytes]:
+        """The pieces of the answer to a list."""
         ...
 
     def bookmark(self, revision: int, annotations: Obj | None) -> bytes: ...
@@ -99,15 +101,19 @@ class Whole:
 
     later = one
 
-    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> bytes:
+    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> Iterator[bytes]:
         kind, prefix = self.kind, self.prefix
         head = {
             "kind": kind.list_kind,
             "apiVersion": kind.api_version,
             "metadata": _list_meta(revision, go_on, remaining),
         }
-        bodies = [entry.raw if entry.raw.startswith(prefix) else entry.body(kind, prefix) for entry in entries]
-        return b'%b,"items":[%b]}' % (orjson.dumps(head)[:-1], b",".join(bodies))
+        yield b'%b,"items":[' % orjson.dumps(head)[:-1]
+        for start in range(0, len(entries), ENTRIES_IN_PIECE):
+            part = entries[start : start + ENTRIES_IN_PIECE]
+            bodies = [entry.raw if entry.raw.startswith(prefix) else entry.body(kind, prefix) for entry in part]
+            yield b",%b" % b",".join(bodies) if start else b",".join(bodies)
+        yield b"]}"
 
     def bookmark(self, revision: int, annotations: Obj | None) -> bytes:
         return orjson.dumps(
@@ -138,8 +144,8 @@ class Partial:
 
     later = one
 
-    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> bytes:
-        return orjson.dumps(
+    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> Iterator[bytes]:
+        yield orjson.dumps(
             {
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": self.version,
@@ -189,10 +195,10 @@ class Tabular:
     def later(self, entry: Entry) -> bytes:
         return orjson.dumps(self._table((entry,), entry.revision, False))
 
-    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> bytes:
+    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> Iterator[bytes]:
         made = self._table(entries, revision, True)
         made["metadata"] = _list_meta(revision, go_on, remaining)
-        return orjson.dumps(made)
+        yield orjson.dumps(made)
 
     def bookmark(self, revision: int, annotations: Obj | None) -> bytes:
         row = {

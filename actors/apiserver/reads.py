@@ -21,6 +21,7 @@ from steersman.actors.apiserver.call import Call, fields_of, labels_of
 from steersman.actors.apiserver.entry import ADDED, Entry, Event, read
 from steersman.actors.apiserver.forms import JSON_HEADERS, Form, form_of
 from steersman.actors.apiserver.watcher import Audience, Watch, error_line
+from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now, Store
 from steersman.cluster.api.row import Kind
@@ -32,6 +33,8 @@ from steersman.cluster.store.values import Compacted, FutureRevision, Range
 #: watches without a timeout of their own end after this and up to twice this
 WATCH_S = 1800.0
 WATCH_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
+#: longer lists are not put together but sent piece by piece
+LIST_WHOLE_MAX = 5000
 _PAGE = 1000
 
 
@@ -53,9 +56,12 @@ class Selection:
         if self.selects_all:
             return None
         labels, fields, kind = self.labels, self.fields, self.kind
+        verbatim = [value.encode() for _, equal, value in fields.requirements if equal and _stands_verbatim(value)]
 
         def selects(entry: Entry) -> bool:
-            if labels.requirements and not labels.matches(entry.obj["metadata"].get("labels")):
+            if labels.requirements and not labels.matches(entry.labels):
+                return False
+            if verbatim and not all(value in entry.raw for value in verbatim):
                 return False
             return not fields.requirements or fields.matches(kind.selectable_fields(entry.served(kind, prefix)))
 
@@ -71,6 +77,12 @@ class Selection:
             if value := self.exact(path):
                 return path, value
         return ("metadata.namespace", self.namespace) if self.namespace else None
+
+
+def _stands_verbatim(value: str) -> bool:
+    """Whether an object of which a field has this value shows it in its bytes as it is."""
+    text = value.isascii() and value.isprintable() and not {'"', "\\"} & {*value}
+    return text and value not in ("true", "false", "") and not value.isdigit()
 
 
 class Reader:
@@ -179,7 +191,12 @@ class Reader:
             remaining = len(found) - limit if selection.selects_all else 0
             found = found[:limit]
             go_on = encode_continue(revision, found[-1].key)
-        return Response(200, JSON_HEADERS, form.many(found, revision, go_on, remaining))
+        pieces = form.many(found, revision, go_on, remaining)
+        if len(found) <= LIST_WHOLE_MAX:
+            return Response(200, JSON_HEADERS, b"".join(pieces))
+        feed = Feed(pieces, lambda: None, waiting_max=0)
+        feed.end()
+        return Response(200, JSON_HEADERS, feed)
 
     def select(self, selection: Selection, form: Form | None = None) -> list[Entry]:
         """Every selected object of the cache, in order."""
@@ -229,7 +246,7 @@ class Reader:
         if limit and len(found) > limit:
             found = found[:limit]
             go_on = encode_continue(revision, found[-1].key)
-        return Response(200, JSON_HEADERS, form.many(found, revision, go_on, 0))
+        return Response(200, JSON_HEADERS, b"".join(form.many(found, revision, go_on, 0)))
 
     # ---- watch
 

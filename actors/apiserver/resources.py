@@ -194,7 +194,7 @@ class Resources:
                 continue
             deleted.append(outcome.entry())
         revision = max((entry.revision for entry in deleted), default=0)
-        return Response(200, JSON_HEADERS, form.many(deleted, revision, "", 0))
+        return Response(200, JSON_HEADERS, b"".join(form.many(deleted, revision, "", 0)))
 
 
 def _not_allowed() -> ApiError:

@@ -16,6 +16,7 @@ import orjson
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from steersman.actors.client import read_body
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.ports import User
 from steersman.cluster.meta.errors import ApiError, BadRequest, InternalError, from_status
@@ -184,8 +185,7 @@ class _Servicer(api_pb2_grpc.ApiServicer):
             "continue": request.continue_token,
         }
         response = await self._call(context, self._request(context, "GET", _target(request.address, query)))
-        assert isinstance(response.body, bytes)
-        found = orjson.loads(response.body)
+        found = orjson.loads(await read_body(response))
         meta = found["metadata"]
         return api_pb2.ListReply(
             items=[orjson.dumps(item) for item in found["items"]],

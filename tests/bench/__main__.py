@@ -25,7 +25,19 @@ from pathlib import Path
 from tests.bench.figures import Figure
 
 #: in the order they run; the README sets some beside what others do
-BENCHES = ("model", "store", "api", "scheduler", "scheduling", "deployment", "net", "runtime", "cold_start", "idle")
+BENCHES = (
+    "model",
+    "store",
+    "api",
+    "memory",
+    "scheduler",
+    "scheduling",
+    "deployment",
+    "net",
+    "runtime",
+    "cold_start",
+    "idle",
+)
 
 
 def child(name: str) -> None:

@@ -14,6 +14,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +223,20 @@ async def _collect(bench: Bench) -> list[Figure]:
     return [figure async for figure in figures(bench)]
 
 
-def run() -> Iterator[Figure]:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs: its process, the pipe to it, its port, the seconds it took to start, and how to call it."""
+
+    pid: int
+    pipe: Any
+    port: int
+    started_s: float
+    context: ssl.SSLContext
+
+
+@contextmanager
+def serving() -> Iterator[Served]:
+    """An API server with its store in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="steersman-bench-") as folder:
         authority = Authority(Path(folder))
         authority.ensure()
@@ -232,11 +247,19 @@ def run() -> Iterator[Figure]:
         mine, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(target=serve, args=(folder, theirs), daemon=True)
         process.start()
-        if not mine.poll(60):
+        try:
+            if not mine.poll(60):
+                raise RuntimeError("the server did not start")
+            port, started_s = mine.recv()
+            assert process.pid is not None
+            yield Served(process.pid, mine, port, started_s, context)
+            mine.send(False)
+            process.join(10)
+        finally:
             process.terminate()
-            raise RuntimeError("the server did not start")
-        port, started_s = mine.recv()
-        yield Figure("api.start", 1000 * started_s, "ms")
-        yield from uvloop.run(_collect(Bench(mine, port, context)))
-        mine.send(False)
-        process.join(10)
+
+
+def run() -> Iterator[Figure]:
+    with serving() as served:
+        yield Figure("api.start", 1000 * served.started_s, "ms")
+        yield from uvloop.run(_collect(Bench(served.pipe, served.port, served.context)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -219,6 +220,47 @@ async def test_a_reader_who_falls_too_far_behind_is_cut_off(api: Any, monkeypatc
     with pytest.raises(StopAsyncIteration):
         while True:
             await watch.next()
+
+
+async def test_a_long_list_is_sent_in_pieces_and_is_whole(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steersman.actors.apiserver.reads.LIST_WHOLE_MAX", 3)
+    monkeypatch.setattr("steersman.actors.apiserver.forms.ENTRIES_IN_PIECE", 2)
+    for n in range(5):
+        await api.ok("POST", CONFIG_MAPS, config_map(f"c{n}"))
+    response = await api.call("GET", CONFIG_MAPS)
+    pieces = [piece async for piece in response.body]
+    assert len(pieces) == 5
+    assert [item["metadata"]["name"] for item in orjson.loads(b"".join(pieces))["items"]] == [f"c{n}" for n in range(5)]
+
+
+async def test_looking_at_every_object_keeps_only_some_decoded(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steersman.actors.apiserver.entry.DECODED_MAX", 3)
+    for n in range(9):
+        await api.ok("POST", CONFIG_MAPS, config_map(f"c{n}"))
+    assert await names(api, CONFIG_MAPS)  # the cache shows what was written
+    shelf = api.server.cache.shelf("/registry/core/configmaps/")
+    assert [entry.obj["metadata"]["name"] for entry in shelf.within()] == [f"c{n}" for n in range(9)]
+    assert sum(entry.is_decoded for entry in shelf.within()) <= 3
+
+
+SELECTED = {
+    "metadata.name=b": ["b"],
+    "status.phase=Pending": ["a", "b"],
+    "status.phase=Running": [],
+    "spec.nodeName=": ["a", "b"],
+    "spec.restartPolicy=Never": ["b"],
+    "spec.restartPolicy!=Never": ["a"],
+    "spec.hostNetwork=false": ["a", "b"],
+    "spec.restartPolicy=Always,metadata.namespace=default": ["a"],
+    'metadata.name="': [],
+}
+
+
+@pytest.mark.parametrize("selector", SELECTED)
+async def test_field_selectors_compare_texts(api: Any, selector: str) -> None:
+    for name, policy in (("a", "Always"), ("b", "Never")):
+        await api.ok("POST", PODS, pod(name, restartPolicy=policy))
+    assert await names(api, f"{PODS}?fieldSelector={quote(selector)}") == SELECTED[selector]
 
 
 async def test_status_and_spec_are_written_apart(api: Any) -> None:
