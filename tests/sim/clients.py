@@ -242,7 +242,10 @@ class Clients:
     async def _watch_at(self, member: int, watched: Watched, silence_s: float) -> None:
         """Follows one member until it dies or is silent for so long."""
         try:
-            opened = await self._group.open_watch(member, watched.key, watched.end, watched.next)
+            start = watched.next
+            opened = await self._group.open_watch(member, watched.key, watched.end, start)
+            if watched.batches:
+                watched.resumes.append((len(watched.batches), start))
             while self._has_more(watched):
                 async with asyncio.timeout(silence_s):
                     batch = await opened()

@@ -3,6 +3,10 @@
 The search is Wing and Gong's with Lowe's memory of what was tried; it trusts no revision and no clock but the order of
 calls and returns. Keys that no operation touches together are judged apart (P-compositionality).
 
+It is our own because PyPI has none: the checkers that are well kept are Porcupine (Go) and Knossos and Elle (Clojure),
+which would bring another language's tools into every test run. `test_linearizable.py` compares it with trying every
+order.
+
 Sources: Wing and Gong, "Testing and verifying concurrent objects" (1993); Lowe, "Testing for linearizability" (2017);
 Horn and Kroening, "Faster linearizability checking via P-compositionality" (2015).
 """

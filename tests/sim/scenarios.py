@@ -19,20 +19,23 @@ from steersman.cluster.store.values import Put, Range, StoreError, Txn, Unavaila
 Script = Callable[[Group], Coroutine[None, None, None]]
 
 
-def act(script: Script, *, seed: int = 1, reads: Reads = "read-index") -> None:
-    """Runs a script on a group of three that has just been started, whose leaders keep no log for those who lag.
+def act(script: Script, *, reads: Reads = "read-index", kept_bytes: int = 0) -> None:
+    """Runs a script on a group of three that has just been started.
+
+    Args:
+        kept_bytes: of the log, which leaders keep for members that lag; without any, those need snapshots.
 
     Raises:
         AssertionError: a promise was broken, or the script could not go on.
     """
-    group = Group(VirtualTimeLoop(), random.Random(seed), reads=reads)
+    group = Group(VirtualTimeLoop(), random.Random(1), reads=reads)
 
     async def run() -> None:
         await asyncio.gather(*(machine.start() for machine in group.machines.values()))
         await script(group)
 
     try:
-        with mock.patch.object(leadership, "LAGGING_BYTES_MAX", 0):
+        with mock.patch.object(leadership, "LAGGING_BYTES_MAX", kept_bytes):
             group.world.run_until_complete(run())
     except (StoreError, DiskFailure, OSError, ValueError) as error:
         raise Broken(f"the script cannot go on: {error!r}") from error

@@ -111,6 +111,19 @@ async def a_snapshot_that_breaks_off_is_not_installed(group: Group) -> None:
                 raise Broken(f"a part of a snapshot was taken for the whole: key {number} is missing")
 
 
+async def a_member_that_lags_a_little_needs_no_snapshot(group: Group) -> None:
+    """A member was cut off while the leader took snapshots; every stream of a snapshot to it breaks."""
+    leader, victim, _ = await _followers(group)
+    group.network.isolate(victim.member, group.machines)
+    await write_many(group, leader, 60)
+    group.network.heal()
+    group.network.blocks = 0
+    try:
+        await _settled(group)
+    except TimeoutError:
+        raise Broken("a member was not sent the entries that it lacked") from None
+
+
 async def a_watch_goes_on_when_its_member_receives_a_snapshot(group: Group) -> None:
     """A member with a watch that waits for the next change is cut off, and needs a snapshot afterwards."""
     leader, victim, _ = await _followers(group)

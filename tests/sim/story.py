@@ -16,7 +16,8 @@ from unittest import mock
 from tests.sim.clients import Clients
 from tests.sim.faults import Fault
 from tests.sim.group import Group, Machine
-from tests.sim.history import Broken, Witness, check
+from tests.sim.history import Broken, Witness
+from tests.sim.judging import check
 from tests.sim.process import THREAD_S
 from tests.sim.replacing import Operator
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -14,6 +14,7 @@ from tests.cluster.raft.scenario import parse, play, render
 from tests.cluster.raft.test_scenarios import SCENARIOS
 
 from steersman.cluster.raft import core as core_module
+from steersman.cluster.raft import leadership as leadership_module
 from steersman.cluster.raft.core import Raft
 from steersman.cluster.raft.forwards import Forwards
 from steersman.cluster.raft.leadership import Leadership
@@ -245,7 +246,7 @@ def lease_counted_by_ticks() -> Any:
         ticks[id(self._lease)] = now
         return plain_tick(self, now)
 
-    return _both(
+    return _all(
         mock.patch.object(Leadership, "tick", tick),
         mock.patch.object(Lease, "covers", lambda self, now: plain_covers(self, ticks.get(id(self), now))),
     )
@@ -277,9 +278,63 @@ def snapshot_without_the_configuration() -> Any:
     return mock.patch.object(Raft, "_take_snapshot", take_snapshot)
 
 
+def count_the_acknowledgements_of_learners() -> Any:
+    """An entry counts as committed when as many members hold it as voters are needed."""
+
+    def quorum(values: Mapping[int, int], voters: Sequence[int]) -> int:
+        return sorted(values.values(), reverse=True)[len(voters) // 2]
+
+    return mock.patch.object(leadership_module, "quorum_value", quorum)
+
+
+def count_the_votes_of_members_that_left() -> Any:
+    """A candidate asks all whom it has ever known to vote, and counts what they say."""
+    plain_ask, plain_record = Raft._ask, Raft._record_vote
+    known: dict[int, set[int]] = {}
+
+    def ask(self: Raft, kind: MessageKind, *, forced: bool) -> None:
+        plain_ask(self, kind, forced=forced)
+        for member in known.setdefault(id(self), set()) - {*self.config.voters}:
+            term = self.term + (kind is MessageKind.PRE_VOTE)
+            self._outbox.reply(
+                kind, member, term=term, index=self.log.last, log_term=self.log.last_term, forced=forced
+            )  # fmt: skip
+
+    def record_vote(self: Raft, member: int, *, granted: bool) -> None:
+        config = self.config
+        if member not in config.voters and granted:
+            absent = next((voter for voter in config.voters if voter not in self._votes), None)
+            member = absent or member
+        plain_record(self, member, granted=granted)
+
+    def apply_changes(self: Raft, committed: Any) -> Any:
+        known.setdefault(id(self), set()).update(self.config.voters)
+        return plain_apply(self, committed)
+
+    plain_apply = Raft._apply_changes
+    return _all(
+        mock.patch.object(Raft, "_ask", ask),
+        mock.patch.object(Raft, "_record_vote", record_vote),
+        mock.patch.object(Raft, "_apply_changes", apply_changes),
+    )
+
+
+def follow_a_change_that_is_not_committed() -> Any:
+    """Here a change counts from when it is applied; nothing undoes one that is replaced before."""
+    plain = Raft.ready
+
+    def ready(self: Raft, now: float) -> Ready | None:
+        self._apply_changes(self.log.between(self.log.applied + 1, self.log.last))
+        return plain(self, now)
+
+    return mock.patch.object(Raft, "ready", ready)
+
+
 @contextmanager
-def _both(first: Any, second: Any) -> Iterator[None]:
-    with first, second:
+def _all(*patches: Any) -> Iterator[None]:
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
         yield
 
 
@@ -293,7 +348,8 @@ MUTATIONS: list[Patch] = [
     promote_a_learner_far_behind, take_a_repeated_proposal_twice, lease_without_margin,
     lease_that_begins_with_the_answer, lease_without_silence_after_a_restart, lease_kept_after_a_transfer,
     lease_counted_by_ticks, promise_forgotten_with_the_term, campaign_with_a_change_not_applied,
-    snapshot_without_the_configuration,
+    snapshot_without_the_configuration, count_the_acknowledgements_of_learners, count_the_votes_of_members_that_left,
+    follow_a_change_that_is_not_committed,
 ]  # fmt: skip
 
 

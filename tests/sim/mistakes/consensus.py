@@ -8,6 +8,7 @@ from tests.sim.mistakes.patching import Patch, around
 
 from steersman.actors.store.replica import Replica
 from steersman.cluster.raft.forwards import Forwards
+from steersman.cluster.raft.leadership import Leadership
 from steersman.cluster.raft.lease import Lease
 from steersman.cluster.raft.log import Log
 from steersman.cluster.store import codec
@@ -33,6 +34,10 @@ def read_on_a_lease_that_is_over(patch: Patch) -> None:
 
 def tell_the_time_by_the_wall_clock(patch: Patch) -> None:
     patch.setattr(Replica, "_clock", lambda replica: replica._loop.now())
+
+
+def forget_entries_that_a_follower_still_needs(patch: Patch) -> None:
+    patch.setattr(Leadership, "compactable", lambda _leadership, index: index)
 
 
 def add_a_proposal_that_arrives_twice_again(patch: Patch) -> None:

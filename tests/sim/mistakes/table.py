@@ -12,6 +12,8 @@ from tests.sim.mistakes import consensus, durability, leases, watches
 from tests.sim.mistakes.patching import Mistake
 from tests.sim.scenarios import act
 
+from steersman.cluster.raft.leadership import LAGGING_BYTES_MAX
+
 #: stories among which a mistake must show; one that needs more gets a script
 STORIES_MAX = 40
 
@@ -62,6 +64,9 @@ NOTICED_BY_SCRIPT: dict[Mistake, partial[None]] = {
     ),
     consensus.tell_the_time_by_the_wall_clock: partial(
         act, scenarios_leases.a_clock_that_was_set_back_makes_no_lease_longer, reads="lease"
+    ),
+    consensus.forget_entries_that_a_follower_still_needs: partial(
+        act, scenarios_disks.a_member_that_lags_a_little_needs_no_snapshot, kept_bytes=LAGGING_BYTES_MAX
     ),
     leases.give_leases_no_new_time_under_a_new_leader: partial(
         act, scenarios_leases.a_lease_that_was_renewed_outlives_its_leader
