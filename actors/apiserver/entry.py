@@ -93,7 +93,7 @@ class Entry:
         if obj is None:
             obj = self._obj = orjson.loads(self.raw)
             _decoded.append(self)
-            if len(_decoded) > DECODED_MAX:
+            while len(_decoded) > DECODED_MAX:
                 _decoded.popleft()._obj = None
         return obj
 
