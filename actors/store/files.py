@@ -10,9 +10,10 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -156,21 +157,58 @@ class OsFiles:
 
 
 class Threads:
-    """A thread a lane, begun with its first work."""
+    """A thread a lane, begun with its first work.
+
+    An executor of the standard library would do, at twice the cost of a hand-over: each write of the log pays for one.
+    """
 
     def __init__(self) -> None:
-        self._pools: dict[Lane, ThreadPoolExecutor] = {}
+        self._lanes: dict[Lane, SimpleQueue[_Work | None]] = {}
 
     def run(self, lane: Lane, work: Callable[[], T]) -> asyncio.Future[T]:
-        pool = self._pools.get(lane)
-        if pool is None:
-            pool = self._pools[lane] = ThreadPoolExecutor(1, thread_name_prefix=f"store-{lane}")
-        return asyncio.get_running_loop().run_in_executor(pool, work)
+        queue = self._lanes.get(lane)
+        if queue is None:
+            queue = self._lanes[lane] = SimpleQueue()
+            Thread(target=_carry_out, args=(queue,), name=f"store-{lane}", daemon=True).start()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        queue.put((work, future))
+        return future
 
     async def close(self) -> None:
-        pools, self._pools = list(self._pools.values()), {}
-        for pool in pools:
-            await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
+        ends = [self.run(lane, lambda: None) for lane in self._lanes]
+        lanes, self._lanes = list(self._lanes.values()), {}
+        for queue in lanes:
+            queue.put(None)
+        await asyncio.gather(*ends)
+
+
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+def _carry_out(queue: SimpleQueue[_Work | None]) -> None:
+    """The body of a lane's thread."""
+    while (taken := queue.get()) is not None:
+        work, future = taken
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:  # whatever it is, it belongs to who waits
+            failure = error
+        loop = future.get_loop()
+        if loop.is_closed():
+            return
+        loop.call_soon_threadsafe(_settle, future, result, failure)
+        del taken, work, future, result, failure  # a thread that waits holds nothing
+
+
+def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
+    if future.done():
+        return  # nobody waits any more
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(result)
 
 
 def write_durably(files: Files, path: Path, pieces: Iterable[bytes]) -> None:

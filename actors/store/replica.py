@@ -33,7 +33,6 @@ from steersman.cluster.raft.values import (
     EntryKind,
     Message,
     Ready,
-    Role,
     SnapshotMeta,
     config_of,
 )
@@ -603,14 +602,21 @@ class Replica:
         self._reads.applied(core.log.applied)
         self._notice_role(core)
         self._consider_snapshot(core)
+        self._expect_news(core)
+
+    def _expect_news(self, core: Raft) -> None:
         if self._news is None and core.has_news and self._loop is not None:
             self._news = self._loop.call_later(NEWS_DELAY_S, self._tell_news, core.log.committed)
 
     def _tell_news(self, committed: int) -> None:
         self._news = None
-        if self._core is not None and self._failure is None:
-            self._core.tell_commit(committed)
+        core = self._core
+        if core is None or self._failure is not None:
+            return
+        if core.tell_commit(committed):
             self._pump()
+        else:
+            self._expect_news(core)  # an append has told it meanwhile
 
     def _resume(self) -> None:
         """Goes on after a write; a member that always has another one to do must propose all the same."""
@@ -705,13 +711,13 @@ class Replica:
 
     def _notice_role(self, core: Raft) -> None:
         # what an earlier leader decided, the end of a lease too, is applied before the first entry of this term
-        leads = core.is_leader and core.log.term(core.log.applied) == core.term
-        if leads and not self._leases.leads:
-            self._leases.lead(self._state)
-            logger.info("store %s leads in term %d", self.name, core.term)
-        elif self._leases.leads and core.role is not Role.LEADER:
-            self._leases.follow()
-        if core.leader and core.log.term(core.log.committed) == core.term and not self._ready_event.is_set():
+        if self._leases.leads != core.is_leader:
+            if not core.is_leader:
+                self._leases.follow()
+            elif core.log.term(core.log.applied) == core.term:
+                self._leases.lead(self._state)
+                logger.info("store %s leads in term %d", self.name, core.term)
+        if not self._ready_event.is_set() and core.leader and core.log.term(core.log.committed) == core.term:
             self._ready_event.set()
 
     def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:

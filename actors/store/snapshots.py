@@ -55,9 +55,10 @@ class Snapshots:
 
     def is_due(self, core: Raft) -> bool:
         saver, settings = self._saver, self._settings
-        grown = saver.entries >= settings.snapshot_entries or saver.bytes >= settings.snapshot_bytes
+        if saver.entries < settings.snapshot_entries and saver.bytes < settings.snapshot_bytes:
+            return False
         is_time = not self._taking and asyncio.get_running_loop().time() >= self._not_before
-        return grown and is_time and core.log.applied > core.snapshot_index
+        return is_time and core.log.applied > core.snapshot_index
 
     def take(self, core: Raft) -> Awaitable[None]:
         """Begins to keep a snapshot; the rest, which lets the log forget, raises OSError when the disk failed."""

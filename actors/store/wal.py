@@ -71,7 +71,9 @@ class Wal:
     def __init__(self, directory: Path, files: Files, segment_bytes: int, make_room: Callable[[], bool]) -> None:
         self._directory, self._files, self._make_room = directory, files, make_room
         self._segment_bytes = segment_bytes
+        #: of the segment in use
         self._descriptor = -1
+        self._open_path = directory
         self._size_bytes = 0
         self._number = 0
         self._hard_state = HardState()
@@ -174,9 +176,10 @@ class Wal:
     def open(self) -> None:
         """Gets ready to append, after `read`."""
         self._closed.pop(self._number, None)  # it is the open one, also when it must be made anew
-        if self._number and self._files.size(self._path(self._number)) > FILE_HEADER_BYTES:
-            self._descriptor = self._files.open(self._path(self._number))
-            self._size_bytes = self._files.size(self._path(self._number))
+        self._open_path = self._path(self._number)
+        if self._number and self._files.size(self._open_path) > FILE_HEADER_BYTES:
+            self._descriptor = self._files.open(self._open_path)
+            self._size_bytes = self._files.size(self._open_path)
             self._files.sync(self._descriptor)
         else:
             self._begin(max(self._number, 1))
@@ -185,7 +188,7 @@ class Wal:
 
     def _begin(self, number: int) -> None:
         self._number = number
-        path = self._path(number)
+        self._open_path = path = self._path(number)
         self._descriptor = self._files.create(path)
         self._size_bytes = write_whole(self._files, self._descriptor, (file_header(MAGIC),), path)
         self._write(Begin(number, self._hard_state, self._last))
@@ -233,15 +236,14 @@ class Wal:
     def _write(self, record: Saved | Restart | Begin) -> None:
         payload = _encoder.encode(record)
         pieces = (record_header(payload), payload)
-        path = self._path(self._number)
         try:
-            wrote = write_whole(self._files, self._descriptor, pieces, path)
+            wrote = write_whole(self._files, self._descriptor, pieces, self._open_path)
         except OSError as error:
             if error.errno != errno.ENOSPC or not self._make_room():
                 raise
             # a part of it may have arrived
-            self._files.truncate(path, self._size_bytes)
-            wrote = write_whole(self._files, self._descriptor, pieces, path)
+            self._files.truncate(self._open_path, self._size_bytes)
+            wrote = write_whole(self._files, self._descriptor, pieces, self._open_path)
         self._size_bytes += wrote
 
 

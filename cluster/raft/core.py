@@ -201,10 +201,9 @@ class Raft:
         """
         return self._leadership is not None and self._leadership.has_news
 
-    def tell_commit(self, index: int) -> None:
-        """Tells members that know of no commit up to `index`."""
-        if self._leadership is not None:
-            self._leadership.tell_commit(index)
+    def tell_commit(self, index: int) -> bool:
+        """Tells members that know of no commit up to `index`; whether there are any."""
+        return self._leadership is not None and self._leadership.tell_commit(index)
 
     def transfer(self, to: int) -> bool:
         """Hands leadership to another voter, after it has caught up; False when that is impossible."""
@@ -264,12 +263,17 @@ class Raft:
         if self._received is not None:
             snapshot, self._received = self._received, None
             return Ready(hard_state=self._hard_state(must_save=True), snapshot=snapshot, config=snapshot.config)
-        entries = self.log.to_persist()
-        committed = self.log.to_apply(APPLY_ENTRIES_MAX)
+        log, outbox = self.log, self._outbox
+        if not (
+            log.has_work or outbox or self._summoned or self._lost or self._refused
+            or (self.term, self.vote) != (self._saved.term, self._saved.vote)
+        ):  # fmt: skip
+            return None
+        entries = log.to_persist()
+        committed = log.to_apply(APPLY_ENTRIES_MAX)
         config = self._apply_changes(committed)
         self._follow_summons()
         hard_state = self._hard_state(must_save=bool(entries))
-        outbox = self._outbox
         if not (entries or hard_state or committed or outbox or self._lost or self._refused):
             return None
         ready = Ready(

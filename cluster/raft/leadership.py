@@ -276,18 +276,16 @@ class Leadership:
         """See `Raft.has_news`."""
         return any(progress.news(self._log.committed) for progress in self.progress.values())
 
-    def tell_commit(self, index: int) -> None:
+    def tell_commit(self, index: int) -> bool:
         """See `Raft.tell_commit`."""
-        for member, progress in self.progress.items():
-            self._tell_commit(member, progress, index)
+        told = [self._tell_commit(member, progress, index) for member, progress in self.progress.items()]
+        return any(told)
 
-    def _tell_commit(self, to: int, progress: Progress, index: int) -> None:
-        if not progress.news(index):
-            return
+    def _tell_commit(self, to: int, progress: Progress, index: int) -> bool:
         sent = progress.next - 1
-        term = self._log.term(sent)
+        term = self._log.term(sent) if progress.news(index) else None
         if term is None:
-            return
+            return False
         committed = min(self._log.committed, sent)
         progress.told = committed
         self._outbox.messages.append(
@@ -296,6 +294,7 @@ class Leadership:
                 commit=committed,
             )
         )  # fmt: skip
+        return True
 
     def unreachable(self, member: int) -> None:
         progress = self.progress.get(member)

@@ -114,6 +114,11 @@ class Log:
                 raise AssertionError(f"commit index {index} is beyond the last entry {self.last}")
             self.committed = index
 
+    @property
+    def has_work(self) -> bool:
+        """Whether entries are to be handed out."""
+        return self.applied < self.committed or self.handed < self.last
+
     def to_persist(self) -> tuple[Entry, ...]:
         """Hands out what is not on its way to the disk yet."""
         found = tuple(self._entries[self.handed - self._before :])
