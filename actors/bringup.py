@@ -1,4 +1,4 @@
-"""What surrounds the actors of one machine: data directory, ports, certificates, kubeconfig, and taking it all down."""
+"""What surrounds the actors of one machine: data directory, ports, certificates, kubeconfig; `takedown` undoes it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import fcntl
 import ipaddress
 import json
 import os
-import random
 import re
 import secrets
 import shutil
-import signal
 import socket
-import time
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +19,6 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from steersman.actors import apifiles, kubeconfig, launching, ranges, roster
-from steersman.actors.parts import over_tls, proxy_of
 from steersman.actors.site import Site, machines_of, machines_tree
 from steersman.cluster.config import ClusterConfig, ConfigError, Networking, Node, parse, render
 from steersman.cluster.control import CONTROLLERS
@@ -38,7 +33,6 @@ from steersman.cluster.topology import (
     topology,
 )
 from steersman.runtime.detect import why_not_oci
-from steersman.runtime.mounts import unmount_below
 from steersman.runtime.pki import Authority, Identity
 from steersman.runtime.ray_processes import RayHost, ray_ip
 
@@ -492,106 +486,3 @@ async def _end_foreign_actors(site: Site) -> None:
         )
     if why := await launching.launch(ray, site, (), [spec.name for spec in actors_of(site)]):
         raise BringUpFailed(f"Ray at {ray.address} does not take this cluster: {why}", site.logs / "launch.log")
-
-
-async def take_down(
-    data_dir: Path,
-    tell: Callable[..., None],
-    stop_actors: Callable[[Site, Sequence[ActorSpec]], Awaitable[None]],
-    why_not_leave: Callable[[Site], Awaitable[str]] | None,
-    leave: Callable[[Site], Awaitable[str]],
-    withdraw: Callable[[Site], Awaitable[None]],
-    *,
-    delete_data: bool,
-) -> None:
-    """Stops keeper, actors, Ray and containers, and removes mounts, namespaces, rules and, if wanted, the state.
-
-    Args:
-        why_not_leave: asked before anything is done to a machine that has joined; None where it goes in any case.
-        delete_data: removes the state as well, also that of a cluster that was stopped before.
-
-    Raises:
-        BringUpFailed: there is no cluster, the store cannot do without this machine, or its keeper does not end.
-    """
-    if delete_data and _is_stopped(data_dir):
-        _delete(data_dir, tell)
-        return
-    site = read_site(data_dir)
-    joined = site.here != site.hosts[0]
-    if joined and why_not_leave is not None and (why := await why_not_leave(site)):
-        raise BringUpFailed(f"the store cannot do without this machine (--force takes it down all the same): {why}")
-    tell("step", name="keeper", detail="stopping the keeper")
-    await _end_keeper(site)
-    if joined:
-        tell("step", name="leave", detail="leaving the cluster")
-        if why_not := await leave(site):
-            tell("step", name="leave", detail=f"the cluster keeps this machine in mind: {why_not}")
-    if not site.config.embedded:
-        tell("step", name="actors", detail="stopping the actors")
-        if not site.config.ray.address:  # which makes those anew that stop by themselves
-            await stop_actors(site, actors_here(site) if joined else actors_of(site))
-            tell("step", name="ray", detail="stopping Ray")
-        await end_processes(site)
-    if joined:
-        await withdraw(site)
-    tell("step", name="containers", detail="removing containers, networks and rules")
-    await _purge_node(site)
-    shutil.rmtree(site.run, ignore_errors=True)
-    if delete_data:
-        _delete(data_dir, tell)
-
-
-def _is_stopped(data_dir: Path) -> bool:
-    """Whether a cluster was here and `down` has ended it: its data is left, and nothing that runs."""
-    return (data_dir / "VERSION").exists() and not (data_dir / "run").exists()
-
-
-def _delete(data_dir: Path, tell: Callable[..., None]) -> None:
-    tell("step", name="data", detail=f"deleting {data_dir}")
-    shutil.rmtree(data_dir, ignore_errors=True)
-
-
-async def _purge_node(site: Site) -> None:
-    """Removes every container, mount, namespace and rule that the node's runtime and proxy made on this machine."""
-    if site.here.runtime == "none" or not site.node_dir.exists():
-        return
-    # a whole node agent, which nobody who brings a cluster up waits for
-    from steersman.actors.thisnode import choose_runtime
-
-    choice = choose_runtime(site, now=time.time, rng=random.Random())
-    await choice.runtime.start()
-    await choice.runtime.purge()
-    await choice.runtime.stop()
-    for uid in await choice.volumes.pods():
-        await choice.volumes.teardown(uid)
-    unmount_below(site.node_dir)
-    if site.here.runtime in ("oci", "cri", "process"):
-        proxy = proxy_of(site, over_tls(site, "proxy"), now=time.time, rng=random.Random())
-        # who may not touch rules and routes has made none
-        with contextlib.suppress(PermissionError):
-            await proxy.purge()
-
-
-async def _end_keeper(site: Site) -> None:
-    held = lock(site)
-    if held is not None:
-        held.close()
-        return
-    pid = keeper_pid(site)
-    for number, deadline_s in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        end = asyncio.get_running_loop().time() + deadline_s
-        while asyncio.get_running_loop().time() < end:
-            if not _is_alive(pid):
-                return
-            await asyncio.sleep(0.02)
-    raise BringUpFailed(f"the keeper (pid {pid}) does not end")
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended but has not been waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False

@@ -25,8 +25,8 @@ _READY_S_MAX = 90.0
 _LOOK_S = 2.0
 #: of the head's keeper, which may be starting as well
 _MEET_S_MAX, _MEET_AGAIN_S = 20.0, 0.2
-#: of the API server, when a withdrawal is not answered: the head may be gone for good
-_WITHDRAW_S_MAX = 5.0
+#: of the API server, whose machine may be gone for good
+_API_S_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,13 +177,10 @@ class JoinedKeeper:
 
 
 async def why_not_leave(site: Site) -> str:
-    """Returns why the store cannot do without this machine, as far as can be found out; empty when it can."""
+    """Returns why the store cannot do without this machine, empty when it can; raises HeadAway when nobody says."""
     head = HeadClient(site)
     try:
         rows = await head.members()
-    except HeadAway as error:
-        holds = any(member.host == site.here.name for member in site.group.members)
-        return f"nobody knows whether it can: {error}" if holds else ""
     finally:
         await head.close()
     states = [
@@ -196,6 +193,19 @@ async def why_not_leave(site: Site) -> str:
         for row in rows
     ]
     return placement.why_not_leave(states, site.here.name)
+
+
+async def api_answers(site: Site) -> bool:
+    """Whether there is an API server, which uses the store, though the head's keeper may be away."""
+    client = over_tls(site, "component")
+    try:
+        async with asyncio.timeout(_API_S_MAX):
+            await client.request("GET", "/version")
+    except (ApiError, TimeoutError):
+        return False
+    finally:
+        await client.close()
+    return True
 
 
 async def leave(site: Site) -> str:
@@ -222,7 +232,7 @@ async def withdraw(site: Site) -> None:
     """Removes this machine's Node, whose agent runs no more; without an answer the cluster finds out by itself."""
     client = over_tls(site, "component")
     try:
-        async with asyncio.timeout(_WITHDRAW_S_MAX):
+        async with asyncio.timeout(_API_S_MAX):
             await client.delete(NODES, site.here.name, None)
     except (ApiError, TimeoutError):
         return

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steersman.actors import bringup, invitation, joining, launching
+from steersman.actors import bringup, invitation, joining, launching, takedown
 from steersman.actors.bringup import BringUpFailed
 from steersman.actors.client import Client
 from steersman.actors.head import Head
@@ -226,16 +226,6 @@ class Keeper:
             event.cancel()
 
 
-async def stop_actors(site: Site, actors: Sequence[ActorSpec]) -> None:
-    """Asks every actor to stop, those that others lean on last."""
-    watchman = Watchman(site)
-    order = ("scheduler", "controllers", "simulated-nodes", "node", "dns", "proxy", "apiserver", "store")
-    for role in order:
-        group = [spec for spec in actors if spec.role == role]
-        await asyncio.gather(*(watchman.stop(spec, 5.0) for spec in group))
-    await watchman.close()
-
-
 async def _up(config: ClusterConfig) -> int:
     progress = Progress(os.dup(1))
     try:
@@ -356,21 +346,12 @@ def _redirect_output(log: Path) -> None:
 
 async def _down(data_dir: Path, *, delete_data: bool, force: bool) -> int:
     progress = Progress(os.dup(1))
-    why_not_leave = None if force else joining.why_not_leave
     try:
-        await bringup.take_down(
-            data_dir,
-            progress.tell,
-            stop_actors,
-            why_not_leave,
-            joining.leave,
-            joining.withdraw,
-            delete_data=delete_data,
-        )
+        stays = await takedown.take_down(data_dir, progress.tell, delete_data=delete_data, force=force)
     except BringUpFailed as failure:
         progress.tell("failed", reason=str(failure), log=str(failure.log or ""))
         return 1
-    progress.tell("done")
+    progress.tell("done", stays=stays)
     return 0
 
 

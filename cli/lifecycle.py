@@ -212,7 +212,8 @@ def down(name: str | None, data_dir: str | None, delete_data: bool, force: bool)
     """Stop the cluster: actors, Ray, containers, mounts, namespaces and rules.
 
     On a machine that has joined, only what runs there; its members of the store leave first, and nothing is done while
-    the store cannot do without them.
+    the store cannot do without them. When the head is down already, it stays one of the cluster's machines and keeps
+    its data: that is how a whole cluster is stopped.
     """
     where = data_dir_path(name, data_dir)
     shown = f"in {where}" if data_dir else name or "default"
@@ -227,6 +228,9 @@ def down(name: str | None, data_dir: str | None, delete_data: bool, force: bool)
             case "done":
                 _clear_step()
                 click.echo(f"Cluster {shown} is down" + (" and its data deleted." if delete_data else "."))
+                if event["stays"]:
+                    then = "remove its members of the store there" if delete_data else "`steer join` brings it back"
+                    click.echo(f"The cluster still counts on this machine ({event['stays']}): {then}.")
                 return
     fail("the command ended before all was down")
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from tests.actors.store.conftest import free_ports
 
-from steersman.actors import bringup, joining, roster
+from steersman.actors import bringup, joining, roster, takedown
 from steersman.actors.head import Head
 from steersman.actors.rpc.keeper import HeadAway, HeadClient, serve_keeper
 from steersman.actors.site import Site
@@ -112,19 +112,38 @@ def joined(head: Head, directory: Path, holder: str) -> Site:
     return made
 
 
-async def test_a_machine_that_the_store_cannot_do_without_is_not_taken_down(head, tmp_path):
+def touch(*_: object, **__: object) -> NoReturn:
+    pytest.fail("something was done")
+
+
+@pytest.mark.parametrize("delete_data", [True, False])
+async def test_a_machine_that_the_store_cannot_do_without_is_not_taken_down(head, tmp_path, monkeypatch, delete_data):
+    """An API server may serve on while nobody answers for the store."""
+
+    async def answers(_: Site) -> bool:
+        return True
+
+    monkeypatch.setattr(joining, "api_answers", answers)
     site = joined(head, tmp_path / "blue", "blue")
-
-    def touch(*_: object, **__: object) -> NoReturn:
-        pytest.fail("something was done")
-
     with pytest.raises(bringup.BringUpFailed, match=r"cannot do without this machine \(--force .*: nobody knows"):
-        await bringup.take_down(site.data_dir, touch, touch, joining.why_not_leave, touch, touch, delete_data=True)
+        await takedown.take_down(site.data_dir, touch, delete_data=delete_data, force=False)
     assert bringup.read_site(site.data_dir) == site
 
 
-async def test_a_machine_without_store_members_may_go_whoever_answers(head, tmp_path):
-    assert not await joining.why_not_leave(joined(head, tmp_path / "blue", "head"))
+@pytest.mark.parametrize(("holder", "delete_data"), [("blue", False), ("head", False), ("head", True)])
+async def test_a_machine_goes_down_when_the_head_is_down_unless_the_stores_data_went_with_it(
+    head, tmp_path, holder, delete_data
+):
+    site = joined(head, tmp_path / "blue", holder)
+    stays = await takedown.take_down(site.data_dir, lambda *_, **__: None, delete_data=delete_data, force=False)
+    assert stays.startswith("the head's keeper at 127.0.0.1:")
+    assert not site.run.exists() and site.data_dir.exists() != delete_data
+
+
+async def test_data_of_the_store_is_not_deleted_while_nobody_answers_for_it(head, tmp_path):
+    site = joined(head, tmp_path / "blue", "blue")
+    with pytest.raises(bringup.BringUpFailed, match="nobody knows"):
+        await takedown.take_down(site.data_dir, touch, delete_data=True, force=False)
 
 
 async def test_only_components_may_call_the_keeper(head):
