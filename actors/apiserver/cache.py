@@ -49,6 +49,8 @@ class Shelf:
         #: counts changes; what is compiled from this shelf is valid for one number
         self.generation = 0
         self.listeners: list[Callable[[Event], None]] = []
+        #: takes changes in place of the audiences, which it offers them later
+        self.gate: Callable[[Event], None] | None = None
         self._ring: deque[Event] = deque()
         #: every event after this revision is in the ring
         self.floor = floor
@@ -108,9 +110,13 @@ class Shelf:
         for listener in self.listeners:
             listener(event)
         if self._audiences:
-            self._offer(event)
+            (self.gate or self.offer)(event)
 
-    def _offer(self, event: Event) -> None:
+    def audiences(self) -> list[Audience]:
+        return [audience for group in self._audiences.values() for audience in group.values()]
+
+    def offer(self, event: Event) -> None:
+        """Offers a change to the audiences that may select it."""
         namespace, _, name = event.entry.key.rpartition("/")
         groups = self._audiences
         triggers: list[tuple[str, str] | None] = [None, ("metadata.namespace", namespace), ("metadata.name", name)]
@@ -132,9 +138,8 @@ class Shelf:
 
     def close(self) -> None:
         """The cache begins anew: every watch ends."""
-        for group in list(self._audiences.values()):
-            for audience in list(group.values()):
-                audience.end()
+        for audience in self.audiences():
+            audience.end()
 
 
 _NODE_NAME = re.compile(rb'"nodeName":"([^"\\]*)"')

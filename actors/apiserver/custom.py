@@ -1,18 +1,21 @@
-"""Serves the kinds of CustomResourceDefinitions as soon as they exist, and marks them so.
+"""Serves the kinds of CustomResourceDefinitions as soon as they exist, and takes them away again.
 
-The cache tells which definitions there are; a definition is accepted and established by whichever API server sees it
-first. When one is deleted its objects go with it.
+The cache tells which definitions there are. When one is deleted its objects go with it; when it changes, watches of
+its objects end, so that clients begin anew with what is served now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from steersman.actors.apiserver.access import SERVER
 from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import Event
 from steersman.actors.apiserver.writes import Writer
+from steersman.cluster.api.custom.naming import CLEANUP, is_accepted, terminating
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import ApiError, NotFound
@@ -22,22 +25,24 @@ from steersman.cluster.store.values import StoreError
 
 log = logging.getLogger(__name__)
 
-_CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
-_RETRY_S = 1.0
+#: between two looks at whether the objects of a definition are gone: short at first, then longer
+_FIRST_S, _RETRY_S = 0.02, 1.0
 
 
 class CustomKinds:
     """Keeps the registry in step with the definitions in the cache; a Component."""
 
-    def __init__(self, cache: WatchCache, registry: Registry, writer: Writer) -> None:
+    def __init__(self, cache: WatchCache, registry: Registry, writer: Writer, conversions: Conversions) -> None:
         self._cache = cache
         self._registry = registry
         self._writer = writer
+        self._conversions = conversions
         kind = registry.kind(CRDS.group, CRDS.version, CRDS.plural)
         if kind is None:
             raise LookupError("this version of Kubernetes has no CustomResourceDefinitions")
         self._kind: Kind = kind
         self._removals: dict[str, asyncio.Task[None]] = {}
+        self._namings: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         shelf = self._cache.shelf(self._kind.prefix())
@@ -46,59 +51,113 @@ class CustomKinds:
         shelf.listeners.append(self._follow)
 
     async def stop(self) -> None:
-        tasks = list(self._removals.values())
+        tasks = [*self._removals.values(), *self._namings]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _follow(self, event: Event) -> None:
+        before, now = event.previous.obj if event.previous is not None else None, event.entry.obj
         if event.type == "DELETED":
-            self._registry.remove_crd(event.entry.key)
-        else:
-            self._take(event.entry.obj)
+            gone = self._registry.remove_crd(event.entry.key)
+            self._end_watches(gone)
+            self._name_others(now["spec"]["group"])
+            return
+        if before is not None and before["spec"] != now["spec"]:
+            self._end_watches(self._registry.custom().get(event.entry.key, ()))
+        self._take(now)
 
     def _take(self, crd: Obj) -> None:
         name = crd["metadata"]["name"]
         try:
-            self._registry.add_crd(crd)
+            rows = self._registry.add_crd(crd)
         except (ApiError, KeyError, ValueError) as error:
             log.warning("CustomResourceDefinition %s cannot be served: %s", name, error)
             return
+        if rows:
+            shelf = self._cache.shelf(rows[0].prefix())
+            self._conversions.watch(shelf, converts=rows[0].converter is not None)
         if crd["metadata"].get("deletionTimestamp") and name not in self._removals:
             self._removals[name] = asyncio.create_task(self._remove_objects(name))
 
+    def _end_watches(self, rows: tuple[Kind, ...]) -> None:
+        if rows:
+            shelf = self._cache.shelf(rows[0].prefix())
+            self._conversions.watch(shelf, converts=False)
+            shelf.close()
+
+    # ---- names that have become free
+
+    def _name_others(self, group: str) -> None:
+        """Lets the definitions of a group that lack a name ask for it again."""
+        for entry in self._cache.shelf(self._kind.prefix()).within():
+            if entry.obj["spec"].get("group") == group and not is_accepted(entry.obj):
+                task = asyncio.create_task(self._name(entry.key))
+                self._namings.add(task)
+                task.add_done_callback(self._namings.discard)
+
+    async def _name(self, name: str) -> None:
+        context = self._writer.context(SERVER, "steersman")
+        try:
+            await self._writer.run(self._writer.transform(self._kind, "", name, context, lambda crd: crd))
+        except (ApiError, StoreError) as error:
+            log.info("the names of %s could not be looked at again: %s", name, error)
+
+    # ---- removal
+
     async def _remove_objects(self, name: str) -> None:
         """Deletes every object of a definition that is being deleted, then lets the definition go."""
+        delay_s = _FIRST_S
         try:
-            done = False
-            while not done:
-                await asyncio.sleep(_RETRY_S)
-                done = await self._removed(name)
+            while not await self._removed(name):
+                await asyncio.sleep(delay_s)
+                delay_s = min(_RETRY_S, delay_s * 2)
         finally:
             self._removals.pop(name, None)
 
     async def _removed(self, name: str) -> bool:
-        context = self._writer.context(SERVER, "steersman")
         try:
             definition = self._writer.current(self._kind, "", name)[1]
         except NotFound:
             return True
-        if _CLEANUP not in (definition["metadata"].get("finalizers") or ()):
+        if CLEANUP not in (definition["metadata"].get("finalizers") or ()):
             return True
-        left = False
         try:
-            for kind in self._registry.custom().get(name, ())[:1]:
-                for entry in list(self._cache.shelf(kind.prefix()).within()):
-                    left = True
-                    namespace, _, item = entry.key.rpartition("/")
-                    await self._writer.run(self._writer.delete(kind, namespace, item, None, context))
-            if not left:
+            if not await self._delete_objects(name):
+                context = self._writer.context(SERVER, "steersman")
                 await self._writer.run(self._writer.transform(self._kind, "", name, context, _without_cleanup))
+                return True
         except (ApiError, StoreError) as error:
             log.info("objects of %s are not all gone yet: %s", name, error)
+            await self._say(name, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
         return False
+
+    async def _delete_objects(self, name: str) -> bool:
+        """Asks for the deletion of every object; returns whether there were any."""
+        context = self._writer.context(SERVER, "steersman")
+        left = False
+        for row in self._registry.custom().get(name, ())[:1]:
+            kind = replace(row, converter=None)  # which version an object is shown in does not matter here
+            for entry in list(self._cache.shelf(kind.prefix()).within()):
+                left = True
+                namespace, _, item = entry.key.rpartition("/")
+                if not entry.obj["metadata"].get("deletionTimestamp"):
+                    await self._writer.run(self._writer.delete(kind, namespace, item, None, context))
+        return left
+
+    async def _say(self, name: str, reason: str, message: str) -> None:
+        """Puts the state of a removal into the definition's status."""
+        context = self._writer.context(SERVER, "steersman")
+
+        def change(crd: Obj) -> Obj:
+            return terminating(crd, context.now, reason, message)
+
+        try:
+            await self._writer.run(self._writer.transform(self._kind, "", name, context, change, "status"))
+        except (ApiError, StoreError) as error:
+            log.info("the state of %s could not be told: %s", name, error)
 
 
 def _without_cleanup(crd: Obj) -> Obj:
-    left = [item for item in crd["metadata"].get("finalizers") or () if item != _CLEANUP]
+    left = [item for item in crd["metadata"].get("finalizers") or () if item != CLEANUP]
     return {**crd, "metadata": {**crd["metadata"], "finalizers": left}}

@@ -12,11 +12,15 @@ import msgspec
 import orjson
 
 from steersman.cluster.api.row import Kind
+from steersman.cluster.meta.errors import InternalError
 from steersman.cluster.meta.objects import Obj
 
 _META = b'"metadata":{'
 _VERSION = b'"resourceVersion":"'
 _START = b'{"apiVersion":'
+
+#: forms of one object that are kept: a few versions, each of a few generations of its definition
+_FORMS_MAX = 8
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
@@ -74,7 +78,7 @@ DECODED_MAX = 4096
 class Entry:
     """An object at one revision; shared, never changed."""
 
-    __slots__ = ("_bodies", "_labels", "_obj", "key", "raw", "revision")
+    __slots__ = ("_bodies", "_fits", "_labels", "_obj", "key", "raw", "revision")
 
     def __init__(self, key: str, revision: int, raw: bytes, obj: Obj | None = None) -> None:
         #: `namespace/name`, or `name` of a cluster-scoped object
@@ -84,7 +88,10 @@ class Entry:
         self.raw = raw
         self._obj = obj
         self._labels: dict[str, str] | None = None
-        self._bodies: dict[str, tuple[bytes, Obj]] | None = None
+        #: by form of a kind: what it shows where that is not the stored object
+        self._bodies: dict[str, bytes] | None = None
+        #: the form in which it has been found to show as it is stored
+        self._fits = ""
 
     @property
     def obj(self) -> Obj:
@@ -110,19 +117,53 @@ class Entry:
 
     def body(self, kind: Kind, prefix: bytes) -> bytes:
         """The JSON in the kind's version; `prefix` is how objects stored in that version begin."""
-        return self.raw if self.raw.startswith(prefix) else self._served(kind)[0]
+        return self.raw if self._is_plain(kind, prefix) else self._served(kind)
 
     def served(self, kind: Kind, prefix: bytes) -> Obj:
         """The object in the kind's version."""
-        return self.obj if self.raw.startswith(prefix) else self._served(kind)[1]
+        if self._is_plain(kind, prefix):
+            return self.obj
+        body = self._served(kind)
+        found: Obj = self.obj if body is self.raw else orjson.loads(body)
+        return found
 
-    def _served(self, kind: Kind) -> tuple[bytes, Obj]:
-        if self._bodies is None:
+    def _is_plain(self, kind: Kind, prefix: bytes) -> bool:
+        return self.raw.startswith(prefix) and (kind.plain or self._fits == kind.form)
+
+    def _served(self, kind: Kind) -> bytes:
+        found = self._bodies.get(kind.form or kind.api_version) if self._bodies is not None else None
+        if found is not None:
+            return found
+        stored: Obj = orjson.loads(self.raw)
+        if self.lacks(kind):
+            raise InternalError(f"{self.key} is stored as {stored['apiVersion']} and not converted yet")
+        return self._show(kind, stored)
+
+    def _show(self, kind: Kind, stored: Obj) -> bytes:
+        obj = {**kind.served(stored), "apiVersion": kind.api_version, "kind": kind.resource.kind}
+        if obj == self.obj:
+            self._fits = kind.form
+            return self.raw
+        if self._bodies is None or len(self._bodies) >= _FORMS_MAX:
             self._bodies = {}
-        found = self._bodies.get(kind.api_version)
-        if found is None:
-            obj = {**kind.served(orjson.loads(self.raw)), "apiVersion": kind.api_version, "kind": kind.resource.kind}
-            found = self._bodies[kind.api_version] = (stamp(encode(obj), self.revision), obj)
+        found = self._bodies[kind.form or kind.api_version] = stamp(encode(obj), self.revision)
+        return found
+
+    def lacks(self, kind: Kind) -> bool:
+        """Whether the kind's webhook has to convert the object before it can be shown."""
+        if kind.converter is None or self.raw.startswith(b'{"apiVersion":"%b",' % kind.api_version.encode()):
+            return False
+        return self._bodies is None or kind.form not in self._bodies
+
+    def keep(self, kind: Kind, converted: Obj) -> None:
+        """Takes what the kind's webhook made of the object."""
+        self._show(kind, converted)
+
+    def later(self, revision: int) -> Entry:
+        """The same object at another revision."""
+        found = Entry(self.key, revision, stamp(self.raw, revision))
+        if self._bodies is not None:
+            found._bodies = {form: stamp(body, revision) for form, body in self._bodies.items()}
         return found
 
 
@@ -145,7 +186,7 @@ class Event:
         An object that leaves a selection is shown as it was when it was last selected.
         """
         if kind == DELETED and self.type != DELETED and self.previous is not None:
-            return Entry(self.entry.key, self.revision, stamp(self.previous.raw, self.revision))
+            return self.previous.later(self.revision)
         return self.entry
 
     def encoded(self, form: str, kind: str) -> bytes | None:

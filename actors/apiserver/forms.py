@@ -59,9 +59,11 @@ class Form(Protocol):
     """One way to show objects.
 
     Attributes:
+        kind: of the objects.
         key: names the encoding, for sharing it between watchers.
     """
 
+    kind: Kind
     key: str
 
     def one(self, entry: Entry) -> bytes:
@@ -93,7 +95,7 @@ class Whole:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.key = kind.api_version
+        self.key = kind.form or kind.api_version
         self.prefix = prefix_of(kind)
 
     def one(self, entry: Entry) -> bytes:
@@ -108,10 +110,13 @@ class Whole:
             "apiVersion": kind.api_version,
             "metadata": _list_meta(revision, go_on, remaining),
         }
+        plain = kind.plain
         yield b'%b,"items":[' % orjson.dumps(head)[:-1]
         for start in range(0, len(entries), ENTRIES_IN_PIECE):
             part = entries[start : start + ENTRIES_IN_PIECE]
-            bodies = [entry.raw if entry.raw.startswith(prefix) else entry.body(kind, prefix) for entry in part]
+            bodies = [
+                entry.raw if plain and entry.raw.startswith(prefix) else entry.body(kind, prefix) for entry in part
+            ]
             yield b",%b" % b",".join(bodies) if start else b",".join(bodies)
         yield b"]}"
 
@@ -171,7 +176,7 @@ class Tabular:
         self.kind = kind
         self.version = group_version
         self.include = include if include in ("None", "Metadata", "Object") else "Metadata"
-        self.key = f"table {group_version} {self.include} {kind.api_version}"
+        self.key = f"table {group_version} {self.include} {kind.form or kind.api_version}"
         self._now = now
         self._prefix = prefix_of(kind)
 

@@ -18,6 +18,7 @@ import orjson
 
 from steersman.actors.apiserver.cache import Shelf, TooOld, WatchCache
 from steersman.actors.apiserver.call import Call, fields_of, labels_of
+from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import ADDED, Entry, Event, read
 from steersman.actors.apiserver.forms import JSON_HEADERS, Form, form_of
 from steersman.actors.apiserver.watcher import Audience, Watch, error_line
@@ -88,9 +89,10 @@ def _stands_verbatim(value: str) -> bool:
 class Reader:
     """Answers reads."""
 
-    def __init__(self, store: Store, cache: WatchCache, now: Now, rng: random.Random) -> None:
+    def __init__(self, store: Store, cache: WatchCache, conversions: Conversions, now: Now, rng: random.Random) -> None:
         self._store = store
         self._cache = cache
+        self._conversions = conversions
         self._now = now
         self._rng = rng
         #: in the order in which they were opened
@@ -131,6 +133,11 @@ class Reader:
         )
         return Response(200, JSON_HEADERS, form.one(entry))
 
+    async def prepare(self, kind: Kind, entries: Iterable[Entry]) -> None:
+        """Returns when the objects can be shown in the kind's version; raises ConversionFailed."""
+        if kind.converter is not None:
+            await self._conversions.prepare(kind, entries)
+
     async def find(self, kind: Kind, namespace: str, name: str, version: str = "") -> Entry:
         """Returns the object as fresh as `version` asks; raises NotFound."""
         if version != "0":
@@ -138,6 +145,7 @@ class Reader:
         entry = self.shelf(kind).get(f"{namespace}/{name}" if kind.resource.namespaced else name)
         if entry is None:
             raise errors.not_found(kind.resource.plural, name, kind.resource.group)
+        await self.prepare(kind, [entry])
         return entry
 
     async def _catch_up(self, version: str) -> None:
@@ -184,6 +192,8 @@ class Reader:
             return await self._list_past(selection, form, revision_of(version), "", limit)
         if version != "0":
             await self._catch_up(version)
+        if selection.fields.requirements:
+            await self.prepare(kind, list(self.shelf(kind).within(selection.namespace)))
         revision = self._cache.revision
         found = self.select(selection, form)
         go_on, remaining = "", 0
@@ -191,6 +201,7 @@ class Reader:
             remaining = len(found) - limit if selection.selects_all else 0
             found = found[:limit]
             go_on = encode_continue(revision, found[-1].key)
+        await self.prepare(kind, found)
         pieces = form.many(found, revision, go_on, remaining)
         if len(found) <= LIST_WHOLE_MAX:
             return Response(200, JSON_HEADERS, b"".join(pieces))
@@ -233,14 +244,14 @@ class Reader:
                 ) from None
             except FutureRevision:
                 raise ServerTimeout(f"Too large resource version: {revision}", retry_after_s=1) from None
-            for kv in page.kvs:
-                key = kv.key + b"\0"
-                raw = read(kv.value, kv.mod_revision)
-                if raw is None:
-                    continue
-                entry = Entry(kv.key.decode()[len(prefix) :], kv.mod_revision, raw)
-                if selects is None or selects(entry):
-                    found.append(entry)
+            entries = [
+                Entry(kv.key.decode()[len(prefix) :], kv.mod_revision, raw)
+                for kv in page.kvs
+                if (raw := read(kv.value, kv.mod_revision)) is not None
+            ]
+            key = page.kvs[-1].key + b"\0" if page.kvs else key
+            await self.prepare(kind, entries)
+            found += entries if selects is None else filter(selects, entries)
             more = page.more
         go_on = ""
         if limit and len(found) > limit:
@@ -267,8 +278,11 @@ class Reader:
             await self._catch_up("")
         shelf = self.shelf(kind)
         audience = _audience(call, selection, form)
+        told = "sendInitialEvents" in query
         try:
-            backlog = self._backlog(shelf, audience, selection, version, initial, "sendInitialEvents" in query)
+            if kind.converter is not None:
+                await self._prepare_backlog(shelf, kind, selection, version)
+            backlog = self._backlog(shelf, audience, selection, version, initial, told)
         except TooOld as error:
             return Response(200, WATCH_HEADERS, _only(error_line(Expired(str(error)).to_status())))
         audience = shelf.join(audience)
@@ -284,6 +298,17 @@ class Reader:
         audience.watches[watch] = None
         self._watches[watch] = None
         return Response(200, WATCH_HEADERS, watch)
+
+    async def _prepare_backlog(self, shelf: Shelf, kind: Kind, selection: Selection, version: str) -> None:
+        """Has everything converted that a watch may begin with; when this returns nothing of it has to wait."""
+        while True:
+            entries = list(shelf.within(selection.namespace))
+            if version not in ("", "0"):
+                for event in shelf.since(revision_of(version)):
+                    entries += [event.entry, *([event.previous] if event.previous is not None else [])]
+            if not any(entry.lacks(kind) for entry in entries):
+                return
+            await self.prepare(kind, entries)
 
     def _backlog(
         self, shelf: Shelf, audience: Audience, selection: Selection, version: str, initial: bool, told: bool

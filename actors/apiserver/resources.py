@@ -11,7 +11,7 @@ import orjson
 
 from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.call import Call
-from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.reviews import Reviews
@@ -81,8 +81,12 @@ class Resources:
         kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
         if kind is None:
             raise NotFound("the server could not find the requested resource")
+        if kind.deprecation:
+            call.warn(kind.deprecation)
         if attributes.subresource:
             return await self._sub(call, kind, attributes.subresource)
+        if kind.is_terminating and attributes.verb == "create":
+            raise MethodNotAllowed("create not allowed while custom resource definition is terminating")
         handle = self._verbs.get(attributes.verb)
         if handle is None or attributes.verb not in kind.verbs:
             raise _not_allowed()
@@ -119,7 +123,8 @@ class Resources:
         entry = await self._reader.find(
             kind, attributes.namespace, attributes.name, call.query.get("resourceVersion", "")
         )
-        return Response(200, JSON_HEADERS, orjson.dumps(pipeline.representation(kind, entry.obj, name)))
+        obj = entry.served(kind, prefix_of(kind))
+        return Response(200, JSON_HEADERS, orjson.dumps(pipeline.representation(kind, obj, name)))
 
     # ---- writes
 
@@ -184,6 +189,8 @@ class Resources:
         selection = self._reader.selection(call, kind)
         form = self._reader.form(call, kind)
         await self._reader.fresh()
+        if selection.fields.requirements:
+            await self._reader.prepare(kind, list(self._reader.shelf(kind).within(selection.namespace)))
         deleted = []
         for entry in self._reader.select(selection):
             namespace, _, name = entry.key.rpartition("/")

@@ -24,6 +24,7 @@ from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call, Query
 from steersman.actors.apiserver.config import ApiServerConfig
+from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.custom import CustomKinds
 from steersman.actors.apiserver.definitions import read_definitions
 from steersman.actors.apiserver.documents import Documents
@@ -92,10 +93,11 @@ class ApiServer:
         is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
         self._webhooks = Webhooks(self.cache, self.registry, rng)
         self.writer = Writer(store, self.cache, self.registry, self._webhooks, settings, now, rng, **is_stale)
-        self.reader = Reader(store, self.cache, now, rng)
+        self._conversions = Conversions(self._webhooks, self.writer.new_uid)
+        self.reader = Reader(store, self.cache, self._conversions, now, rng)
         self.authenticator = Authenticator(self.cache, self.registry, issuer, now)
         self.authorizer = Authorizer(self.cache, self.registry)
-        self._custom = CustomKinds(self.cache, self.registry, self.writer)
+        self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
             self.registry, self.cache, self.reader, self.metrics, issuer, config, self._flows.dispatcher
@@ -176,6 +178,7 @@ class ApiServer:
         if self._grpc is not None:
             await self._grpc.stop()
         await self._custom.stop()
+        await self._conversions.stop()
         await self._webhooks.stop()
         await self.cache.stop()
         if self._sealed is not None:

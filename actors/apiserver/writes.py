@@ -18,6 +18,7 @@ import orjson
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.entry import Entry, encode, stamp
+from steersman.actors.apiserver.forms import prefix_of
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.ports import Now, Store, User
 from steersman.cluster.api import write as pipeline
@@ -82,7 +83,10 @@ class Outcome:
         meta = change.obj["metadata"]
         key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
         value = change.value if change.value is not None else encode(change.obj)
-        return Entry(key, self.revision, stamp(value, self.revision) if self.revision else value)
+        found = Entry(key, self.revision, stamp(value, self.revision) if self.revision else value)
+        if found.lacks(change.kind):
+            found.keep(change.kind, change.obj)
+        return found
 
 
 class Operation(Protocol):
@@ -212,10 +216,21 @@ class Writer:
         entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if kind.resource.namespaced else name)
         if entry is None:
             raise errors.not_found(kind.resource.plural, name, kind.resource.group)
-        obj: Obj = orjson.loads(entry.raw)
-        if obj.get("apiVersion") != kind.api_version:
-            obj = {**kind.served(obj), "apiVersion": kind.api_version, "kind": kind.resource.kind}
-        return entry, obj
+        return entry, orjson.loads(entry.body(kind, prefix_of(kind)))
+
+    def _current(self, kind: Kind, namespace: str, name: str) -> Steps[tuple[Entry, Obj]]:
+        """As `current`, for a kind that a webhook may have to convert."""
+        entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if kind.resource.namespaced else name)
+        if entry is not None and kind.converter is not None and entry.lacks(kind):
+            stored = orjson.loads(entry.raw)
+            entry.keep(kind, (yield from kind.converter.convert(stored, kind.api_version, self.new_uid())))
+        return self.current(kind, namespace, name)
+
+    def _value(self, kind: Kind, obj: Obj) -> Steps[bytes]:
+        """The bytes of an object as it is stored."""
+        if kind.converter is None or kind.converter.storage == kind.api_version:
+            return encode(kind.stored(obj))
+        return encode((yield from kind.converter.convert(obj, kind.converter.storage, self.new_uid())))
 
     # ---- the four writes, as decisions
 
@@ -233,13 +248,13 @@ class Writer:
             obj, warnings = read()
             generates = not (obj.get("metadata") or {}).get("name")
             written = yield from pipeline.create(self._registry, kind, obj, ctx, namespace)
-            return self._created(kind, written, warnings, check, generates)
+            return (yield from self._created(kind, written, warnings, check, generates))
 
         return decide
 
     def _created(
         self, kind: Kind, written: Written, warnings: Sequence[str], check: Check, generates: bool = False
-    ) -> Change:
+    ) -> Steps[Change]:
         obj = written.obj
         check(kind, obj)
         meta = obj["metadata"]
@@ -247,7 +262,7 @@ class Writer:
         if self.lookup(kind.resource, namespace, meta["name"]) is not None and not generates:
             raise errors.already_exists(kind.resource.plural, meta["name"], kind.resource.group)
         key = kind.key(namespace, meta["name"]).encode()
-        value = encode(kind.stored(obj))
+        value = yield from self._value(kind, obj)
         reserved = [text.encode() for text in written.reservations]
         return Change(
             kind=kind,
@@ -272,15 +287,15 @@ class Writer:
         def decide() -> Steps[Change]:
             new, warnings = read()
             try:
-                entry, old = self.current(kind, namespace, name)
+                entry, old = yield from self._current(kind, namespace, name)
             except errors.NotFound:
                 if not kind.create_on_update or subresource:
                     raise
                 new.setdefault("metadata", {}).setdefault("name", name)
                 written = yield from pipeline.create(self._registry, kind, new, ctx, namespace)
-                return self._created(kind, written, warnings, check)
+                return (yield from self._created(kind, written, warnings, check))
             written = yield from pipeline.update(self._registry, kind, new, old, subresource, ctx)
-            return self._modified(kind, entry, written, warnings, check)
+            return (yield from self._modified(kind, entry, written, warnings, check))
 
         return decide
 
@@ -303,7 +318,7 @@ class Writer:
             entry: Entry | None = None
             old: Obj | None = None
             try:
-                entry, old = self.current(kind, namespace, name)
+                entry, old = yield from self._current(kind, namespace, name)
             except errors.NotFound:
                 if not applies or subresource:
                     raise
@@ -311,8 +326,8 @@ class Writer:
                 self._registry, kind, old, patch_type, body, subresource, ctx, force, namespace, name
             )
             if entry is None:
-                return self._created(kind, written, (), check)
-            return self._modified(kind, entry, written, (), check)
+                return (yield from self._created(kind, written, (), check))
+            return (yield from self._modified(kind, entry, written, (), check))
 
         return decide
 
@@ -328,10 +343,10 @@ class Writer:
         """A write that the server makes itself: `change` gets an own copy of the object and returns the new one."""
 
         def decide() -> Steps[Change]:
-            entry, old = self.current(kind, namespace, name)
+            entry, old = yield from self._current(kind, namespace, name)
             new = change(orjson.loads(orjson.dumps(old)))
             written = yield from pipeline.update(self._registry, kind, new, old, subresource, ctx)
-            return self._modified(kind, entry, written, (), _accept)
+            return (yield from self._modified(kind, entry, written, (), _accept))
 
         return decide
 
@@ -346,8 +361,8 @@ class Writer:
         def decide() -> Steps[Change]:
             asked = attempt.again()
             yield from pipeline.admit(self._registry, asked, ctx)
-            entry, old = self.current(kind, attempt.namespace, attempt.name)
-            return self._modified(kind, entry, make(asked.obj or {}, old), (), _accept)
+            entry, old = yield from self._current(kind, attempt.namespace, attempt.name)
+            return (yield from self._modified(kind, entry, make(asked.obj or {}, old), (), _accept))
 
         return decide
 
@@ -360,24 +375,26 @@ class Writer:
             yield from pipeline.admit(self._registry, asked, ctx)
             entry, pod = self.current(kind, namespace, attempt.name)
             evicted = pipeline_evict(self._registry, pod, asked.obj or {}, ctx)
-            change = self._deleted(kind, entry, evicted.deletion)
+            change = yield from self._deleted(kind, entry, evicted.deletion)
             if evicted.budget is None:
                 return change
             spent = self.current(budgets, namespace, evicted.budget["metadata"]["name"])[0]
-            budget = self._modified(budgets, spent, Written(obj=evicted.budget), (), _accept)
+            budget = yield from self._modified(budgets, spent, Written(obj=evicted.budget), (), _accept)
             return replace(
                 change, compare=change.compare + budget.compare, operations=change.operations + budget.operations
             )
 
         return decide
 
-    def _modified(self, kind: Kind, entry: Entry, written: Written, warnings: Sequence[str], check: Check) -> Change:
+    def _modified(
+        self, kind: Kind, entry: Entry, written: Written, warnings: Sequence[str], check: Check
+    ) -> Steps[Change]:
         obj = written.obj
         check(kind, obj)
         warned = (*warnings, *written.warnings)
         key = kind.prefix().encode() + entry.key.encode()
         if not written.changed and not written.remove and not self._is_stale(key):
-            value = encode(kind.stored(obj))
+            value = yield from self._value(kind, obj)
             return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warned)
         reserved = [text.encode() for text in written.reservations]
         compare = (
@@ -388,7 +405,7 @@ class Writer:
         if written.remove:
             operations: tuple[Put | DeleteRange, ...] = (DeleteRange(key=key), *released)
             return Change(kind=kind, obj=obj, value=None, compare=compare, operations=operations, warnings=warned)
-        value = encode(kind.stored(obj))
+        value = yield from self._value(kind, obj)
         puts = (Put(key=key, value=value), *(Put(key=k, value=key) for k in reserved))
         return Change(
             kind=kind, obj=obj, value=value, compare=compare, operations=(*puts, *released), warnings=warned
@@ -398,19 +415,18 @@ class Writer:
         self, kind: Kind, namespace: str, name: str, options: Obj | None, ctx: WriteContext, check: Check = _accept
     ) -> Operation:
         def decide() -> Steps[Change]:
-            entry, old = self.current(kind, namespace, name)
+            entry, old = yield from self._current(kind, namespace, name)
             check(kind, old)
             deletion = pipeline.delete(self._registry, kind, old, options, ctx)
             attempt = Attempt(
                 operation=DELETE, kind=kind, namespace=namespace, name=name, old=old, options=options or {}
             )
             yield from pipeline.admit(self._registry, attempt, ctx)
-            return self._deleted(kind, entry, deletion)
+            return (yield from self._deleted(kind, entry, deletion))
 
         return decide
 
-    @staticmethod
-    def _deleted(kind: Kind, entry: Entry, deletion: Deletion) -> Change:
+    def _deleted(self, kind: Kind, entry: Entry, deletion: Deletion) -> Steps[Change]:
         obj, warnings = deletion.obj, deletion.warnings
         key = kind.prefix().encode() + entry.key.encode()
         compare = (Compare(key=key, target=CompareTarget.MOD, operand=entry.revision),)
@@ -420,7 +436,7 @@ class Writer:
                 kind=kind, obj=obj, value=None, compare=compare, operations=(DeleteRange(key=key), *released),
                 warnings=warnings, removed=True,
             )  # fmt: skip
-        value = encode(kind.stored(obj))
+        value = yield from self._value(kind, obj)
         if not deletion.changed:
             return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warnings)
         return Change(

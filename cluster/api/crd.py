@@ -9,26 +9,27 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from steersman.cluster.api.custom.conversion import converter_of
 from steersman.cluster.api.custom.expressions import compile_rules
 from steersman.cluster.api.custom.naming import is_established
 from steersman.cluster.api.custom.values import validate_custom
 from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
-from steersman.cluster.api.schema.structural import fill_defaults
+from steersman.cluster.api.schema.structural import fill_defaults, repaired
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
+from steersman.cluster.meta.versions import version_order
 
 
 def rows_of(crd: Obj) -> tuple[Kind, ...]:
     """Returns a row for each version that an established definition serves."""
     if not is_established(crd) and (crd.get("status") or {}).get("conditions"):
         return ()
-    spec = crd["spec"]
-    storage = next((row["name"] for row in spec["versions"] if row.get("storage")), "")
-    served = [row for row in spec["versions"] if row.get("served")]
-    return tuple(_row(spec, version, f"{spec['group']}/{storage}") for version in served)
+    return tuple(_row(crd, version) for version in crd["spec"]["versions"] if version.get("served"))
 
 
-def _row(spec: Obj, version: Obj, storage: str) -> Kind:
+def _row(crd: Obj, version: Obj) -> Kind:
+    spec, meta = crd["spec"], crd["metadata"]
+    storage = next((f"{spec['group']}/{row['name']}" for row in spec["versions"] if row.get("storage")), "")
     names = spec["names"]
     resource = Resource(
         spec["group"], version["name"], names["plural"], names["kind"], namespaced=spec["scope"] == "Namespaced"
@@ -61,7 +62,12 @@ def _row(spec: Obj, version: Obj, storage: str) -> Kind:
         schema=schema,
         printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
         stored=_as_version(storage),
-        served=_as_version(resource.api_version),
+        served=_repaired(resource.api_version, schema),
+        plain=meta.get("generation", 1) == 1 and len(spec["versions"]) == 1,
+        converter=converter_of(spec, storage),
+        form=f"{resource.api_version} {meta.get('uid', '')} {meta.get('generation', 1)}",
+        deprecation=_deprecation(spec, version),
+        is_terminating=bool(meta.get("deletionTimestamp")),
     )
 
 
@@ -74,6 +80,33 @@ def _as_version(api_version: str) -> Callable[[Obj], Obj]:
         return obj if obj.get("apiVersion") == api_version else {**obj, "apiVersion": api_version}
 
     return convert
+
+
+def _repaired(api_version: str, schema: Mapping[str, Any]) -> Callable[[Obj], Obj]:
+    """What a stored object shows: it may have been written when the schema was another one."""
+
+    def repair(obj: Obj) -> Obj:
+        found = repaired(schema, obj)
+        fill_defaults(schema, found)
+        return {**found, "apiVersion": api_version}
+
+    return repair
+
+
+def _deprecation(spec: Obj, version: Obj) -> str:
+    if not version.get("deprecated"):
+        return ""
+    if version.get("deprecationWarning"):
+        return str(version["deprecationWarning"])
+    group, kind = spec["group"], spec["names"]["kind"]
+    name = version["name"]
+    newer = [
+        row["name"]
+        for row in spec["versions"]
+        if row.get("served") and not row.get("deprecated") and version_order(row["name"]) < version_order(name)
+    ]
+    text = f"{group}/{name} {kind} is deprecated"
+    return f"{text}; use {group}/{min(newer, key=version_order)} {kind}" if newer else text
 
 
 def _selectable(rows: Any) -> Callable[[Obj], dict[str, str]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable
 
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind, Subresource
 from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.versions import version_order
 
 #: media type of the aggregated form
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -26,16 +26,6 @@ _ORDER = (
     "admissionregistration.k8s.io", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
     "discovery.k8s.io", "flowcontrol.apiserver.k8s.io", "resource.k8s.io",
 )  # fmt: skip
-_VERSION = re.compile(r"^v(\d+)(?:(alpha|beta)(\d+))?$")
-
-
-def version_order(version: str) -> tuple[int, int, int, str]:
-    """Sorts versions as Kubernetes prefers them: GA before beta before alpha, newer before older."""
-    match = _VERSION.match(version)
-    if match is None:
-        return 3, 0, 0, version
-    stage = {None: 0, "beta": 1, "alpha": 2}[match[2]]
-    return stage, -int(match[1]), -int(match[3] or 0), ""
 
 
 def groups(registry: Registry) -> dict[str, dict[str, list[Kind]]]:

@@ -17,6 +17,7 @@ from steersman.cluster.meta.resources import Resource
 
 if TYPE_CHECKING:
     from steersman.cluster.api.context import WriteContext
+    from steersman.cluster.api.custom.conversion import Converter
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 STATUS_VERBS = ("get", "patch", "update")
@@ -107,6 +108,9 @@ class Kind:
         scale: how `/scale` maps on it; None when it has none.
         storage_group: first part of its store key; kinds that share it and the plural share their objects.
         stored, served: turn an object of this version into the stored one and back; identity for most.
+        plain: whether an object that is stored in this version is shown as it is; False where `served` may repair it.
+        converter: the webhook that converts between versions, ahead of `served` and in place of `stored`.
+        form: names what `served` makes of an object.
         default_propagation: what a delete without a policy does with dependents.
         has_generation: whether `metadata.generation` counts the changes of its spec.
         virtual: answers a question and is never stored (SubjectAccessReview, ...).
@@ -114,6 +118,8 @@ class Kind:
         printer_columns: of a custom resource: `additionalPrinterColumns`.
         allows_unconditional_update: whether an update without resourceVersion is taken.
         create_on_update: whether an update of an object that does not exist creates it.
+        deprecation: what a client of this version is warned of.
+        is_terminating: whether the kind is about to go, so that no object of it can be created.
     """
 
     resource: Resource
@@ -141,6 +147,9 @@ class Kind:
     storage_group: str = ""
     stored: Callable[[Obj], Obj] = _same
     served: Callable[[Obj], Obj] = _same
+    plain: bool = True
+    converter: Converter | None = None
+    form: str = ""
     default_propagation: str = "Background"
     has_generation: bool = False
     virtual: bool = False
@@ -148,6 +157,8 @@ class Kind:
     printer_columns: tuple[Mapping[str, Any], ...] = ()
     allows_unconditional_update: bool = True
     create_on_update: bool = False
+    deprecation: str = ""
+    is_terminating: bool = False
 
     @property
     def api_version(self) -> str:

@@ -6,9 +6,12 @@ ask yields nothing.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import orjson
 
 T = TypeVar("T")
 
@@ -65,3 +68,40 @@ def settled(steps: Steps[T]) -> T:
         result: T = done.value
         return result
     raise LookupError(f"there is nobody to answer {calls}")
+
+
+def address_of(config: Mapping[str, Any]) -> tuple[str, ServiceAddress | None]:
+    """Where a `clientConfig` (of an admission or a conversion webhook) points."""
+    service = config.get("service")
+    if service is None:
+        return config.get("url") or "", None
+    address = ServiceAddress(service["namespace"], service["name"], service.get("port") or 443)
+    path = quote(service.get("path") or "", safe="/%?=&")
+    path = path if path.startswith("/") else f"/{path}"
+    return f"https://{address.name}.{address.namespace}.svc:{address.port}{path}", address
+
+
+#: what Kubernetes' client says of an HTTP status
+_HTTP = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    403: "unknown",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    429: "the server has received too many requests and has asked us to try again later",
+    503: "the server is currently unable to handle the request",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+
+
+def http_failure(reply: HookReply) -> str:
+    """What an HTTP answer that is no success says, in the words of Kubernetes' client."""
+    text = reply.body.decode(errors="replace").strip()[:500]
+    if reply.status in (403, 503) and text:
+        return text
+    if reply.status in _HTTP:
+        return _HTTP[reply.status]
+    if reply.status >= 500:
+        said = orjson.dumps(text or "unknown").decode()
+        return f"an error on the server ({said}) has prevented the request from succeeding"
+    return f"the server responded with the status code {reply.status} but did not return more information"

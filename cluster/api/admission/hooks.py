@@ -9,10 +9,9 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from steersman.cluster.api.admission.matching import Match
-from steersman.cluster.api.steps import ServiceAddress
+from steersman.cluster.api.steps import ServiceAddress, address_of
 from steersman.cluster.meta.objects import Obj
 
 
@@ -81,17 +80,6 @@ def _webhook(configuration: str, row: Obj, nth: int) -> Webhook:
         timeout_s=row.get("timeoutSeconds") or 10,
         reinvoked=row.get("reinvocationPolicy") == "IfNeeded",
     )
-
-
-def address_of(config: Obj) -> tuple[str, ServiceAddress | None]:
-    """Where a `clientConfig` (of an admission or a conversion webhook) points."""
-    service = config.get("service")
-    if service is None:
-        return config.get("url") or "", None
-    address = ServiceAddress(service["namespace"], service["name"], service.get("port") or 443)
-    path = quote(service.get("path") or "", safe="/%?=&")
-    path = path if path.startswith("/") else f"/{path}"
-    return f"https://{address.name}.{address.namespace}.svc:{address.port}{path}", address
 
 
 def _decoded(text: str) -> bytes:

@@ -18,7 +18,7 @@ from steersman.cluster.api.admission.hooks import Webhook
 from steersman.cluster.api.admission.matching import shown
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import Kind
-from steersman.cluster.api.steps import HookCall, HookReply
+from steersman.cluster.api.steps import HookCall, HookReply, http_failure
 from steersman.cluster.meta.errors import ApiError, BadRequest, InternalError, Refused, from_status
 from steersman.cluster.meta.objects import Obj
 
@@ -144,7 +144,7 @@ def _document(reply: HookReply, url: str) -> Obj:
     if reply.failure:
         raise CallFailed(f'failed to call webhook: Post "{url}": {reply.failure}')
     if not 200 <= reply.status < 300:
-        raise CallFailed(f"failed to call webhook: {_http_failure(reply)}")
+        raise CallFailed(f"failed to call webhook: {http_failure(reply)}")
     try:
         review = orjson.loads(reply.body)
     except orjson.JSONDecodeError as error:
@@ -153,31 +153,6 @@ def _document(reply: HookReply, url: str) -> Obj:
         text = reply.body.decode(errors="replace")[:200]
         raise CallFailed(f"failed to call webhook: Object 'Kind' is missing in '{text}'")
     return review
-
-
-#: HTTP errors as client-go puts them
-_HTTP = {
-    400: "the server rejected our request for an unknown reason",
-    401: "the server has asked for the client to provide credentials",
-    403: "unknown",
-    404: "the server could not find the requested resource",
-    405: "the server does not allow this method on the requested resource",
-    429: "the server has received too many requests and has asked us to try again later",
-    503: "the server is currently unable to handle the request",
-    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
-}
-
-
-def _http_failure(reply: HookReply) -> str:
-    text = reply.body.decode(errors="replace").strip()[:500]
-    if reply.status in (403, 503) and text:
-        return text
-    if reply.status in _HTTP:
-        return _HTTP[reply.status]
-    if reply.status >= 500:
-        said = orjson.dumps(text or "unknown").decode()
-        return f"an error on the server ({said}) has prevented the request from succeeding"
-    return f"the server responded with the status code {reply.status} but did not return more information"
 
 
 def _verified(review: Obj, hook: Webhook, uid: str, *, mutating: bool) -> Obj:

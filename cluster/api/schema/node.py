@@ -93,6 +93,13 @@ class SchemaNode:
         raw = self.raw.get(_CHILDREN[name])
         return self._set.resolve(raw) if isinstance(raw, Mapping) else None
 
+    def elsewhere(self, definition: str) -> SchemaNode | None:
+        """A definition that this schema could refer to; None when there is none of that name."""
+        try:
+            return self._set.node(definition)
+        except KeyError:
+            return None
+
     @property
     def description(self) -> str:
         found: str = self.raw.get("description", "")

@@ -60,16 +60,36 @@ def _prune(node: SchemaNode, value: Any, path: str, findings: Findings) -> Any:
     found = {}
     for key, item in value.items():
         below = f"{path}.{key}"
+        if key == "metadata" and node.embedded_resource and isinstance(item, dict):
+            found[key] = _embedded_metadata(node, item, below, findings)
+            continue
         child = properties.get(key) or additional
         if child is not None:
-            if item is None and not child.nullable and child.default is not None:
-                continue
-            found[key] = _prune(child, item, below, findings)
-        elif node.preserve_unknown or (node.embedded_resource and key in ("apiVersion", "kind", "metadata")):
+            if item is not None or child.nullable:
+                found[key] = _prune(child, item, below, findings)
+        elif node.preserve_unknown or (node.embedded_resource and key in ("apiVersion", "kind")):
             found[key] = item
         else:
             findings.unknown.append(below)
     return found
+
+
+def _embedded_metadata(node: SchemaNode, value: Any, path: str, findings: Findings) -> Any:
+    known = node.elsewhere(_OBJECT_META)
+    if known is None:
+        return value
+    meta, inner = walk(known, value)
+    findings.unknown += [f"{path}.{name}" for name in inner.unknown]
+    findings.errors += inner.errors
+    return meta
+
+
+def repaired(schema: Mapping[str, Any], obj: Mapping[str, Any]) -> dict[str, Any]:
+    """An object without what a schema does not know; its metadata is left alone."""
+    node = SchemaSet({}, structural=True).resolve(schema)
+    apart = ("apiVersion", "kind", "metadata")
+    own = _prune(node, {key: value for key, value in obj.items() if key not in apart}, "", Findings())
+    return {**{key: obj[key] for key in apart if key in obj}, **own}
 
 
 def fill_defaults(schema: Mapping[str, Any], value: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from steersman.cluster.api import discovery
 from steersman.cluster.api.openapi import OpenApi
+from steersman.cluster.meta.versions import version_order
 
 
 def test_every_kind_has_a_schema_and_every_subresource_a_path(api: Any) -> None:
@@ -46,7 +47,7 @@ def test_the_aggregated_form_says_the_same(api: Any) -> None:
 def test_versions_are_preferred_as_kubernetes_does() -> None:
     versions = ["v1beta1", "v10", "v1alpha1", "v2", "v1", "other", "v2beta1", "v11alpha2"]
     wanted = ["v10", "v2", "v1", "v2beta1", "v1beta1", "v11alpha2", "v1alpha1", "other"]
-    assert sorted(versions, key=discovery.version_order) == wanted
+    assert sorted(versions, key=version_order) == wanted
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,216 @@
+"""Custom resources as a client of the API server sees them: from the definition to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+GROUP = "/apis/example.com"
+V1, V2 = f"{GROUP}/v1/namespaces/default/gadgets", f"{GROUP}/v2/namespaces/default/gadgets"
+
+
+def version(name: str, properties: Any = None, *, storage: bool = False, **more: Any) -> dict[str, Any]:
+    spec = {"type": "object", "properties": properties or {"size": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    return {"name": name, "served": True, "storage": storage, "schema": {"openAPIV3Schema": schema}, **more}
+
+
+def crd(*versions: Any, plural: str = "gadgets", kind: str = "Gadget", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"{plural}.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": list(versions) or [version("v1", storage=True)], **spec,
+        },
+    }  # fmt: skip
+
+
+def gadget(name: str = "g", api_version: str = "v1", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": f"example.com/{api_version}", "kind": "Gadget", "metadata": {"name": name}, "spec": spec,
+    }  # fmt: skip
+
+
+async def edit(api: Any, change: Any, name: str = "gadgets.example.com") -> Any:
+    found = await api.ok("GET", f"{CRDS}/{name}")
+    change(found)
+    return await api.ok("PUT", f"{CRDS}/{name}", found)
+
+
+async def answers(api: Any, path: str, status: int) -> None:
+    """Returns when a path answers so."""
+    for _ in range(1000):
+        if (await api.call("GET", path)).status == status:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError(f"{path} does not answer {status}")
+
+
+async def test_a_kind_is_served_as_soon_as_its_definition_is_written(api: Any) -> None:
+    made = await api.ok("POST", CRDS, crd())
+    assert {row["type"]: row["status"] for row in made["status"]["conditions"]} == {
+        "NamesAccepted": "True", "Established": "True",
+    }  # fmt: skip
+    assert (await api.ok("POST", V1, gadget(size=1)))["spec"] == {"size": 1}
+    served = await api.ok("GET", f"{GROUP}/v1")
+    assert [row["name"] for row in served["resources"]] == ["gadgets"]
+
+
+async def test_a_rule_is_evaluated_and_what_stays_may_stay_broken(api: Any) -> None:
+    await api.ok("POST", CRDS, crd())
+    await api.ok("POST", V1, gadget(size=9))
+
+    def restrict(found: Any) -> None:
+        schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        schema["properties"]["spec"]["properties"]["size"] |= {
+            "x-kubernetes-validations": [{"rule": "self < 5", "message": "too big"}]
+        }
+
+    await edit(api, restrict)
+    refused = await api.refused(422, "POST", V1, gadget("h", size=9))
+    assert refused["message"] == 'Gadget.example.com "h" is invalid: spec.size: Invalid value: "integer": too big'
+    await api.ok("PATCH", f"{V1}/g", {"metadata": {"labels": {"a": "b"}}}, content_type="application/merge-patch+json")
+    refused = await api.refused(
+        422, "PATCH", f"{V1}/g", {"spec": {"size": 8}}, content_type="application/merge-patch+json"
+    )
+    assert "too big" in refused["message"]
+
+
+async def test_what_was_stored_before_is_shown_as_the_definition_is_now(api: Any) -> None:
+    await api.ok("POST", CRDS, crd(version("v1", {"old": {"type": "string"}}, storage=True)))
+    await api.ok("POST", V1, gadget(old="x"))
+
+    def change(found: Any) -> None:
+        properties = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        properties.pop("old")
+        properties["new"] = {"type": "integer", "default": 7}
+
+    await edit(api, change)
+    assert (await api.ok("GET", f"{V1}/g"))["spec"] == {"new": 7}
+    listed = await api.ok("GET", V1)
+    assert listed["items"][0]["spec"] == {"new": 7}
+    await api.ok("PATCH", f"{V1}/g", {"spec": {"new": 8}}, content_type="application/merge-patch+json")
+    assert (await api.ok("GET", f"{V1}/g"))["spec"] == {"new": 8}
+
+
+async def test_versions_differ_in_their_name_alone_without_a_webhook(api: Any) -> None:
+    await api.ok("POST", CRDS, crd(version("v1", storage=True), version("v2")))
+    await api.ok("POST", V2, gadget(api_version="v2", size=3))
+    found = await api.ok("GET", f"{V1}/g")
+    assert (found["apiVersion"], found["spec"]) == ("example.com/v1", {"size": 3})
+    watch = await api.watch(f"{V2}?watch=1&resourceVersion=0")
+    assert (await watch.next())[1]["apiVersion"] == "example.com/v2"
+    await watch.close()
+
+
+async def test_a_version_that_is_no_longer_served_is_gone(api: Any) -> None:
+    await api.ok("POST", CRDS, crd(version("v1", storage=True), version("v2")))
+    watch = await api.watch(f"{V2}?watch=1")
+    await edit(api, lambda found: found["spec"]["versions"][1].update(served=False))
+    await api.refused(404, "GET", V2)
+    with pytest.raises(StopAsyncIteration):
+        while True:
+            await watch.next()
+    index = await api.ok("GET", "/openapi/v3")
+    assert "apis/example.com/v1" in index["paths"] and "apis/example.com/v2" not in index["paths"]
+
+
+async def test_a_deprecated_version_warns(api: Any) -> None:
+    await api.ok("POST", CRDS, crd(version("v1", storage=True), version("v1beta1", deprecated=True)))
+    response = await api.call("GET", f"{GROUP}/v1beta1/namespaces/default/gadgets")
+    warning = "example.com/v1beta1 Gadget is deprecated; use example.com/v1 Gadget"
+    assert response.headers["warning"] == f'299 - "{warning}"'
+    assert "warning" not in (await api.call("GET", V1)).headers
+
+
+async def test_selectable_fields_select(api: Any) -> None:
+    await api.ok("POST", CRDS, crd(version("v1", storage=True, selectableFields=[{"jsonPath": ".spec.size"}])))
+    for name, size in (("a", 1), ("b", 2)):
+        await api.ok("POST", V1, gadget(name, size=size))
+    listed = await api.ok("GET", f"{V1}?fieldSelector=spec.size%3D2")
+    assert [item["metadata"]["name"] for item in listed["items"]] == ["b"]
+    await api.refused(400, "GET", f"{V1}?fieldSelector=spec.color%3Dred")
+    watch = await api.watch(
+        f"{V1}?watch=1&fieldSelector=spec.size%3D2&resourceVersion={listed['metadata']['resourceVersion']}"
+    )
+    await api.ok("PATCH", f"{V1}/a", {"spec": {"size": 2}}, content_type="application/merge-patch+json")
+    kind, obj = await watch.next()
+    assert (kind, obj["metadata"]["name"]) == ("ADDED", "a")
+    await watch.close()
+    await api.ok("DELETE", f"{V1}?fieldSelector=spec.size%3D2")
+    assert (await api.ok("GET", V1))["items"] == []
+
+
+async def test_objects_go_with_their_definition(api: Any) -> None:
+    await api.ok("POST", CRDS, crd())
+    await api.ok("POST", V1, gadget("free", size=1))
+    held = gadget("held", size=1)
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    await api.ok("POST", V1, held)
+    watch = await api.watch(f"{V1}?watch=1&resourceVersion=0")
+    assert [(await watch.next())[0] for _ in range(2)] == ["ADDED", "ADDED"]
+    marked = await api.ok("DELETE", f"{CRDS}/gadgets.example.com")
+    assert marked["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
+    await answers(api, f"{V1}/free", 404)
+    refused = await api.refused(405, "POST", V1, gadget("late", size=1))
+    assert refused["message"] == "create not allowed while custom resource definition is terminating"
+    await api.ok("PATCH", f"{V1}/held", {"metadata": {"finalizers": None}}, content_type="application/merge-patch+json")
+    await answers(api, f"{CRDS}/gadgets.example.com", 404)
+    await api.refused(404, "GET", V1)
+    seen = []
+    with pytest.raises(StopAsyncIteration):
+        while True:
+            kind, obj = await watch.next()
+            seen.append((kind, obj["metadata"]["name"]))
+    assert ("DELETED", "free") in seen and seen[-1] == ("DELETED", "held")
+    await api.ok("POST", CRDS, crd())
+    assert (await api.ok("GET", V1))["items"] == []
+
+
+async def test_a_name_that_becomes_free_is_given_to_the_next(api: Any) -> None:
+    await api.ok("POST", CRDS, crd())
+    await api.ok("POST", CRDS, crd(plural="things"))
+    await api.refused(404, "GET", f"{GROUP}/v1/things")
+    await api.ok("DELETE", f"{CRDS}/gadgets.example.com")
+    await answers(api, f"{GROUP}/v1/things", 200)
+
+
+async def test_unknown_metadata_of_an_object_and_of_one_within_it_is_told(api: Any) -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    await api.ok("POST", CRDS, crd(version("v1", {"template": inner}, storage=True)))
+    body = gadget(template={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "odd": 1}, "any": 1})
+    body["metadata"]["strange"] = 1
+    refused = await api.refused(400, "POST", f"{V1}?fieldValidation=Strict", body)
+    assert 'unknown field "metadata.strange"' in refused["message"]
+    assert 'unknown field "spec.template.metadata.odd"' in refused["message"]
+    made = await api.ok("POST", V1, body)
+    assert made["spec"]["template"] == {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "any": 1}
+
+
+async def test_status_and_scale_are_written_apart(api: Any) -> None:
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size", "labelSelectorPath": ".status.sel"}
+    row = version("v1", storage=True, subresources={"status": {}, "scale": scale})
+    row["schema"]["openAPIV3Schema"]["properties"]["status"] = {"type": "object", "properties": {
+        "size": {"type": "integer"}, "sel": {"type": "string"}}}  # fmt: skip
+    await api.ok("POST", CRDS, crd(row))
+    made = await api.ok("POST", V1, {**gadget(size=1), "status": {"size": 9}})
+    assert "status" not in made
+    patch = {"content_type": "application/merge-patch+json"}
+    await api.ok("PATCH", f"{V1}/g/status", {"spec": {"size": 5}, "status": {"size": 1, "sel": "a=b"}}, **patch)
+    scaled = await api.ok("PATCH", f"{V1}/g/scale", {"spec": {"replicas": 4}}, **patch)
+    assert (scaled["spec"], scaled["status"]) == ({"replicas": 4}, {"replicas": 1, "selector": "a=b"})
+    found = await api.ok("GET", f"{V1}/g")
+    assert (found["spec"], found["metadata"]["generation"]) == ({"size": 4}, 2)
+
+
+async def test_a_watch_of_definitions_shows_each_change(api: Any) -> None:
+    watch = await api.watch(f"{CRDS}?watch=1")
+    await api.ok("POST", CRDS, crd())
+    await edit(api, lambda found: found["metadata"].setdefault("labels", {}).update(a="b"))
+    await api.ok("DELETE", f"{CRDS}/gadgets.example.com")
+    seen = [await watch.next() for _ in range(4)]
+    assert [kind for kind, _ in seen] == ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]
+    await watch.close()
