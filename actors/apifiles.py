@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steersman.actors.apiserver.config import AuditConfig, Rotation
 from steersman.actors.site import Site
-from steersman.actors.webhook import Webhook
-from steersman.cluster.auth.audit import read_policy
-from steersman.cluster.auth.encryption import read_encryption, render_encryption
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # every actor loads this module, and few need what a file takes to be read
+    from steersman.actors.apiserver.config import AuditConfig
+    from steersman.cluster.auth.authentication import Authentication
     from steersman.cluster.config import Security
 
 _FILE = "encryption.yaml"
@@ -30,13 +28,14 @@ class Unusable(Exception):
 
 def resolved(security: Security) -> Security:
     """Returns the settings with files named from the root: actors work in other directories than commands."""
-    fields = ("encryption", "audit_policy", "audit_log", "audit_webhook")
-    found = {field: getattr(security, field) for field in fields}
-    return security.model_copy(
-        update={
-            field: str(Path(text).expanduser().absolute()) for field, text in found.items() if text not in ("", "none")
-        }
-    )
+
+    def absolute(text: str) -> str:
+        return str(Path(text).expanduser().absolute()) if text not in ("", "none") else text
+
+    rows = security.model_dump().items()
+    update = {field: absolute(value) for field, value in rows if isinstance(value, str)}
+    keys = [absolute(path) for path in security.service_account_keys]
+    return security.model_copy(update={**update, "service_account_keys": keys})
 
 
 def encryption_of(site: Site) -> Path | None:
@@ -59,6 +58,9 @@ def audit_of(site: Site, index: int) -> AuditConfig | None:
     security = site.config.security
     if not security.audit_policy:
         return None
+    from steersman.actors.apiserver.config import AuditConfig, Rotation
+    from steersman.cluster.auth.audit import read_policy
+
     log = Path(security.audit_log) if security.audit_log else site.logs / "audit.log"
     return AuditConfig(
         policy=read_policy(Path(security.audit_policy).read_text()),
@@ -68,8 +70,33 @@ def audit_of(site: Site, index: int) -> AuditConfig | None:
             backups_max=security.audit_log_backups,
             age_days_max=security.audit_log_age_days,
         ),
-        webhook=Path(security.audit_webhook) if security.audit_webhook else None,
+        webhook=webhook_file(security.audit_webhook),
     )
+
+
+def authentication_of(site: Site) -> Authentication:
+    """Whose tokens the API servers of a site accept beside their own.
+
+    Raises:
+        OSError, InvalidAuthentication: the configuration cannot be read.
+    """
+    from steersman.cluster.auth.authentication import NO_OTHERS, read_authentication
+
+    path = site.config.security.authentication
+    if not path:
+        return NO_OTHERS
+    from steersman.actors.apiserver.expressions import compiled
+
+    return read_authentication(Path(path).read_text(), compiled)
+
+
+def former_keys_of(site: Site) -> tuple[bytes, ...]:
+    """The PEM texts of further keys of service account tokens; raises OSError."""
+    return tuple(Path(path).read_bytes() for path in site.config.security.service_account_keys)
+
+
+def webhook_file(path: str) -> Path | None:
+    return Path(path) if path else None
 
 
 def ensure(site: Site) -> None:
@@ -80,6 +107,9 @@ def ensure(site: Site) -> None:
     """
     if site.here != site.hosts[0]:
         return
+    from steersman.cluster.auth.encryption import read_encryption, render_encryption
+    from steersman.cluster.auth.jwt import from_pem
+
     path = encryption_of(site)
     if path is not None:
         with _told("security.encryption"):
@@ -88,9 +118,17 @@ def ensure(site: Site) -> None:
             read_encryption(path.read_text())
     with _told("security.audit_policy"):
         audit_of(site, 0)
-    if site.config.security.audit_webhook:
-        with _told("security.audit_webhook"):
-            Webhook(Path(site.config.security.audit_webhook))
+    with _told("security.authentication"):
+        authentication_of(site)
+    with _told("security.service_account_keys"):
+        for pem in former_keys_of(site):
+            from_pem(pem)
+    for field in ("audit_webhook", "token_webhook"):
+        if path := getattr(site.config.security, field):
+            from steersman.actors.webhook import Webhook
+
+            with _told(f"security.{field}"):
+                Webhook(Path(path))
 
 
 @contextlib.contextmanager

@@ -161,6 +161,9 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         grpc_port=grpc_port(config, index),
         grpc_token_port=grpc_token_port(config, index),
         requests_in_flight=config.control_plane.requests_in_flight,
+        former_service_account_keys=apifiles.former_keys_of(site),
+        authentication=apifiles.authentication_of(site),
+        token_webhook=apifiles.webhook_file(config.security.token_webhook),
         encryption=apifiles.encryption_of(site),
         audit=apifiles.audit_of(site, index),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steersman.actors import kubeconfig
 from steersman.actors.http.client import HttpTransport
-from steersman.actors.http.messages import Request
+from steersman.actors.http.messages import Request, Response
 from steersman.cluster.meta.errors import ServiceUnavailable
 
 #: an answer of more bytes is none
@@ -45,12 +45,21 @@ class Webhook:
             ApiError: it does not answer in time, or with too much.
         """
         response = await self._transport(Request("POST", self._target, {"content-type": "application/json"}, body))
-        if isinstance(response.body, bytes):
-            return response.status, response.body
-        pieces, count = [], 0
-        async for piece in response.body:  # type: ignore[union-attr]
-            pieces.append(piece)
-            count += len(piece)
-            if count > _ANSWER_BYTES_MAX:
-                raise ServiceUnavailable("the webhook's answer is too long")
-        return response.status, b"".join(pieces)
+        return response.status, await whole(response)
+
+
+async def whole(response: Response) -> bytes:
+    """The body of an answer, however it comes.
+
+    Raises:
+        ApiError: it is too long, or breaks off.
+    """
+    if isinstance(response.body, bytes):
+        return response.body
+    pieces, count = [], 0
+    async for piece in response.body:  # type: ignore[union-attr]
+        pieces.append(piece)
+        count += len(piece)
+        if count > _ANSWER_BYTES_MAX:
+            raise ServiceUnavailable("the answer is too long")
+    return b"".join(pieces)

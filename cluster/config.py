@@ -159,6 +159,17 @@ class Security(_Section):
         description="file of the EncryptionConfiguration by which the API servers encrypt what they store; empty: one"
         " in the directory pki that encrypts Secrets, made at the first `up`; none: nothing is encrypted",
     )
+    service_account_keys: list[str] = Field(
+        default_factory=list,
+        description="files of further keys whose service account tokens are accepted: former ones, after pki/sa.key has"
+        " been replaced",
+    )
+    authentication: str = Field(
+        "",
+        description="file of the AuthenticationConfiguration: whose tokens (OpenID Connect) are accepted, and what may"
+        " be asked anonymously; empty: nobody's, and health and version",
+    )
+    token_webhook: str = Field("", description="kubeconfig of a server that is asked whose other tokens are")
     audit_policy: str = Field("", description="file of the audit policy (audit.k8s.io/v1); empty: nothing is audited")
     audit_log: str = Field("", description="file of audit events; empty: logs/audit.log; none: no file")
     audit_log_size_mb: int = Field(100, ge=0, description="size at which that file is put aside; 0: never")
@@ -183,7 +194,7 @@ class ClusterConfig(_Section):
     networking: Networking = Field(default_factory=Networking, description="pod and Service networks")
     node: Node = Field(default_factory=Node, description="this machine as a Node")
     simulated_nodes: SimulatedNodes = Field(default_factory=SimulatedNodes, description="Nodes that only pretend")
-    security: Security = Field(default_factory=Security, description="encryption at rest and audit")
+    security: Security = Field(default_factory=Security, description="who may come in, encryption at rest, audit")
     ray: RayOptions = Field(default_factory=RayOptions, description="the Ray cluster beneath")
 
     @model_validator(mode="after")

@@ -5,29 +5,19 @@ Nothing here decides; it finds credentials in a request and objects in the cache
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
+from steersman.actors.apiserver.authenticator import to_user
 from steersman.actors.apiserver.cache import WatchCache, nodes_in
 from steersman.actors.apiserver.entry import Event
-from steersman.actors.http.messages import Request
-from steersman.actors.ports import Now, User
+from steersman.actors.ports import User
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import node as node_rules
 from steersman.cluster.auth.attributes import ALLOWED, Attributes, Verdict, forbidden_message
-from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, from_certificate, impersonated, is_anonymous_path
+from steersman.cluster.auth.identity import impersonated
 from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compile_rules, uncovered
-from steersman.cluster.auth.tokens import (
-    Identity,
-    InvalidToken,
-    TokenIssuer,
-    check_bootstrap,
-    check_service_account,
-)
-from steersman.cluster.meta.errors import BadRequest, Forbidden, Unauthorized
+from steersman.cluster.meta.errors import BadRequest, Forbidden
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
     CLUSTER_ROLE_BINDINGS,
@@ -37,93 +27,6 @@ from steersman.cluster.meta.resources import (
     ROLES,
     Resource,
 )
-
-#: verified tokens remembered, so that a signature is checked once
-_TOKENS_MAX = 4096
-#: acts for the server itself
-SERVER = User("system:apiserver", (MASTERS, AUTHENTICATED))
-
-
-def to_user(identity: Identity) -> User:
-    return User(identity.name, identity.groups, identity.uid, dict(identity.extra))
-
-
-def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
-    """The user of a verified client certificate."""
-    identity = from_certificate(certificate)
-    return None if identity is None else to_user(identity)
-
-
-class Authenticator:
-    """Finds out who asks."""
-
-    def __init__(self, cache: WatchCache, registry: Registry, issuer: TokenIssuer | None, now: Now) -> None:
-        self._cache = cache
-        self._registry = registry
-        self._issuer = issuer
-        self._now = now
-        self._claims: dict[str, dict[str, Any]] = {}
-
-    def find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
-        kind = self._registry.kind(resource.group, resource.version, resource.plural)
-        if kind is None:
-            return None
-        entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if resource.namespaced else name)
-        return None if entry is None else entry.obj
-
-    def authenticate(self, request: Request, path: str) -> User:
-        """Returns the user of a request; raises Unauthorized."""
-        if request.user is not None:
-            user = request.user
-            return (
-                user
-                if AUTHENTICATED in user.groups
-                else User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
-            )
-        header = request.headers.get("authorization", "")
-        token = header[7:].strip() if header[:7].lower() == "bearer " else ""
-        token = token or _socket_token(request.headers.get("sec-websocket-protocol", ""))
-        if token:
-            try:
-                return to_user(self.verify(token, ()))
-            except InvalidToken:
-                raise Unauthorized from None
-        if is_anonymous_path(path):
-            return to_user(ANONYMOUS)
-        raise Unauthorized
-
-    def verify(self, token: str, audiences: Sequence[str]) -> Identity:
-        """Returns who a bearer token stands for; with no audiences the server's own is meant.
-
-        Raises:
-            InvalidToken
-        """
-        now = self._now()
-        identity = check_bootstrap(token, now, self.find)
-        if identity is not None:
-            return identity
-        if self._issuer is None:
-            raise InvalidToken("no key to verify it with")
-        claims = self._claims.get(token)
-        if claims is None:
-            claims = self._issuer.verify(token)
-            if len(self._claims) >= _TOKENS_MAX:
-                self._claims.clear()
-            self._claims[token] = claims
-        return check_service_account(claims, audiences or (self._issuer.audience,), now, self.find)
-
-
-def _socket_token(protocols: str) -> str:
-    """The bearer token that a browser's WebSocket carries as a subprotocol."""
-    prefix = "base64url.bearer.authorization.k8s.io."
-    for name in protocols.split(","):
-        if name.strip().startswith(prefix):
-            text = name.strip()[len(prefix) :]
-            try:
-                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-            except (binascii.Error, ValueError):
-                return ""
-    return ""
 
 
 def forbidden(user: User, attributes: Attributes, verdict: Verdict) -> Forbidden:

@@ -112,7 +112,8 @@ class Actions:
         spec = request.get("spec") or {}
         seconds = spec.get("expirationSeconds") or _TOKEN_S
         if not _TOKEN_MIN_S <= seconds <= _TOKEN_MAX_S:
-            text = "may not specify a duration less than 10 minutes" if seconds < _TOKEN_MIN_S else "is too long"
+            limit = "less than 10 minutes" if seconds < _TOKEN_MIN_S else "larger than 2^32 seconds"
+            text = f"may not specify a duration {limit}"
             raise errors.invalid(
                 "TokenRequest", name, [Cause("spec.expirationSeconds", f"Invalid value: {seconds}: {text}")],
                 "authentication.k8s.io",

@@ -18,7 +18,7 @@ from string import Template
 import orjson
 import yaml
 
-from steersman.actors.apiserver.access import SERVER
+from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.entry import encode

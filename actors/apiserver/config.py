@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.cluster.auth.audit import AuditPolicy
+from steersman.cluster.auth.authentication import NO_OTHERS, Authentication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,9 @@ class ApiServerConfig:
         grpc_token_port: of the same API for callers who have a bearer token and no certificate; None for none.
         encryption: file of the EncryptionConfiguration by which values are kept in the store; None for plain ones.
         audit: what of the requests is written down, and where; None for nothing.
+        former_service_account_keys: PEM of further keys whose tokens are accepted.
+        authentication: which other issuers' tokens are accepted, and what may be asked anonymously.
+        token_webhook: kubeconfig of a server that says whose other tokens are.
         requests_in_flight: seats that the levels of priority share.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
@@ -58,6 +62,9 @@ class ApiServerConfig:
     grpc_port: int | None = None
     grpc_token_port: int | None = None
     advertise_address: str = ""
+    former_service_account_keys: tuple[bytes, ...] = ()
+    authentication: Authentication = NO_OTHERS
+    token_webhook: Path | None = None
     requests_in_flight: int = 600
     encryption: Path | None = None
     audit: AuditConfig | None = None

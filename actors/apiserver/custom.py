@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from steersman.actors.apiserver.access import SERVER
+from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import Event

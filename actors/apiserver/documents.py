@@ -137,7 +137,7 @@ class Documents:
             "jwks_uri": f"{self._config.issuer}/openid/v1/jwks",
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": self._issuer.algorithms() if self._issuer else [],
         }
 
     def _paths(self) -> list[str]:

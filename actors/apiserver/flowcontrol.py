@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 
-from steersman.actors.apiserver.access import SERVER
+from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.entry import Event
 from steersman.actors.apiserver.writes import Writer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from steersman.actors.apiserver.access import Authenticator, Authorizer
+from steersman.actors.apiserver.access import Authorizer
+from steersman.actors.apiserver.authenticator import Authenticator
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.http.messages import Response
@@ -13,7 +14,7 @@ from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import reviews
-from steersman.cluster.auth.tokens import InvalidToken
+from steersman.cluster.auth.jwt import InvalidToken
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.objects import Obj
 
@@ -21,11 +22,10 @@ from steersman.cluster.meta.objects import Obj
 class Reviews:
     """Answers a POST of a review."""
 
-    def __init__(self, registry: Registry, authenticator: Authenticator, authorizer: Authorizer, audience: str) -> None:
+    def __init__(self, registry: Registry, authenticator: Authenticator, authorizer: Authorizer) -> None:
         self._registry = registry
         self._authenticator = authenticator
         self._authorizer = authorizer
-        self._audience = audience
 
     async def __call__(self, call: Call, kind: Kind) -> Response:
         media = call.header.get("content-type", "")
@@ -38,7 +38,7 @@ class Reviews:
                 user = call.user
                 obj["status"] = {"userInfo": reviews.user_info(user.name, user.groups, user.uid, user.extra)}
             case "TokenReview":
-                obj["status"] = self._token(spec)
+                obj["status"] = await self._token(spec)
             case "SelfSubjectRulesReview":
                 obj["status"] = self._rules(call.user, spec)
             case _:
@@ -60,10 +60,16 @@ class Reviews:
             raise errors.BadRequest("no namespace on request")
         return reviews.rules_status(self._authorizer.policy().rules_in(user.name, user.groups, namespace))
 
-    def _token(self, spec: Obj) -> Obj:
-        audiences = spec.get("audiences") or [self._audience]
+    async def _token(self, spec: Obj) -> Obj:
+        token, audiences = spec.get("token", ""), spec.get("audiences") or []
+        if not token:
+            raise errors.BadRequest("token is required for TokenReview in authentication")
         try:
-            identity = self._authenticator.verify(spec.get("token", ""), audiences)
-        except InvalidToken as error:
-            return reviews.token_status(None, (), f"[invalid bearer token, {error}]")
-        return reviews.token_status(identity, audiences)
+            identity, meant = self._authenticator.verify(token, audiences)
+        except InvalidToken:
+            await self._authenticator.learn(token, audiences)
+            try:
+                identity, meant = self._authenticator.verify(token, audiences)
+            except InvalidToken as error:
+                return reviews.token_status(None, (), f"[invalid bearer token, {error}]")
+        return reviews.token_status(identity, meant)

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from steersman.actors.apiserver.access import Authenticator, Authorizer, forbidden, user_of_certificate
+from steersman.actors.apiserver.access import Authorizer, forbidden
 from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.auditing import Trail, auditor_of
+from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call, Query
@@ -29,6 +30,8 @@ from steersman.actors.apiserver.custom import CustomKinds
 from steersman.actors.apiserver.definitions import read_definitions
 from steersman.actors.apiserver.documents import Documents
 from steersman.actors.apiserver.flowcontrol import FlowControl
+from steersman.actors.apiserver.issuers import Others
+from steersman.actors.apiserver.legacytokens import LegacyTokens
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
@@ -42,6 +45,7 @@ from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpLimits, HttpServer
 from steersman.actors.ports import NodeDirectory, Now, Store, User
 from steersman.actors.rpc.api import GrpcApi
+from steersman.actors.webhook import Webhook
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth.attributes import Attributes, read_attributes
@@ -58,6 +62,8 @@ from steersman.cluster.store.values import InvalidRequest, StoreError, TooLarge,
 
 log = logging.getLogger(__name__)
 
+#: a webhook that says whose a token is has to answer within
+_WEBHOOK_S = 10.0
 #: between two tries to reach a store that does not answer yet
 _STORE_RETRY_S = 0.3
 #: writes in one transaction; the store bounds its bytes
@@ -80,7 +86,12 @@ class ApiServer:
         self.registry = Registry(read_definitions(config.kubernetes_version), config.kubernetes_version)
         issuer = None
         if config.service_account_key:
-            issuer = TokenIssuer(config.service_account_key, issuer=config.issuer, audience=config.issuer)
+            issuer = TokenIssuer(
+                config.service_account_key,
+                issuer=config.issuer,
+                audience=config.issuer,
+                former=config.former_service_account_keys,
+            )
         settings = ApiSettings(
             service_cidr=config.service_cidr,
             node_port_range=config.node_port_range,
@@ -95,8 +106,14 @@ class ApiServer:
         self.writer = Writer(store, self.cache, self.registry, self._webhooks, settings, now, rng, **is_stale)
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
         self.reader = Reader(store, self.cache, self._conversions, now, rng)
-        self.authenticator = Authenticator(self.cache, self.registry, issuer, now)
+        webhook = Webhook(config.token_webhook, timeout_s=_WEBHOOK_S) if config.token_webhook else None
+        self._others = Others(config.authentication, webhook, now)
+        self.authenticator = Authenticator(self.cache, self.registry, issuer, self._others, now)
         self.authorizer = Authorizer(self.cache, self.registry)
+        self._renewal: asyncio.Task[None] | None = None
+        self._legacy_tokens = None
+        if issuer is not None:
+            self._legacy_tokens = LegacyTokens(self.cache, self.registry, self.writer, issuer, config.client_ca)
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
@@ -107,7 +124,7 @@ class ApiServer:
             self.reader,
             self.writer,
             Operations(self.registry, self.writer, self.authorizer),
-            Reviews(self.registry, self.authenticator, self.authorizer, config.issuer),
+            Reviews(self.registry, self.authenticator, self.authorizer),
             Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
             Streams(self.registry, self.reader, self.writer, nodes),
         )
@@ -151,6 +168,10 @@ class ApiServer:
             await self._auditor.start()
         await self._bootstrap.ensure()
         await self._flows.start()
+        if self._legacy_tokens is not None:
+            self._legacy_tokens.start()
+        if self.config.authentication.issuers:
+            self._renewal = asyncio.create_task(self._others.renew())
         if self.config.port is not None:
             self._http = HttpServer(
                 self,
@@ -172,6 +193,11 @@ class ApiServer:
         self._documents.stopping = True
         await self._bootstrap.stop()
         await self._flows.stop()
+        if self._legacy_tokens is not None:
+            await self._legacy_tokens.stop()
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
         self.reader.stop()
         if self._http is not None:
             await self._http.stop()
@@ -238,6 +264,8 @@ class ApiServer:
                 await self.cache.fresh()
             except StoreError as error:
                 log.info("a refusal could not be checked on fresh state: %s", error)
+            if request.user is None:
+                await self.authenticator.learn(bearer(request))
             return self._who(request, path, attributes, trail)
 
     async def _answer(

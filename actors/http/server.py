@@ -182,6 +182,8 @@ class _Connection(asyncio.Protocol):
         self._closing = False
         self._tls = False
         self._peer = ""
+        #: when the client's certificate expires, which its connection may outlive
+        self._user_until = 0.0
         self.task: asyncio.Task[None] | None = None
         self.streaming = False
         self.deadline = self._loop.time() + self._limits.idle_timeout_s
@@ -203,6 +205,7 @@ class _Connection(asyncio.Protocol):
         certificate = transport.get_extra_info("peercert")
         if certificate and server.identify is not None:
             self._user = server.identify(certificate)
+            self._user_until = ssl.cert_time_to_seconds(certificate["notAfter"])
         server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -361,7 +364,8 @@ class _Connection(asyncio.Protocol):
 
     def _request(self, body: bytes, upload: Upload | None = None) -> Request:
         method, target = self._parser.get_method().decode(), self._target.decode("latin-1")
-        return Request(method, target, self._headers, body, self._user, False, upload, self._peer)
+        user = self._user if self._user is None or time.time() < self._user_until else None
+        return Request(method, target, self._headers, body, user, False, upload, self._peer)
 
     # ---- answering
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: service-account JWTs (ES256) issued and checked, and bootstrap tokens kept as Secrets.
+"""Bearer tokens: those of service accounts issued and checked, bound or kept in Secrets, and bootstrap tokens.
 
 Whether the account, pod or secret a token is bound to still exists is asked of `lookup`; nothing is read from
 anywhere else.
@@ -10,34 +10,29 @@ and https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-
+from steersman.cluster.auth import jwt
+from steersman.cluster.auth.jwt import InvalidToken, SigningKey, from_pem
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 from steersman.cluster.meta.times import parse_time
 
 #: the clock of another host may be so far ahead
 _SKEW_S = 60.0
-_TOKEN_BYTES_MAX = 16 * 1024
 _BOOTSTRAP = re.compile(r"^([a-z0-9]{6})\.([a-z0-9]{16})$")
+
+#: who issues the tokens that are kept in Secrets, and the type of these
+LEGACY_ISSUER = "kubernetes/serviceaccount"
+LEGACY_TYPE = "kubernetes.io/service-account-token"
+_LEGACY = "kubernetes.io/serviceaccount"
 
 #: finds an object by (resource, namespace, name)
 Find = Callable[[Resource, str, str], Obj | None]
-
-
-class InvalidToken(ValueError):
-    """The token is not to be trusted; the message says why and holds nothing secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,82 +45,48 @@ class Identity:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 class TokenIssuer:
-    """Signs and verifies service-account tokens with one P-256 key.
+    """Signs service-account tokens with one P-256 key, and verifies those of this and of former keys.
 
     Args:
         key_pem: the private key.
         issuer: the `iss` claim.
         audience: of the API server itself; tokens without a wanted audience get it.
+        former: PEM texts of further keys whose tokens are accepted; a key that is changed stays here for a while.
+
+    Raises:
+        ValueError: a key is none.
     """
 
-    def __init__(self, key_pem: bytes, *, issuer: str, audience: str) -> None:
-        key = serialization.load_pem_private_key(key_pem, None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError("the service-account key must be an EC P-256 private key")
-        self._key = key
-        self._public = key.public_key()
+    def __init__(self, key_pem: bytes, *, issuer: str, audience: str, former: Sequence[bytes] = ()) -> None:
+        self._key = SigningKey(key_pem)
         self.issuer = issuer
         self.audience = audience
-        numbers = self._public.public_numbers()
-        self._point = (numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big"))
-        digest = hashes.Hash(hashes.SHA256())
-        digest.update(b"".join(self._point))
-        self.key_id = _b64(digest.finalize())
+        self._keys = [self._key.public, *(from_pem(pem) for pem in former)]
 
     def jwks(self) -> Obj:
-        """The public key as `/openid/v1/jwks` shows it."""
-        x, y = self._point
-        row = {
-            "use": "sig",
-            "kty": "EC",
-            "kid": self.key_id,
-            "crv": "P-256",
-            "alg": "ES256",
-            "x": _b64(x),
-            "y": _b64(y),
-        }
-        return {"keys": [row]}
+        """The public keys as `/openid/v1/jwks` shows them."""
+        return {"keys": [key.to_jwk() for key in self._keys]}
+
+    def algorithms(self) -> list[str]:
+        return sorted({key.to_jwk()["alg"] for key in self._keys})
 
     def sign(self, claims: dict[str, Any]) -> str:
         """Returns the JWT of the claims; equal claims give the same token."""
-        header = _b64(json.dumps({"alg": "ES256", "kid": self.key_id}, separators=(",", ":")).encode())
-        text = f"{header}.{_b64(json.dumps(claims, separators=(',', ':')).encode())}"
-        der = self._key.sign(text.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-        r, s = decode_dss_signature(der)
-        return f"{text}.{_b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+        return self._key.sign(claims)
 
-    def verify(self, token: str) -> dict[str, Any]:
+    def verify(self, token: str) -> Obj:
         """Returns the claims of a token with a valid signature of this issuer; times are not checked.
 
         Raises:
             InvalidToken: it is none.
         """
-        parts = token.split(".")
-        if len(parts) != 3 or len(token) > _TOKEN_BYTES_MAX:
-            raise InvalidToken("not a JSON web token")
-        try:
-            header, claims, signature = json.loads(_unb64(parts[0])), json.loads(_unb64(parts[1])), _unb64(parts[2])
-        except (binascii.Error, ValueError, RecursionError):
-            raise InvalidToken("not a JSON web token") from None
-        if not isinstance(header, dict) or header.get("alg") != "ES256" or len(signature) != 64:
-            raise InvalidToken("signed with another algorithm")
-        if not isinstance(claims, dict) or claims.get("iss") != self.issuer:
+        found = jwt.read(token)
+        if found.claims.get("iss") not in (self.issuer, LEGACY_ISSUER):
             raise InvalidToken("issued by somebody else")
-        der = encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
-        try:
-            self._public.verify(der, f"{parts[0]}.{parts[1]}".encode(), ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            raise InvalidToken("the signature does not match") from None
-        return claims
+        if not jwt.verified(found, self._keys):
+            raise InvalidToken("the signature does not match")
+        return found.claims
 
 
 def service_account_claims(
@@ -159,6 +120,46 @@ def service_account_claims(
         "nbf": int(now),
         "sub": f"system:serviceaccount:{meta['namespace']}:{meta['name']}",
     }
+
+
+def legacy_claims(account: Obj, secret: str) -> dict[str, Any]:
+    """The claims of a token that is kept in a Secret and has no end but that of the Secret."""
+    meta = account["metadata"]
+    return {
+        "iss": LEGACY_ISSUER,
+        f"{_LEGACY}/namespace": meta["namespace"],
+        f"{_LEGACY}/secret.name": secret,
+        f"{_LEGACY}/service-account.name": meta["name"],
+        f"{_LEGACY}/service-account.uid": meta["uid"],
+        "sub": f"system:serviceaccount:{meta['namespace']}:{meta['name']}",
+    }
+
+
+def check_legacy(claims: dict[str, Any], token: str, find: Find) -> Identity:
+    """Returns who a verified token stands for that is kept in a Secret.
+
+    Raises:
+        InvalidToken: the Secret holds it no longer, or its account is gone.
+    """
+    rows = ("namespace", "secret.name", "service-account.name", "service-account.uid")
+    namespace, secret, name, uid = (str(claims.get(f"{_LEGACY}/{row}", "")) for row in rows)
+    kept = find(SECRETS, namespace, secret)
+    if kept is None or "deletionTimestamp" in kept["metadata"]:
+        raise InvalidToken("service account token has been invalidated")
+    data = (kept.get("data") or {}).get("token", "")
+    if not hmac.compare_digest(base64.b64encode(token.encode()).decode(), data):
+        raise InvalidToken("service account token does not match server's copy")
+    _must_exist(find, SERVICE_ACCOUNTS, namespace, name, uid)
+    return _account_identity(namespace, name, uid, ())
+
+
+def _account_identity(namespace: str, name: str, uid: str, extra: Sequence[tuple[str, tuple[str, ...]]]) -> Identity:
+    return Identity(
+        name=f"system:serviceaccount:{namespace}:{name}",
+        groups=("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
+        uid=uid,
+        extra=tuple(extra),
+    )
 
 
 def check_service_account(claims: dict[str, Any], audiences: Sequence[str], now: float, find: Find) -> Identity:
@@ -195,12 +196,7 @@ def check_service_account(claims: dict[str, Any], audiences: Sequence[str], now:
         if key != "secret":
             extra.append((f"authentication.kubernetes.io/{key}-name", (row.get("name", ""),)))
             extra.append((f"authentication.kubernetes.io/{key}-uid", (row["uid"],)))
-    return Identity(
-        name=f"system:serviceaccount:{namespace}:{name}",
-        groups=("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
-        uid=uid,
-        extra=tuple(extra),
-    )
+    return _account_identity(namespace, name, uid, extra)
 
 
 def _must_exist(find: Find, resource: Resource, namespace: str, name: str, uid: str) -> Obj:
@@ -232,7 +228,9 @@ def check_bootstrap(token: str, now: float, find: Find) -> Identity | None:
     ):
         raise InvalidToken("unknown bootstrap token")
     data = {key: base64.b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
-    if data.get("token-id") != match[1] or not hmac.compare_digest(data.get("token-secret", ""), match[2]):
+    if data.get("token-id") != match[1] or not hmac.compare_digest(
+        data.get("token-secret", "").encode(), match[2].encode()
+    ):
         raise InvalidToken("unknown bootstrap token")
     try:
         expired = bool(data.get("expiration")) and now >= parse_time(data["expiration"])

@@ -263,7 +263,9 @@ def test_throttling_is_waited_out(virtually: Any) -> None:
     virtually(scenario)
 
 
-async def test_client_certificates_tell_who_asks_and_a_foreign_authority_is_refused(tmp_path: Any) -> None:
+async def test_client_certificates_tell_who_asks_and_a_foreign_authority_is_refused(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
     for authority in (ours, theirs):
         authority.ensure()
@@ -281,6 +283,7 @@ async def test_client_certificates_tell_who_asks_and_a_foreign_authority_is_refu
 
     handler = Recording(lambda request: Response(200, {}, b'{"metadata":{"name":"a"}}'))
     server = await serving(handler, tls=context, identify=identify)
+    server_clock = time.time()
 
     def config(authority: Authority) -> str:
         file = tmp_path / f"{authority.ca.parent.name}.yaml"
@@ -297,7 +300,11 @@ async def test_client_certificates_tell_who_asks_and_a_foreign_authority_is_refu
 
     async with Client.from_kubeconfig(config(ours)) as client:
         assert (await client.get(PODS, "a", "default"))["metadata"]["name"] == "a"
-    assert names == ["admin"]
+        with monkeypatch.context() as later:
+            later.setattr(time, "time", lambda: server_clock + 400 * 86_400)
+            await client.get(PODS, "a", "default")
+    assert names == ["admin"], "both came over one connection"
+    assert [request.user and request.user.name for request in handler.requests] == ["admin", None], "it has expired"
     async with Client.from_kubeconfig(config(theirs)) as client:
         with pytest.raises(ConnectionFailed, match="its certificate is not trusted"):
             await client.get(PODS, "a", "default")

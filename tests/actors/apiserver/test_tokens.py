@@ -1,0 +1,241 @@
+"""Tokens end to end: kept in Secrets, signed by former keys, of other issuers, reviewed by a webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from steersman.actors.apiserver.expressions import compiled
+from steersman.actors.http.messages import Request, Response
+from steersman.actors.http.server import HttpServer
+from steersman.cluster.auth import jwt
+from steersman.cluster.auth.authentication import read_authentication
+from steersman.cluster.auth.tokens import TokenIssuer
+from steersman.runtime.pki import Authority, Identity
+
+SECRETS = "/api/v1/namespaces/default/secrets"
+ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
+WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+REVIEW = "/apis/authentication.k8s.io/v1/tokenreviews"
+
+
+def pem(key: Any = None) -> bytes:
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    return bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+async def whoami(api: Any, token: str) -> Any:
+    found = await api.ok("POST", WHOAMI, {}, user=None, authorization=f"Bearer {token}")
+    return found["status"]["userInfo"]
+
+
+async def until(test: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(10):
+        while not (found := await test()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def filled(api: Any, name: str) -> str:
+    """The token in a Secret, once it is there."""
+
+    async def token() -> str:
+        data = (await api.ok("GET", f"{SECRETS}/{name}")).get("data") or {}
+        return base64.b64decode(data.get("token", "")).decode()
+
+    return str(await until(token))
+
+
+async def test_a_secret_for_a_service_account_is_filled_and_good_until_it_is_deleted(api: Any) -> None:
+    annotations = {"kubernetes.io/service-account.name": "default"}
+    body = {"metadata": {"name": "t", "annotations": annotations}, "type": "kubernetes.io/service-account-token"}
+    await api.ok("POST", SECRETS, body)
+    token = await filled(api, "t")
+    found = await api.ok("GET", f"{SECRETS}/t")
+    account = await api.ok("GET", f"{ACCOUNTS}/default")
+    assert found["metadata"]["annotations"]["kubernetes.io/service-account.uid"] == account["metadata"]["uid"]
+    assert base64.b64decode(found["data"]["namespace"]) == b"default"
+    user = await whoami(api, token)
+    assert user["username"] == "system:serviceaccount:default:default" and user["uid"] == account["metadata"]["uid"]
+    await api.ok("DELETE", f"{SECRETS}/t")
+    await api.server.cache.fresh()
+    await api.refused(401, "POST", WHOAMI, {}, user=None, authorization=f"Bearer {token}")
+
+
+async def test_a_secret_without_its_account_is_removed(api: Any) -> None:
+    await api.ok("POST", ACCOUNTS, {"metadata": {"name": "robot"}})
+    annotations = {"kubernetes.io/service-account.name": "robot"}
+    body = {"metadata": {"name": "t", "annotations": annotations}, "type": "kubernetes.io/service-account-token"}
+    await api.ok("POST", SECRETS, body)
+    await filled(api, "t")
+    await api.ok("DELETE", f"{ACCOUNTS}/robot")
+
+    async def gone() -> bool:
+        return bool((await api.call("GET", f"{SECRETS}/t")).status == 404)
+
+    await until(gone)
+
+
+async def test_a_changed_key_signs_and_the_former_one_still_verifies(make_api: Any, make_store: Any) -> None:
+    store, old, new = make_store(time.time), pem(), pem()
+    await store.start()
+    first = await make_api(store, service_account_key=old)
+    await first.ok("POST", ACCOUNTS, {"metadata": {"name": "robot"}})
+    token = (await first.ok("POST", f"{ACCOUNTS}/robot/token", {"spec": {}}))["status"]["token"]
+    await first.server.stop()
+    second = await make_api(store, service_account_key=new, former_service_account_keys=(old,))
+    assert (await whoami(second, token))["username"] == "system:serviceaccount:default:robot"
+    assert len((await second.ok("GET", "/openid/v1/jwks"))["keys"]) == 2
+    await second.server.stop()
+    third = await make_api(store, service_account_key=new)
+    await third.refused(401, "POST", WHOAMI, {}, user=None, authorization=f"Bearer {token}")
+    await third.server.stop()
+    await store.stop()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (599, "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes"),
+        (2**32 + 1, "may not specify a duration larger than 2^32 seconds"),
+    ],
+)
+async def test_a_token_lives_neither_too_short_nor_too_long(api: Any, seconds: int, text: str) -> None:
+    refused = await api.refused(422, "POST", f"{ACCOUNTS}/default/token", {"spec": {"expirationSeconds": seconds}})
+    assert text in refused["message"]
+
+
+async def test_a_review_names_the_audiences_that_the_token_and_the_question_share(api: Any) -> None:
+    spec = {"audiences": ["vault", "api"]}
+    token = (await api.ok("POST", f"{ACCOUNTS}/default/token", {"spec": spec}))["status"]["token"]
+    found = await api.ok("POST", REVIEW, {"spec": {"token": token, "audiences": ["other", "vault"]}})
+    assert found["status"]["authenticated"] and found["status"]["audiences"] == ["vault"]
+    await api.refused(400, "POST", REVIEW, {"spec": {"token": ""}})
+
+
+class Server:
+    """An https server that answers from a table, and counts."""
+
+    def __init__(self, directory: Path) -> None:
+        authority = Authority(directory)
+        authority.ensure()
+        pair = authority.issue(Identity(file="id", common_name="id", hosts=("127.0.0.1", "localhost")))
+        self.ca = authority.ca.read_text()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, Any]] = []
+        self._http = HttpServer(self._answer, host="127.0.0.1", port=0, tls=context)
+
+    async def _answer(self, request: Request) -> Response:
+        self.asked.append((request.target, json.loads(request.body) if request.body else None))
+        answer = self.answers.get(request.target)
+        return Response(200 if answer else 404, {}, json.dumps(answer).encode())
+
+    async def __aenter__(self) -> Server:
+        await self._http.start()
+        self.url = f"https://127.0.0.1:{self._http.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.stop()
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[Server]:
+    async with Server(tmp_path) as server:
+        yield server
+
+
+async def test_a_token_of_another_issuer_is_somebody_by_its_claims(
+    make_api: Any, make_store: Any, other: Server
+) -> None:
+    text = json.dumps(
+        {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "AuthenticationConfiguration",
+            "jwt": [
+                {
+                    "issuer": {"url": other.url, "audiences": ["web"], "certificateAuthority": other.ca},
+                    "claimMappings": {
+                        "username": {"claim": "sub", "prefix": "id:"},
+                        "groups": {"expression": "claims.roles.map(r, 'id:' + r)"},
+                    },
+                }
+            ],
+        }
+    )
+    key = jwt.SigningKey(pem())
+    claims = {"iss": other.url, "aud": "web", "exp": time.time() + 60, "sub": "jane", "roles": ["dev"]}
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, authentication=read_authentication(text, compiled))
+    api.server._renewal.cancel()
+    await api.refused(401, "POST", WHOAMI, {}, user=None, authorization=f"Bearer {key.sign(claims)}")
+    other.answers["/.well-known/openid-configuration"] = {"issuer": other.url, "jwks_uri": f"{other.url}/keys"}
+    other.answers["/keys"] = {"keys": [key.public.to_jwk()]}
+    api.server._others._keys.clear()
+    for _ in range(3):
+        user = await whoami(api, key.sign(claims))
+        assert (user["username"], user["groups"]) == ("id:jane", ["id:dev", "system:authenticated"])
+    assert [target for target, _ in other.asked].count("/keys") == 1
+    changed = jwt.SigningKey(pem())
+    other.answers["/keys"] = {"keys": [changed.public.to_jwk()]}
+    header = {"authorization": f"Bearer {changed.sign(claims)}"}
+    await api.refused(401, "POST", WHOAMI, {}, user=None, **header)
+    api.server._others._keys[other.url] = (0.0, api.server._others._keys[other.url][1])
+    assert (await whoami(api, changed.sign(claims)))["username"] == "id:jane", "an unknown key is looked for"
+    late = {"authorization": f"Bearer {changed.sign({**claims, 'exp': time.time() - 1})}"}
+    await api.refused(401, "POST", WHOAMI, {}, user=None, **late)
+    await api.server.stop()
+    await store.stop()
+
+
+async def test_a_webhook_says_whose_an_unknown_token_is_and_is_asked_once(
+    make_api: Any, make_store: Any, other: Server, tmp_path: Path
+) -> None:
+    config = tmp_path / "hook"
+    cluster = {
+        "server": f"{other.url}/review",
+        "certificate-authority-data": base64.b64encode(other.ca.encode()).decode(),
+    }
+    config.write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "clusters": [{"name": "c", "cluster": cluster}],
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            }
+        )
+    )
+    user = {"username": "bob", "uid": "7", "groups": ["ops"], "extra": {"k": ["v"]}}
+    other.answers["/review"] = {"status": {"authenticated": True, "user": user}}
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, token_webhook=config)
+    for _ in range(3):
+        assert (await whoami(api, "opaque"))["username"] == "bob"
+    assert len(other.asked) == 1 and other.asked[0][1]["spec"]["token"] == "opaque"
+    review = await api.ok("POST", REVIEW, {"spec": {"token": "opaque"}})
+    assert review["status"]["user"]["groups"] == ["ops", "system:authenticated"]
+    other.answers["/review"] = {"status": {"authenticated": False}}
+    await api.refused(401, "POST", WHOAMI, {}, user=None, authorization="Bearer unknown")
+    await api.server.stop()
+    await store.stop()
+
+
+def test_a_token_of_a_secret_is_signed_alike_each_time() -> None:
+    issuer = TokenIssuer(pem(), issuer="i", audience="a")
+    assert issuer.sign({"iss": "kubernetes/serviceaccount"}) == issuer.sign({"iss": "kubernetes/serviceaccount"})
