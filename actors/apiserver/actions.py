@@ -74,7 +74,7 @@ class Actions:
             operation=CREATE, kind=self._kind(PODS), subresource="binding", namespace=call.attributes.namespace,
             name=name, obj=binding, options=pipeline.options_of(context),
         )  # fmt: skip
-        operation = self._writer.decided(attempt, context, lambda sent, pod: bind(self._registry, pod, sent, context))
+        operation = self._writer.decided(attempt, context, lambda sent, pod: bind(pod, sent, context))
         await self._writer.run(operation, dry_run=call.query.dry_run())
         return Response(201, JSON_HEADERS, orjson.dumps(_CREATED))
 

@@ -5,15 +5,13 @@ Source: k8s.io/kubernetes/pkg/registry/core/pod/storage/storage.go (BindingREST)
 
 from __future__ import annotations
 
-from steersman.cluster.api import ssa
 from steersman.cluster.api.context import WriteContext, Written
-from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.rules.fields import required, unsupported
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.objects import Obj, is_deleting, with_condition
 
 
-def bind(registry: Registry, pod: Obj, binding: Obj, ctx: WriteContext) -> Written:
+def bind(pod: Obj, binding: Obj, ctx: WriteContext) -> Written:
     """Returns the pod as bound.
 
     Raises:
@@ -47,18 +45,7 @@ def bind(registry: Registry, pod: Obj, binding: Obj, ctx: WriteContext) -> Writt
     status = {key: value for key, value in (pod.get("status") or {}).items() if key != "nominatedNodeName"}
     status["conditions"] = with_condition(status.get("conditions") or [], "PodScheduled", "True", ctx.now)
     bound = {**pod, "metadata": new_meta, "spec": {**pod["spec"], "nodeName": node}, "status": status}
-    kind = registry.kind("", "v1", "pods")
-    assert kind is not None
-    tracked = ssa.track_update(
-        registry.schema(kind),
-        pod,
-        bound,
-        manager=ctx.field_manager,
-        api_version="v1",
-        now=ctx.now,
-        subresource="binding",
-    )
-    return Written(obj=tracked)
+    return Written(obj=bound)
 
 
 def _conflict(pod: Obj, detail: str) -> errors.Conflict:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from steersman.cluster.api import lastapplied
 from steersman.cluster.api.fieldset import (
     LEAF,
     MAP,
@@ -31,6 +32,7 @@ from steersman.cluster.api.fieldset import (
     shape,
     union,
 )
+from steersman.cluster.api.lastapplied import KUBECTL
 from steersman.cluster.api.patch import copied
 from steersman.cluster.api.schema.node import SchemaNode
 from steersman.cluster.meta.errors import BadRequest, Cause, Conflict
@@ -88,7 +90,7 @@ class _Entry:
         if self.subresource:
             text += f' with subresource "{self.subresource}"'
         if self.operation == "Update":
-            text += f" using {self.api_version}" + (f" at {self.time}" if self.time else "")
+            text += f" using {self.api_version}"
         return text
 
 
@@ -104,7 +106,7 @@ def _decode(rows: Any) -> _Entries | None:
         if not isinstance(row, dict) or row.get("operation") not in ("Apply", "Update"):
             return None
         fields = row.get("fieldsV1")
-        if not isinstance(fields, dict):
+        if not isinstance(fields, dict) or row.get("fieldsType") != "FieldsV1" or not row.get("apiVersion"):
             return None
         entry = _Entry(
             str(row.get("manager", "")),
@@ -183,7 +185,7 @@ def track_update(
         subresource: written through, empty for the object itself.
     """
     entries = _known_entries(live, new, subresource)
-    if live is not None and not entries and not (live.get("metadata") or {}).get("managedFields"):
+    if live is not None and not entries:
         return _with_entries(new, entries)
     touched, removed = _compare(schema, _EMPTY if live is None else live, new)
     mine = (manager, operation, "" if operation == "Apply" else api_version, subresource)
@@ -193,8 +195,8 @@ def track_update(
         left = left if identity == mine else difference(left, touched)
         if left is not entry.fields:
             entries[identity] = replace(entry, fields=left)
-    fields = union(entries[mine].fields if original else {}, touched)
-    if fields and (original is None or fields != original.fields):
+    if touched:
+        fields = union(entries[mine].fields if original else {}, touched)
         entries[mine] = _Entry(manager, operation, api_version, subresource, format_time(now), fields)
     return _with_entries(new, entries)
 
@@ -209,18 +211,26 @@ def _with_entries(obj: Obj, entries: _Entries) -> Obj:
 
 
 def _folded(entries: list[_Entry]) -> list[_Entry]:
-    """Joins the oldest updaters of each API version when there are too many."""
-    updaters = sorted((e for e in entries if e.operation == "Update" and not e.subresource), key=lambda e: e.time)
-    surplus = updaters[: max(0, len(updaters) - UPDATERS_MAX + 1)] if len(updaters) > UPDATERS_MAX else []
-    if not surplus:
+    """Joins the oldest updaters of each API version until there are few enough."""
+    updaters = [entry for entry in entries if entry.operation == "Update"]
+    if len(updaters) <= UPDATERS_MAX:
         return entries
-    rest = [entry for entry in entries if entry not in surplus]
-    joined: dict[str, _Entry] = {}
-    for entry in surplus:
-        bucket = joined.get(entry.api_version)
-        fields = union(bucket.fields, entry.fields) if bucket else entry.fields
-        joined[entry.api_version] = replace(entry, manager=_FOLDED, fields=fields)
-    return rest + list(joined.values())
+    updaters.sort(key=lambda e: (e.time, e.manager, e.api_version, e.subresource))
+    kept = {entry.identity: entry for entry in entries}
+    first: dict[str, _Entry] = {}
+    left = len(updaters)
+    for entry in updaters:
+        if left <= UPDATERS_MAX:
+            break
+        earlier = first.setdefault(entry.api_version, entry)
+        if earlier is entry:
+            continue
+        bucket = replace(earlier, manager=_FOLDED, subresource="")
+        del kept[entry.identity]
+        older = kept.pop(bucket.identity, None) or kept.pop(earlier.identity)
+        kept[bucket.identity] = replace(bucket, fields=union(older.fields, entry.fields), time=entry.time)
+        left -= 1
+    return list(kept.values())
 
 
 def apply(
@@ -237,7 +247,8 @@ def apply(
     """Returns the object after `manager` applied its configuration; `live` and `applied` are left as they are.
 
     Fields that the manager applied before and leaves out now are removed unless someone else owns them too. When
-    nothing changes, the result equals `live`, times included.
+    nothing changes, the result equals `live`, times included. Where kubectl applied on the client's side before, its
+    server-side apply takes that over without conflicts.
 
     Args:
         live: the stored object; None when the apply creates it.
@@ -268,14 +279,16 @@ def apply(
     touched, removed = _compare(schema, _EMPTY if live is None else live, merged)
     others = [entry for identity, entry in entries.items() if identity != mine]
     if not force:
-        _refuse_conflicts(others, touched)
+        is_kubectl = manager == KUBECTL and live is not None
+        _refuse_conflicts(others, touched, lastapplied.allowed(schema, live) if is_kubectl and live else {})
     for entry in others:
         left = difference(difference(entry.fields, touched), removed)
         if left is not entry.fields:
             entries[entry.identity] = replace(entry, fields=left)
-    unchanged = last is not None and last.fields == declared and last.api_version == api_version
-    if not unchanged or touched or removed:
-        entries[mine] = _Entry(manager, "Apply", api_version, subresource, format_time(now), declared)
+    time = format_time(now) if live is None or touched or removed else (last.time if last else "")
+    entries[mine] = _Entry(manager, "Apply", api_version, subresource, time, declared)
+    if manager == KUBECTL:
+        merged = lastapplied.followed(applied, merged)
     return _with_entries(merged, entries)
 
 
@@ -286,8 +299,9 @@ def _server_free(applied: Obj) -> Obj:
     return {"metadata": metadata, **config} if metadata else config
 
 
-def _refuse_conflicts(others: Sequence[_Entry], touched: FieldTree) -> None:
-    found = [(entry, list(paths(intersection(entry.fields, touched)))) for entry in others]
+def _refuse_conflicts(others: Sequence[_Entry], touched: FieldTree, allowed: FieldTree) -> None:
+    clashes = ((entry, intersection(entry.fields, touched)) for entry in others)
+    found = [(entry, list(paths(difference(clash, allowed)))) for entry, clash in clashes]
     found = sorted(((e, p) for e, p in found if p), key=lambda row: row[0].describe())
     causes = [
         Cause(path, f"conflict with {entry.describe()}", "FieldManagerConflict")

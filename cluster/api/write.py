@@ -60,6 +60,9 @@ def _create(
 ) -> Steps[Written]:
     meta = _place(kind, obj, namespace)
     kind.defaults(obj)
+    if track:
+        obj = _tracked(registry, kind, obj, ctx)
+        meta = obj["metadata"]
     attempt = Attempt(
         operation=CREATE, kind=kind, namespace=meta.get("namespace", ""), name=meta.get("name", ""), obj=obj,
         options=options_of(ctx),
@@ -84,14 +87,19 @@ def _create(
     causes += kind.validate(obj) + kind.validate_create(obj)
     _refuse(kind, meta.get("name", ""), causes)
     reservations = allocate(kind, obj, ctx)
-    if track:
-        meta.pop("managedFields", None)
-        obj = ssa.track_update(
-            registry.schema(kind), None, obj, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
-        )
     attempt.obj = obj
     yield from admission.validate(registry, attempt, ctx)
     return Written(obj=obj, warnings=tuple(sentences.of(kind, obj)), reservations=reservations)
+
+
+def _tracked(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext) -> Obj:
+    """The new object with who owns its fields: what the server adds from here on, and its status, belong to nobody."""
+    obj["metadata"].pop("managedFields", None)
+    own = {key: value for key, value in obj.items() if key != "status"} if "status" in kind.subresources else obj
+    found = ssa.track_update(
+        registry.schema(kind), None, own, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
+    )
+    return {**obj, "metadata": found["metadata"]}
 
 
 def admit(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None]:
@@ -159,6 +167,12 @@ def _update(
     meta = _rebase(kind, new, old)
     new = _only_its_part(kind, new, old, subresource)
     kind.defaults(new)
+    if track:
+        new = ssa.track_update(
+            registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
+            subresource=subresource,
+        )  # fmt: skip
+        meta = new["metadata"]
     if subresource != "scale":
         attempt.obj = new
         yield from admission.mutate(registry, attempt, ctx)
@@ -180,11 +194,6 @@ def _update(
         causes += kind.validate(new) + kind.validate_parts.get(subresource, kind.validate_update)(new, old)
     _refuse(kind, meta["name"], causes)
     reservations, releases = reallocate(kind, new, old, ctx)
-    if track:
-        new = ssa.track_update(
-            registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
-            subresource=subresource,
-        )  # fmt: skip
     attempt.obj = scale_of(kind, new) if subresource == "scale" else new
     yield from admission.validate(registry, attempt, ctx)
     warnings = sentences.of(kind, new) if subresource != "status" else ()

@@ -38,8 +38,9 @@ def test_config_maps_are_created_shown_applied_and_deleted(remote: Any) -> None:
     assert "configured" in remote.kubectl("apply", "-f", "-", stdin=manifest % "2")
     assert "unchanged" in remote.kubectl("apply", "-f", "-", stdin=manifest % "2")
     assert remote.kubectl("get", "configmap", "two", "-o", "jsonpath={.data.b}") == "2"
-    assert "conflict" in remote.kubectl("apply", "--server-side", "-f", "-", stdin=manifest % "3", fails=True)
-    for value in "23":
+    other = ("apply", "--server-side", "--field-manager=other", "-f", "-")
+    assert "conflict" in remote.kubectl(*other, stdin=manifest % "3", fails=True)
+    for value in "34":
         assert "serverside-applied" in remote.kubectl("apply", "--server-side", "-f", "-", stdin=manifest % value)
     assert "already exists" in remote.kubectl("create", "configmap", "one", fails=True)
     assert "deleted" in remote.kubectl("delete", "configmap", "one", "two")

@@ -101,16 +101,16 @@ def test_what_will_not_do_what_it_seems_is_warned_of(api: Any) -> None:
 def test_a_binding_puts_a_pod_on_a_node_once(api: Any) -> None:
     pod = api.create("pods", api.pod())
     binding = {"metadata": {"name": "web", "uid": pod["metadata"]["uid"]}, "target": {"kind": "Node", "name": "n1"}}
-    bound = bind(api.registry, pod, binding, api.context()).obj
+    bound = bind(pod, binding, api.context()).obj
     assert bound["spec"]["nodeName"] == "n1"
     assert bound["status"]["conditions"][0]["type"] == "PodScheduled"
     assert "nodeName" not in pod["spec"]
     with pytest.raises(Conflict, match='pod web is already assigned to node "n1"'):
-        bind(api.registry, bound, binding, api.context())
+        bind(bound, binding, api.context())
     with pytest.raises(Conflict, match="Precondition failed"):
-        bind(api.registry, pod, {**binding, "metadata": {"uid": "other"}}, api.context())
+        bind(pod, {**binding, "metadata": {"uid": "other"}}, api.context())
     with pytest.raises(Invalid, match=r"target\.name: Required value"):
-        bind(api.registry, pod, {"target": {}}, api.context())
+        bind(pod, {"target": {}}, api.context())
 
 
 def ready_pods(api: Any, count: int) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
 from steersman.cluster.api import ssa
+from steersman.cluster.api.lastapplied import ANNOTATION
 from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
 from steersman.cluster.meta.errors import BadRequest, Conflict
 
@@ -172,7 +174,7 @@ def test_a_change_of_what_another_owns_conflicts(config_map: SchemaNode) -> None
         apply(config_map, live, cm({"a": "2", "b": "2"}), "second")
     assert caught.value.message == (
         'Apply failed with 2 conflicts: conflicts with "first":\n- .data.a\n'
-        'conflicts with "kubectl" using v1 at 1970-01-01T00:01:00Z:\n- .data.b'
+        'conflicts with "kubectl" using v1:\n- .data.b'
     )
 
 
@@ -209,12 +211,12 @@ def test_an_update_that_changes_nothing_keeps_every_time(config_map: SchemaNode)
     assert update(config_map, live, bare(live), now=99) == live, "a client that drops managedFields loses nothing"
 
 
-def test_an_update_moves_the_time_only_when_the_set_changes(config_map: SchemaNode) -> None:
-    live = update(config_map, None, cm({"a": "1"}), now=1)
-    same_set = update(config_map, live, {**live, "data": {"a": "2"}}, now=60)
-    assert same_set["metadata"]["managedFields"] == live["metadata"]["managedFields"]
-    more = update(config_map, live, {**live, "data": {"a": "2", "b": "3"}}, now=60)
-    assert more["metadata"]["managedFields"][0]["time"] == "1970-01-01T00:01:00Z"
+def test_an_update_moves_the_time_when_it_sets_anything(config_map: SchemaNode) -> None:
+    live = update(config_map, None, cm({"a": "1", "b": "1"}), now=1)
+    same_set = update(config_map, live, {**live, "data": {"a": "2", "b": "1"}}, now=60)
+    assert same_set["metadata"]["managedFields"][0]["time"] == "1970-01-01T00:01:00Z"
+    less = update(config_map, live, {**live, "data": {"a": "1"}}, now=60)
+    assert less["metadata"]["managedFields"][0]["time"] == "1970-01-01T00:00:01Z"
 
 
 def test_list_items_belong_to_who_named_them(deployment: SchemaNode) -> None:
@@ -294,9 +296,13 @@ def test_a_client_may_set_or_reset_managed_fields_but_not_corrupt_them(config_ma
     renamed = update(config_map, live, cm({"a": "1"}, managedFields=[entry]))
     assert fields(renamed, "renamed") == {"f:data": {"f:a": {}}} and fields(renamed, "first") is None
     assert "managedFields" not in update(config_map, live, cm({"a": "1"}, managedFields=[{}]))["metadata"]
-    corrupt = [{"operation": "Update", "fieldsV1": {"f:data": 3}}]
-    kept = update(config_map, live, cm({"a": "1"}, managedFields=corrupt))
-    assert kept["metadata"]["managedFields"] == live["metadata"]["managedFields"]
+    reset = update(config_map, live, cm({"a": "2"}, managedFields=[{}]))
+    assert "managedFields" not in reset["metadata"], "a reset with a change tracks nothing either"
+    whole = live["metadata"]["managedFields"][0]
+    for corrupt in ({"fieldsV1": {"f:data": 3}}, {"fieldsType": ""}, {"apiVersion": ""}, {"operation": "Replace"}):
+        kept = update(config_map, live, cm({"a": "1"}, managedFields=[{**whole, **corrupt}]))
+        assert kept["metadata"]["managedFields"] == live["metadata"]["managedFields"]
+    assert update(config_map, live, cm({"a": "1"}, managedFields=[])) == live
 
 
 def test_too_many_updaters_are_folded_into_one(config_map: SchemaNode) -> None:
@@ -306,6 +312,52 @@ def test_too_many_updaters_are_folded_into_one(config_map: SchemaNode) -> None:
     rows = live["metadata"]["managedFields"]
     assert len(rows) == 10 and rows[0]["manager"] == "ancient-changes"
     assert set(rows[0]["fieldsV1"]["f:data"]) >= {"f:k", "f:k1", "f:k2"}
+
+
+def test_updaters_of_subresources_count_and_each_version_has_a_fold_of_its_own(config_map: SchemaNode) -> None:
+    live = update(config_map, None, cm({"k": "0"}), "m0")
+    for i in range(1, 13):
+        version, part = ("v2" if i % 2 else "v1"), ("status" if i == 12 else "")
+        new = {**live, "data": {**live["data"], f"k{i}": "x"}}
+        live = ssa.track_update(config_map, live, new, manager=f"m{i}", api_version=version, now=i, subresource=part)
+    rows = live["metadata"]["managedFields"]
+    assert len(rows) == 10
+    folds = {row["apiVersion"]: row for row in rows if row["manager"] == "ancient-changes"}
+    assert sorted(folds["v1"]["fieldsV1"]["f:data"]) == [".", "f:k", "f:k2", "f:k4"]
+    assert folds["v1"]["time"] == "1970-01-01T00:00:04Z", "of the newest that is folded in"
+    assert sorted(folds["v2"]["fieldsV1"]["f:data"]) == ["f:k1", "f:k3"]
+
+
+def test_an_apply_that_changes_nothing_owns_without_a_time(config_map: SchemaNode) -> None:
+    live = update(config_map, None, cm({"a": "1", "b": "1"}), now=1)
+    live = apply(config_map, live, cm({"a": "1"}), "second", now=2)
+    row = next(row for row in live["metadata"]["managedFields"] if row["manager"] == "second")
+    assert "time" not in row and row["fieldsV1"] == {"f:data": {"f:a": {}}}
+    live = apply(config_map, live, cm({"a": "1", "b": "2"}), "second", force=True, now=3)
+    live = apply(config_map, live, cm({"a": "1", "b": "2"}), "second", now=4)
+    assert live["metadata"]["managedFields"][0]["time"] == "1970-01-01T00:00:03Z"
+
+
+def annotated(data: Obj, last: Obj) -> Obj:
+    text = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": last})
+    return cm(data, annotations={ANNOTATION: text})
+
+
+def test_kubectl_takes_over_what_it_applied_on_the_clients_side(config_map: SchemaNode) -> None:
+    live = update(config_map, None, annotated({"a": "1", "b": "1"}, {"a": "1", "b": "1"}), "kubectl-client-side-apply")
+    taken = apply(config_map, live, cm({"a": "2", "b": "1"}), "kubectl")
+    assert taken["data"] == {"a": "2", "b": "1"}
+    told = json.loads(taken["metadata"]["annotations"][ANNOTATION])
+    assert told["data"] == {"a": "2", "b": "1"} and "annotations" not in told["metadata"]
+    with pytest.raises(Conflict):
+        apply(config_map, live, cm({"a": "2"}), "somebody")
+
+
+def test_kubectl_still_conflicts_over_what_others_changed_since(config_map: SchemaNode) -> None:
+    live = update(config_map, None, annotated({"a": "1", "b": "1"}, {"a": "1", "b": "1"}), "kubectl-client-side-apply")
+    live = update(config_map, live, {**live, "data": {"a": "1", "b": "9"}}, "editor")
+    with pytest.raises(Conflict, match=r'1 conflict: conflict with "editor" using v1: .data.b'):
+        apply(config_map, live, cm({"a": "2", "b": "2"}), "kubectl")
 
 
 def test_an_apply_may_not_bring_managed_fields_or_ambiguous_items(pod: SchemaNode, config_map: SchemaNode) -> None:

@@ -190,3 +190,32 @@ def test_an_ephemeral_container_comes_only_through_its_subresource(api: Any) -> 
         api.patch("pods", "web", {"spec": {"ephemeralContainers": None}})
     with pytest.raises(Invalid, match="may not be removed"):
         api.patch("pods", "web", {"spec": {"ephemeralContainers": None}}, subresource="ephemeralcontainers")
+
+
+def owned(obj: Obj, manager: str = "test") -> list[str]:
+    """The paths below the spec, and the other parts, that a manager owns."""
+    rows = [row for row in obj["metadata"]["managedFields"] if row["manager"] == manager]
+    tree = rows[0]["fieldsV1"]
+    return sorted([*tree, *tree.get("f:spec", {})])
+
+
+def test_nobody_owns_what_the_server_adds(api: Any) -> None:
+    pod = api.create("pods", api.pod())
+    assert "tolerations" in pod["spec"] and "serviceAccountName" in pod["spec"] and pod["status"]
+    assert owned(pod) == [
+        "f:containers", "f:dnsPolicy", "f:enableServiceLinks", "f:restartPolicy", "f:schedulerName",
+        "f:securityContext", "f:spec", "f:terminationGracePeriodSeconds",
+    ]  # fmt: skip
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    found = api.create("persistentvolumeclaims", {"metadata": {"name": "data"}, "spec": claim})
+    assert found["metadata"]["finalizers"] and "f:metadata" not in owned(found)
+    service = api.create("services", {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}})
+    assert service["spec"]["clusterIP"] and "f:clusterIP" not in owned(service)
+
+
+def test_a_status_sent_with_an_object_is_nobodys(api: Any) -> None:
+    node = {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "1"}}}
+    assert "f:status" not in owned(api.create("nodes", {**node, "spec": {"unschedulable": True}}))
+    found = api.change("nodes", "n", lambda obj: obj["status"].update(phase="x"), "status", field_manager="kubelet")
+    rows = [(row["manager"], row.get("subresource")) for row in found["metadata"]["managedFields"]]
+    assert ("kubelet", "status") in rows
