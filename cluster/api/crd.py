@@ -14,6 +14,7 @@ from steersman.cluster.api.custom.expressions import compile_rules
 from steersman.cluster.api.custom.naming import is_established
 from steersman.cluster.api.custom.values import validate_custom
 from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
+from steersman.cluster.api.scale import scale_causes
 from steersman.cluster.api.schema.structural import fill_defaults, repaired
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
@@ -52,9 +53,9 @@ def _row(crd: Obj, version: Obj) -> Kind:
         categories=tuple(names.get("categories") or ()),
         subresources=subresources,
         defaults=lambda obj: fill_defaults(schema, obj),
-        validate_create=lambda obj: validate_custom(schema, rules(), obj),
-        validate_update=lambda new, old: validate_custom(schema, rules(), new, old),
-        validate_status=lambda new, old: validate_custom(schema, rules(), new, old),
+        validate_create=lambda obj: validate_custom(schema, rules(), obj) + scale_causes(scale, obj),
+        validate_update=lambda new, old: validate_custom(schema, rules(), new, old) + scale_causes(scale, new),
+        validate_status=lambda new, old: validate_custom(schema, rules(), new, old) + scale_causes(scale, new),
         prepare_create=_without_status if "status" in wanted else lambda _obj, _ctx: None,
         selectable_fields=_selectable(version.get("selectableFields") or ()),
         scale=scale,

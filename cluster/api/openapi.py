@@ -22,6 +22,15 @@ from steersman.cluster.meta.objects import Obj
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _SCHEMAS = "#/components/schemas/"
+_INFO = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
+_API_VERSION = (
+    "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized "
+    f"schemas to the latest internal value, and may reject unrecognized values. {_INFO}#resources"
+)
+_KIND = (
+    "Kind is a string value representing the REST resource this object represents. Servers may infer this from the "
+    f"endpoint the client submits requests to. Cannot be updated. In CamelCase. {_INFO}#types-kinds"
+)
 #: definitions that OpenAPI tells apart from objects only in its third version
 _OVERRIDES: dict[str, Obj] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"oneOf": [{"type": "string"}, {"type": "number"}]},
@@ -181,28 +190,43 @@ def _gvk(kind: Kind, suffix: str = "") -> list[Obj]:
     return [{"group": resource.group, "version": resource.version, "kind": resource.kind + suffix}]
 
 
+def _typed(properties: Mapping[str, Any], meta: str) -> Obj:
+    """Properties with those that every object, or every list, has."""
+    return {
+        **properties,
+        "apiVersion": {"type": "string", "description": _API_VERSION},
+        "kind": {"type": "string", "description": _KIND},
+        "metadata": {
+            "description": f"Standard {'list' if meta == 'ListMeta' else 'object'}'s metadata. {_INFO}#metadata",
+            "allOf": [{"$ref": f"{_SCHEMAS}{_META}{meta}"}],
+        },
+    }
+
+
 def _custom_schema(kind: Kind) -> Obj:
-    schema = dict(kind.schema or {})
-    properties = dict(schema.get("properties") or {})
-    properties["apiVersion"] = {
-        "type": "string",
-        "description": "APIVersion defines the versioned schema of this object.",
-    }
-    properties["kind"] = {"type": "string", "description": "Kind is the REST resource this object represents."}
-    properties["metadata"] = {
-        "description": "Standard object's metadata.",
-        "allOf": [{"$ref": f"{_SCHEMAS}{_META}ObjectMeta"}],
-    }
+    schema = _with_embedded(kind.schema or {})
+    properties = _typed(schema.get("properties") or {}, "ObjectMeta")
     return {**schema, "type": "object", "properties": properties, "x-kubernetes-group-version-kind": _gvk(kind)}
 
 
+def _with_embedded(schema: Any) -> Obj:
+    """A schema in which objects within the object have a type and metadata."""
+    found = dict(schema)
+    if "properties" in found:
+        found["properties"] = {key: _with_embedded(child) for key, child in found["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(found.get(key), Mapping):
+            found[key] = _with_embedded(found[key])
+    if found.get("x-kubernetes-embedded-resource"):
+        found["properties"] = _typed(found.get("properties") or {}, "ObjectMeta")
+    return found
+
+
 def _list_schema(kind: Kind, name: str) -> Obj:
-    properties = {
-        "apiVersion": {"type": "string"},
-        "kind": {"type": "string"},
-        "metadata": {"allOf": [{"$ref": f"{_SCHEMAS}{_META}ListMeta"}]},
-        "items": {"type": "array", "items": {"$ref": _SCHEMAS + name}},
-    }
+    items = {
+        "type": "array", "description": f"List of {kind.resource.plural}. {_INFO}", "items": {"$ref": _SCHEMAS + name},
+    }  # fmt: skip
+    properties = _typed({"items": items}, "ListMeta")
     return {
         "type": "object",
         "description": f"{kind.list_kind} is a list of {kind.resource.kind}",

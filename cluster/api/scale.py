@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.cluster.api.row import Kind
-from steersman.cluster.api.rules.fields import not_negative
-from steersman.cluster.meta.errors import BadRequest, invalid
+from steersman.cluster.api.row import Kind, ScalePaths
+from steersman.cluster.api.rules.fields import bad, not_negative
+from steersman.cluster.meta.errors import BadRequest, Cause, invalid
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import SelectorError, from_dict
+
+REPLICAS_MAX = 2**31 - 1
 
 
 def scale_of(kind: Kind, obj: Obj) -> Obj:
@@ -49,6 +51,22 @@ def with_scale(kind: Kind, obj: Obj, scale: Obj) -> Obj:
         if asked.get(key):
             meta[key] = asked[key]
     return _put({**obj, "metadata": meta}, kind.scale.spec_replicas.lstrip(".").split("."), replicas)
+
+
+def scale_causes(paths: ScalePaths | None, obj: Obj) -> list[Cause]:
+    """What is wrong with the replicas that a custom object keeps where its definition says."""
+    causes: list[Cause] = []
+    for path in (paths.spec_replicas, paths.status_replicas) if paths is not None else ():
+        value = _at(obj, path)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            causes.append(bad(path, value, "must be an integer"))
+        elif value < 0:
+            causes.append(bad(path, value, "should be a non-negative integer"))
+        elif value > REPLICAS_MAX:
+            causes.append(bad(path, value, f"should be less than or equal to {REPLICAS_MAX}"))
+    return causes
 
 
 def _at(obj: Obj, path: str) -> Any:

@@ -27,6 +27,7 @@ from tests.bench.figures import Figure
 #: in the order they run; the README sets some beside what others do
 BENCHES = (
     "model",
+    "custom",
     "store",
     "api",
     "memory",

@@ -17,6 +17,9 @@ from steersman.cluster.api.cel.types import Type, is_dyn
 from steersman.cluster.api.cel.unordered import UNORDERED
 from steersman.cluster.api.cel.values import NONE, Optional, TypeValue, mark
 
+_EQUALITY = ("_==_", "_!=_")
+#: types whose values are equal when Python says so
+_SIMPLE = ("bool", "int", "uint", "double", "string", "timestamp", "duration")
 #: what making a value costs beside its parts
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
@@ -160,11 +163,24 @@ def _call(node: Call) -> Run:
     special = UNORDERED.get(node.function)
     if special is not None and (order := kinds[0].unordered or kinds[1].unordered) is not None:
         return _fixed(lambda left, right: special(order, left, right), operands, None)
+    if node.function in _EQUALITY and kinds[0].name == kinds[1].name and kinds[0].name in _SIMPLE:
+        return _simple_equality(operands[0], operands[1], negated=node.function == "_!=_")
     rows = node.overloads
     unknown = any(_is_open(kind) for kind in kinds)
     if len(rows) == 1 and not (unknown and any(_needs_check(row, kinds) for row in rows)):
         return _fixed(rows[0].compute, operands, rows[0].cost)
     return _dispatched(rows, operands)
+
+
+def _simple_equality(left: Run, right: Run, *, negated: bool) -> Run:
+    """Equality of two values of one type that Python compares rightly."""
+
+    def run(frame: Frame) -> Any:
+        first, second = left(frame), right(frame)
+        frame.cost += 1 if type(first) is not str else 1 + min(len(first), len(second)) // 10
+        return (first == second) is not negated
+
+    return run
 
 
 def _is_open(kind: Type) -> bool:
