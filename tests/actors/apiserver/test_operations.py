@@ -1,0 +1,154 @@
+"""Every kind goes through the life that the conformance suite's "API operations" tests ask of it.
+
+Create, get, list, watch, the four sorts of patch, update, status by get, patch and update, delete, deletecollection.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from steersman.cluster.api.row import ALL_VERBS
+from steersman.cluster.api.rows import ROWS
+
+_SAMPLES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "samples.yaml").read_text())
+_KINDS = [f"{row.api_version}/{row.resource.plural}" for row in ROWS if not row.virtual]
+_ROWS = {f"{row.api_version}/{row.resource.plural}": row for row in ROWS}
+_PATCHES = {
+    "application/merge-patch+json": {"metadata": {"annotations": {"merge": "1"}}},
+    "application/strategic-merge-patch+json": {"metadata": {"annotations": {"strategic": "1"}}},
+    "application/json-patch+json": [{"op": "add", "path": "/metadata/annotations/json", "value": "1"}],
+}
+#: what still waits for somebody when it is deleted: a controller is to take its finalizer off
+_LINGER = {
+    "v1/namespaces", "v1/persistentvolumeclaims", "v1/persistentvolumes", "v1/replicationcontrollers", "batch/v1/jobs",
+}  # fmt: skip
+#: whose objects the server itself clears away, a moment later
+_DEFINITIONS = "apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def sample(key: str, number: int) -> dict[str, Any]:
+    """The object of a kind, with a name and a label of its own."""
+    name = f"ops{'abcd'[number]}"
+    text = orjson.dumps(_SAMPLES[key]).decode()
+    for word, value in (("KNAME", name.capitalize()), ("NAME", name), ("NUMBER", str(number + 1))):
+        text = re.sub(word, value, text)
+    obj: dict[str, Any] = orjson.loads(text)
+    meta = obj.setdefault("metadata", {})
+    meta.setdefault("name", name)
+    meta["labels"] = {"ops": "yes"}
+    row = _ROWS[key]
+    return {"apiVersion": row.api_version, "kind": row.resource.kind, **obj}
+
+
+def test_there_is_a_sample_of_every_kind() -> None:
+    policies = {key for key in _KINDS if "policies" in key or "policybindings" in key}
+    assert set(_SAMPLES) == set(_KINDS) - {key for key in policies if key.startswith("admissionregistration")}
+
+
+async def changed(api: Any, watch: Any, target: str) -> Any:
+    """The object after a change, which the watch has shown as well."""
+    obj = await api.ok("GET", target)
+    while True:
+        kind, seen = await watch.next()
+        if seen["metadata"]["resourceVersion"] == obj["metadata"]["resourceVersion"]:
+            assert kind == "MODIFIED" and seen["kind"] == obj["kind"]
+            return obj
+
+
+@pytest.mark.parametrize("key", [key for key in _KINDS if key in _SAMPLES])
+async def test_a_kind_lives_through_every_operation(api: Any, key: str) -> None:
+    row = _ROWS[key]
+    space = "default" if row.resource.namespaced else None
+    many, selected = row.resource.path(space), "labelSelector=ops%3Dyes"
+    made = await api.ok("POST", many, sample(key, 0))
+    one = f"{many}/{made['metadata']['name']}"
+    assert (await api.ok("GET", one))["metadata"]["uid"] == made["metadata"]["uid"]
+    for path in {many, row.resource.path()}:
+        listed = await api.ok("GET", f"{path}?{selected}")
+        assert [item["metadata"]["name"] for item in listed["items"]] == [made["metadata"]["name"]]
+        assert listed["kind"] == f"{row.resource.kind}List"
+    version = listed["metadata"]["resourceVersion"]
+    watch = await api.watch(f"{many}?watch=1&{selected}&resourceVersion={version}")
+    for media, patch in _PATCHES.items():
+        await api.ok("PATCH", one, patch, content_type=media)
+        obj = await changed(api, watch, one)
+    await applied(api, one, obj)
+    obj = await changed(api, watch, one)
+    assert obj["metadata"]["annotations"].keys() >= {"merge", "strategic", "json", "applied"}
+    obj["metadata"]["annotations"]["update"] = "1"
+    assert (await api.ok("PUT", one, obj))["metadata"]["annotations"]["update"] == "1"
+    await changed(api, watch, one)
+    await api.refused(409, "PUT", one, {**obj, "metadata": {**obj["metadata"], "annotations": {}}})
+    if "status" in row.subresources:
+        await status(api, watch, one)
+    await deleted(api, watch, key, one)
+    await watch.close()
+    if "deletecollection" in row.verbs:
+        await collection(api, key, many, selected)
+    assert {*row.verbs} <= {*ALL_VERBS}
+
+
+async def applied(api: Any, one: str, obj: Any) -> None:
+    meta = {"name": obj["metadata"]["name"], "annotations": {"applied": "1"}}
+    body = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
+    target = f"{one}?fieldManager=ops"
+    found = await api.ok("PATCH", target, body, content_type="application/apply-patch+yaml")
+    owners = [(entry["manager"], entry["operation"]) for entry in found["metadata"]["managedFields"]]
+    assert ("ops", "Apply") in owners
+
+
+async def status(api: Any, watch: Any, one: str) -> None:
+    """A status is written apart: annotations go with it, the rest of the object stays, and the other way round."""
+    obj = await api.ok("GET", f"{one}/status")
+    spec = obj.get("spec")
+    patch = {"metadata": {"annotations": {"patched": "status"}}, "spec": {"junk": None}}
+    found = await api.ok("PATCH", f"{one}/status", patch, content_type="application/merge-patch+json")
+    assert found["metadata"]["annotations"]["patched"] == "status" and found.get("spec") == spec
+    found = await changed(api, watch, one)
+    generation = found["metadata"].get("generation")
+    found["metadata"]["annotations"]["updated"] = "status"
+    found = await api.ok("PUT", f"{one}/status", found)
+    assert found["metadata"]["annotations"]["updated"] == "status"
+    assert found["metadata"].get("generation") == generation
+    before = (await changed(api, watch, one)).get("status")
+    junk = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    main = await api.call("PATCH", one, junk, content_type="application/merge-patch+json")
+    if main.status == 200:
+        assert orjson.loads(main.body).get("status") == before
+
+
+async def deleted(api: Any, watch: Any, key: str, one: str) -> None:
+    await api.ok("DELETE", one)
+    if key not in _LINGER:
+        while (await watch.next())[0] != "DELETED":
+            pass
+        await api.refused(404, "GET", one)
+        return
+    obj = await api.ok("GET", one)
+    assert obj["metadata"]["deletionTimestamp"]
+    if key == "v1/namespaces":
+        await api.ok("PUT", f"{one}/finalize", {**obj, "spec": {"finalizers": []}})
+    else:
+        patch = {"metadata": {"finalizers": None}}
+        await api.call("PATCH", one, patch, content_type="application/merge-patch+json")
+    while (await watch.next())[0] != "DELETED":
+        pass
+
+
+async def collection(api: Any, key: str, many: str, selected: str) -> None:
+    names = [(await api.ok("POST", many, sample(key, number)))["metadata"]["name"] for number in (1, 2)]
+    other = sample(key, 3)
+    other["metadata"]["labels"] = {"ops": "no"}
+    await api.ok("POST", many, other)
+    gone = await api.ok("DELETE", f"{many}?{selected}")
+    assert sorted(item["metadata"]["name"] for item in gone["items"]) == names
+    left = (await api.ok("GET", f"{many}?{selected}"))["items"]
+    assert all(item["metadata"].get("deletionTimestamp") for item in left)
+    assert key == _DEFINITIONS or bool(left) is (key in _LINGER)
+    assert (await api.ok("GET", f"{many}?labelSelector=ops%3Dno"))["items"]
