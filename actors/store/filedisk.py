@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+import google_crc32c
 import msgspec
 from msgspec import Struct
 
@@ -47,7 +48,11 @@ SNAPSHOT_MAGIC = b"STEERSNP"
 
 
 class _Member(Struct, frozen=True):
-    """`member.json`; `founded` and what follows it are described in `founding.py`."""
+    """`member.json`; `founded` and what follows it are described in `founding.py`.
+
+    Args:
+        crc32c: of the rest, as `checksum` counts it; 0 where an older version wrote it.
+    """
 
     format: int
     member: int
@@ -56,6 +61,12 @@ class _Member(Struct, frozen=True):
     incarnation: int = 0
     founded: bool = True
     met: tuple[tuple[int, int], ...] = ()
+    crc32c: int = 0
+
+    @property
+    def checksum(self) -> int:
+        """Never 0."""
+        return google_crc32c.value(msgspec.json.encode(msgspec.structs.replace(self, crc32c=0))) or 1
 
 
 class FileDisk:
@@ -145,6 +156,8 @@ class FileDisk:
                 f"the data directory {self._path} was written by a newer version (format {found.format}, "
                 f"this version reads up to {DIRECTORY_FORMAT}): start the newer version"
             )
+        if found.crc32c not in (0, found.checksum):
+            raise DataDamaged(f"{path} is damaged. {recovery(self._path)}")
         if found.member != identity.member:
             raise DataDirForeign(
                 f"the data directory {self._path} belongs to store member {found.member} ({found.name}), not to "
@@ -156,7 +169,8 @@ class FileDisk:
         return found
 
     def _write_member(self) -> None:
-        content = msgspec.json.format(msgspec.json.encode(self._member), indent=1)
+        member = msgspec.structs.replace(self._member, crc32c=self._member.checksum)
+        content = msgspec.json.format(msgspec.json.encode(member), indent=1)
         write_durably(self._files, self._path / "member.json", [content + b"\n"])
 
     def found(self, config: Config, met: Mapping[int, int]) -> Saving:

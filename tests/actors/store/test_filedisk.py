@@ -13,10 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from steersman.actors.store.disk import DataDamaged, DataDirForeign, DataDirInUse, DiskFailure
+from steersman.actors.store.disk import (
+    DataDamaged,
+    DataDirForeign,
+    DataDirInUse,
+    DiskFailure,
+    Identity,
+    Recovered,
+)
 from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
 from steersman.actors.store.settings import ReplicaSettings
+from steersman.cluster.raft.values import config_of
 from steersman.cluster.store.values import NoSpace, Put, Range, Txn, Unavailable
 
 ALL = Range(key=b"\0", range_end=b"\0")
@@ -141,6 +149,30 @@ async def test_a_damaged_snapshot_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataDamaged, match=r"the snapshot .* is damaged"):
         await keys_in(tmp_path)
+
+
+async def test_a_bit_that_flips_in_member_json_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    await fill(tmp_path, 1)
+    path = tmp_path / "member.json"
+    content = path.read_bytes()
+    identity = Identity(name="s1", member=1, config=config_of({1: ""}))
+    before = await _opened(tmp_path, identity)
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            assert await _opened(tmp_path, identity) == before, f"byte {position}"
+        except (DataDamaged, DataDirForeign):
+            continue
+
+
+async def _opened(path: Path, identity: Identity) -> Recovered:
+    disk = FileDisk(path)
+    try:
+        return await disk.open(identity)
+    finally:
+        await disk.close()
 
 
 async def test_a_directory_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
