@@ -2,7 +2,7 @@
 
 python -m tests.sim --seeds 100000 --start 5000 --jobs 2   so many stories by chance
 python -m tests.sim --seed 17                              one of them, and what happens in it
-python -m tests.sim --points                               one story, with a death at each point where there can be one
+python -m tests.sim --points                               one short story with a death at each point of each member
 python -m tests.sim --mistakes                             what notices the mistakes that are known
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
-from tests.sim.deaths import Death, ShortStory, deaths
+from tests.sim.deaths import Death, ShortStory, deaths_in_recovery, every_death
 from tests.sim.faults import Fault
 from tests.sim.mistakes.table import NOTICED_BY_SCRIPT, NOTICED_BY_STORIES, STORIES_MAX
 from tests.sim.playing import Played, fingerprint, outcome, play_deaths, play_seeds, spread
@@ -36,9 +36,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, help="processes (default: one a processor)")
     parser.add_argument("--story-s", type=float, default=STORY_S, help="virtual seconds in which things break")
     parser.add_argument("--seed", type=int, help="play this one alone, and tell what happened")
-    parser.add_argument("--points", action="store_true", help="let the leader, and everybody, die at each point")
+    parser.add_argument("--points", action="store_true", help="let each member, and everybody, die at each point")
     parser.add_argument("--point", type=int, help="play the death at this point alone, and tell what happened")
+    parser.add_argument("--member", type=int, default=1, help="with --point: who dies")
     parser.add_argument("--everybody", action="store_true", help="with --point: all machines lose power there")
+    parser.add_argument("--again", type=int, help="with --point: dies again at that point after the next start")
     parser.add_argument("--mistakes", action="store_true", help="put each known mistake in, and tell what notices it")
     args = parser.parse_args()
     if args.mistakes:
@@ -46,9 +48,9 @@ def main() -> int:
     if args.seed is not None:
         return _tell(Story(VirtualTimeLoop(), args.seed, args.story_s))
     if args.point is not None:
-        return _tell(ShortStory(Death(args.point, args.everybody)))
+        return _tell(ShortStory(Death(args.member, args.point, args.everybody, args.again)))
     if args.points:
-        return _play_many(spread(play_deaths, deaths(), args.jobs))
+        return _play_many(spread(play_deaths, [*every_death(), *deaths_in_recovery()], args.jobs))
     seeds = range(args.start, args.start + args.seeds)
     return _play_many(spread(partial(play_seeds, story_s=args.story_s), seeds, args.jobs))
 

@@ -37,6 +37,11 @@ class Played:
     failed: dict[str, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
 
+    @property
+    def report(self) -> str:
+        """One line for each story that failed."""
+        return "\n".join(f"{again}  # {what}" for again, what in self.failed.items())
+
     def add(self, other: Played) -> None:
         self.stories += other.stories
         self.failed |= other.failed
@@ -79,8 +84,7 @@ def play_seeds(seeds: Iterable[int], story_s: float = STORY_S) -> Played:
 def play_deaths(deaths: Iterable[Death]) -> Played:
     played = Played()
     for death in deaths:
-        everybody = " --everybody" if death.everybody else ""
-        played.play(ShortStory(death), f"python -m tests.sim --point {death.point}{everybody}")
+        played.play(ShortStory(death), f"python -m tests.sim {death.options}")
     return played
 
 

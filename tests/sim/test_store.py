@@ -28,7 +28,7 @@ def played() -> Played:
 
 
 def test_no_promise_is_broken(played: Played) -> None:
-    assert not played.failed, "\n".join(f"{again}  # {what}" for again, what in played.failed.items())
+    assert not played.failed, played.report
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
