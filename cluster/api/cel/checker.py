@@ -197,7 +197,7 @@ class Checker:
         if not types.assign(BOOL, condition, {}) or not types.assign(then, other, {}):
             shown = f"({condition}, {then}, {other})"
             return self._wrong(node, f"found no matching overload for '_?_:_' applied to '{shown}'")
-        return other if then.name == "null_type" or is_dyn(then) else then
+        return types.general(then, other)
 
     # ---- literals
 
@@ -218,12 +218,11 @@ class Checker:
                     found = found.params[0]
                 elif not is_dyn(found):
                     self._wrong(node, f"expected type 'optional_type({found})' but found '{found}'")
-            if common is None or is_dyn(common):
-                common = found if common is None else common
-            elif not types.assign(common, found, {}):
-                if self._loose:
-                    common = DYN
-                    continue
+            if common is None or types.assign(common, found, {}):
+                common = found if common is None else types.general(common, found)
+            elif self._loose:
+                common = DYN
+            else:
                 self._wrong(node, f"expected type '{common}' but found '{found}'")
         return DYN if common is None else common
 

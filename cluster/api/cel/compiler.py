@@ -17,6 +17,8 @@ from steersman.cluster.api.cel.types import Type, is_dyn
 from steersman.cluster.api.cel.unordered import UNORDERED
 from steersman.cluster.api.cel.values import NONE, Optional, TypeValue, mark
 
+#: what Python says of values whose types an expression hides: nulls, and items of lists that may be anything
+_MISFITS = (TypeError, AttributeError)
 _EQUALITY = ("_==_", "_!=_")
 #: types whose values are equal when Python says so
 _SIMPLE = ("bool", "int", "uint", "double", "string", "timestamp", "duration")
@@ -201,7 +203,10 @@ def _fixed(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
 
         def unary(frame: Frame) -> Any:
             frame.cost += 1
-            return compute(one(frame))
+            try:
+                return compute(one(frame))
+            except _MISFITS:
+                raise no_such_overload() from None
 
         return unary
     if len(operands) == 2:
@@ -209,13 +214,19 @@ def _fixed(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
 
         def binary(frame: Frame) -> Any:
             frame.cost += 1
-            return compute(left(frame), right(frame))
+            try:
+                return compute(left(frame), right(frame))
+            except _MISFITS:
+                raise no_such_overload() from None
 
         return binary
 
     def run(frame: Frame) -> Any:
         frame.cost += 1
-        return compute(*[operand(frame) for operand in operands])
+        try:
+            return compute(*[operand(frame) for operand in operands])
+        except _MISFITS:
+            raise no_such_overload() from None
 
     return run
 
@@ -226,7 +237,10 @@ def _costly(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
         frame.cost += cost([size_of(value) for value in values])
         if frame.cost > frame.limit:
             raise BudgetExceeded
-        return compute(*values)
+        try:
+            return compute(*values)
+        except _MISFITS:
+            raise no_such_overload() from None
 
     return run
 
@@ -239,7 +253,10 @@ def _dispatched(rows: list[Overload], operands: list[Run]) -> Run:
         for row in rows:
             if row.accepts(values):
                 frame.cost += 1 if row.cost is None else row.cost([size_of(value) for value in values])
-                return row.compute(*values)
+                try:
+                    return row.compute(*values)
+                except _MISFITS:
+                    raise no_such_overload() from None
         raise no_such_overload()
 
     return run

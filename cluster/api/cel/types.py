@@ -133,7 +133,10 @@ def assign(wanted: Type, found: Type, bound: dict[str, Type]) -> bool:
         if known is None or (known.name == "null_type" and _takes_null(found)):
             bound[wanted.name] = found
             return True
-        return assign(known, found, bound)
+        fits = assign(known, found, bound)
+        if fits:
+            bound[wanted.name] = general(known, found)
+        return fits
     if wanted is found or is_dyn(wanted) or is_dyn(found):
         return True
     if found.name == "null_type" or wanted.name == "null_type":
@@ -145,6 +148,20 @@ def assign(wanted: Type, found: Type, bound: dict[str, Type]) -> bool:
         and len(wanted.params) == len(found.params)
         and all(assign(a, b, bound) for a, b in zip(wanted.params, found.params, strict=True))
     )
+
+
+def general(one: Type, other: Type) -> Type:
+    """The type of what is of one of two types that fit each other: where one is not known, the other does not help."""
+    if is_dyn(one) or is_dyn(other):
+        return DYN
+    if one.name == "null_type":
+        return other
+    if len(one.params) != len(other.params):
+        return Type(one.name)
+    if one.params and one.name == other.name and one.params != other.params:
+        params = tuple(general(a, b) for a, b in zip(one.params, other.params, strict=True))
+        return Type(one.name, params, one.unordered, one.size_max)
+    return one
 
 
 def resolve(kind: Type, bound: Mapping[str, Type]) -> Type:

@@ -72,7 +72,10 @@ class Timestamp(Opaque):
     def at(self, zone: str = "UTC") -> datetime:
         """Returns the calendar's view of it in a zone (`Europe/Berlin`, `+02:00`)."""
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self.ns // SECOND)
-        return moment.astimezone(_zone(zone))
+        try:
+            return moment.astimezone(_zone(zone))
+        except OverflowError:
+            raise EvaluationError("timestamp overflow") from None
 
     def __str__(self) -> str:
         text = self.at().replace(tzinfo=None).isoformat()

@@ -28,7 +28,9 @@ def _timestamp(value: Any) -> Timestamp:
 
 
 def _duration(value: Any) -> Duration:
-    return parse_duration(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return parse_duration(value)
+    return value if isinstance(value, Duration) else duration_of(value)
 
 
 def _parts(name: str, part: Callable[[datetime], int]) -> list[Overload]:
@@ -47,6 +49,7 @@ FUNCTIONS = (
     function("timestamp", "int -> timestamp", _timestamp),
     function("timestamp", "timestamp -> timestamp", _timestamp),
     function("duration", "string -> duration", _duration),
+    function("duration", "int -> duration", _duration),
     function("duration", "duration -> duration", _duration),
     function("int", "timestamp -> int", lambda moment: moment.ns // SECOND),
     function("_+_", "timestamp, duration -> timestamp", lambda a, b: timestamp_at(a.ns + b.ns)),

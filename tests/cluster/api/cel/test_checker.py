@@ -6,7 +6,7 @@ import pytest
 
 from steersman.cluster.api import cel
 from steersman.cluster.api.cel import BOOL, CelError, Declarations, schema_type
-from steersman.cluster.api.cel.types import INT, Type
+from steersman.cluster.api.cel.types import DYN, INT, Type
 
 _SCHEMA = {
     "type": "object",
@@ -86,6 +86,8 @@ def test_every_mistake_is_named_and_lines_are_counted() -> None:
         ("self.a__dash__b == self.__for__", BOOL),
         ("self.labels.app == 'x'", BOOL),
         ("size(self.name)", INT),
+        ("true ? self.port : 1", DYN),
+        ("[1, self.port]", Type("list", (DYN,))),
         ("'%s is %d'.format([self.name, self.replicas])", Type("string")),
     ],
 )
