@@ -94,11 +94,19 @@ class Connection:
         head = await self.reader.readuntil(b"\r\n\r\n")
         status = int(head[9:12])
         lower = head.lower()
-        at = lower.index(b"content-length: ") + 16
-        data = await self.reader.readexactly(int(lower[at : lower.index(b"\r", at)]))
+        if b"transfer-encoding: chunked" in lower:
+            data = b"".join([chunk async for chunk in self._chunks()])
+        else:
+            at = lower.index(b"content-length: ") + 16
+            data = await self.reader.readexactly(int(lower[at : lower.index(b"\r", at)]))
         if status >= 300:
             raise RuntimeError(f"{method} {path}: {data.decode()}")
         return data
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            yield (await self.reader.readexactly(size + 2))[:-2]
+        await self.reader.readexactly(2)
 
     def close(self) -> None:
         self._writer.close()
