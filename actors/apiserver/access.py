@@ -11,11 +11,12 @@ from steersman.actors.apiserver.authenticator import to_user
 from steersman.actors.apiserver.cache import WatchCache, nodes_in
 from steersman.actors.apiserver.entry import Event
 from steersman.actors.ports import User
+from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import node as node_rules
 from steersman.cluster.auth.attributes import ALLOWED, Attributes, Verdict, forbidden_message
-from steersman.cluster.auth.identity import impersonated
+from steersman.cluster.auth.identity import AUTHENTICATED, impersonated
 from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compile_rules, uncovered
 from steersman.cluster.meta.errors import BadRequest, Forbidden
 from steersman.cluster.meta.objects import Obj
@@ -102,6 +103,20 @@ class Authorizer:
         if node and node_rules.allows(node, attributes, self.pods_on):
             return ALLOWED
         return self.policy().judge(user.name, user.groups, attributes)
+
+    def answer(self, user: User, question: Question) -> Decision:
+        """The answer to a question of an expression."""
+        if question.service_account is not None:
+            namespace, name = question.service_account
+            groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
+            user = User(f"system:serviceaccount:{namespace}:{name}", groups)
+        attributes = Attributes(
+            verb=question.verb, path=question.path, group=question.group, version="*" if question.resource else "",
+            resource=question.resource, subresource=question.subresource, namespace=question.namespace,
+            name=question.name,
+        )  # fmt: skip
+        verdict = self.judge(user, attributes)
+        return Decision(allowed=verdict.allowed, reason=verdict.reason)
 
     def allows(self, user: User, attributes: Attributes) -> bool:
         return self.judge(user, attributes).allowed

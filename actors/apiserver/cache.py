@@ -164,6 +164,8 @@ class WatchCache:
         self._readers: list[asyncio.Future[int]] = []
         self._reading: asyncio.Task[None] | None = None
         self._loaded = 0
+        #: how often everything was read anew: shelves of before are no longer followed
+        self.loads = 0
         #: every change up to it is applied
         self.revision = 0
         self.healthy = False
@@ -244,6 +246,7 @@ class WatchCache:
         for shelf in self._shelves.values():
             shelf.close()
         self._shelves = {}
+        self.loads += 1
         try:
             await self._load()
         except StoreError as error:

@@ -103,13 +103,15 @@ class ApiServer:
         self.metrics = Metrics()
         is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
         self._webhooks = Webhooks(self.cache, self.registry, rng)
-        self.writer = Writer(store, self.cache, self.registry, self._webhooks, settings, now, rng, **is_stale)
+        self.authorizer = Authorizer(self.cache, self.registry)
+        self.writer = Writer(
+            store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **is_stale
+        )
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
         self.reader = Reader(store, self.cache, self._conversions, now, rng)
         webhook = Webhook(config.token_webhook, timeout_s=_WEBHOOK_S) if config.token_webhook else None
         self._others = Others(config.authentication, webhook, now)
         self.authenticator = Authenticator(self.cache, self.registry, issuer, self._others, now)
-        self.authorizer = Authorizer(self.cache, self.registry)
         self._renewal: asyncio.Task[None] | None = None
         self._legacy_tokens = None
         if issuer is not None:

@@ -25,12 +25,21 @@ from steersman.cluster.meta.errors import ServerTimeout
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
     ENDPOINT_SLICES,
+    MUTATING_BINDINGS,
+    MUTATING_POLICIES,
     MUTATING_WEBHOOKS,
     SERVICES,
+    VALIDATING_BINDINGS,
+    VALIDATING_POLICIES,
     VALIDATING_WEBHOOKS,
     Resource,
 )
 
+#: what hooks are compiled of
+_CONFIGURED = (
+    MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, MUTATING_POLICIES, MUTATING_BINDINGS, VALIDATING_POLICIES,
+    VALIDATING_BINDINGS,
+)  # fmt: skip
 #: endpoints of webhooks to which connections are kept; a cluster has a dozen webhooks with a few endpoints each
 TRANSPORTS_MAX = 64
 #: calls in flight; beyond them writes wait
@@ -50,7 +59,10 @@ class Webhooks:
         self._registry = registry
         self._rng = rng
         self._hooks: Hooks | None = None
-        self._compiled: tuple[int, ...] = ()
+        #: the shelves of what is configured, and the generations of which `_hooks` was compiled
+        self._shelves: list[Shelf] = []
+        self._compiled: list[int] = []
+        self._loads = -1
         #: transports by endpoint and authorities, the one used last at the end
         self._transports: OrderedDict[tuple[str, str, bytes], HttpTransport] = OrderedDict()
         self._calls = asyncio.Semaphore(CALLS_MAX)
@@ -69,11 +81,13 @@ class Webhooks:
 
     def hooks(self) -> Hooks | None:
         """The webhooks and policies as they are configured now; None when there are none."""
-        shelves = [self._shelf(resource) for resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)]
-        state = tuple(shelf.generation for shelf in shelves) + tuple(shelf.floor for shelf in shelves)
+        if self._loads != self._cache.loads:
+            self._shelves = [self._shelf(resource) for resource in _CONFIGURED]
+            self._loads, self._compiled = self._cache.loads, []
+        state = [shelf.generation for shelf in self._shelves]
         if state != self._compiled:
-            mutating, validating = ([entry.obj for entry in shelf.within()] for shelf in shelves)
-            self._hooks = compile_hooks(mutating, validating)
+            rows = [[entry.obj for entry in shelf.within()] for shelf in self._shelves]
+            self._hooks = compile_hooks(rows[0], rows[1], (rows[2], rows[3]), (rows[4], rows[5]))
             self._compiled = state
         return self._hooks
 

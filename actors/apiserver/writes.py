@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -23,6 +24,7 @@ from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.ports import Now, Store, User
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.admission.attempt import DELETE, Attempt
+from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
 from steersman.cluster.api.eviction import evict as pipeline_evict
 from steersman.cluster.api.kinds import Registry
@@ -137,6 +139,7 @@ class Writer:
         cache: WatchCache,
         registry: Registry,
         webhooks: Webhooks,
+        authorize: Callable[[User, Question], Decision],
         settings: ApiSettings,
         now: Now,
         rng: random.Random,
@@ -146,6 +149,7 @@ class Writer:
         self._cache = cache
         self._registry = registry
         self._webhooks = webhooks
+        self._authorize = authorize
         self._settings = settings
         self._now = now
         self._rng = rng
@@ -175,6 +179,7 @@ class Writer:
             user_extra=user.extra,
             dry_run=dry_run,
             hooks=self._webhooks.hooks(),
+            authorize=partial(self._authorize, user),
             field_manager=field_manager,
             field_validation=field_validation,
             lookup=self.lookup,

@@ -11,6 +11,7 @@ from steersman.cluster.meta.resources import Resource
 
 if TYPE_CHECKING:
     from steersman.cluster.api.admission.hooks import Hooks
+    from steersman.cluster.api.cel import Decision, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,10 @@ class Listing(Protocol):
     def __call__(self, resource: Resource, namespace: str | None, /) -> Iterable[Obj]: ...
 
 
+def _nobody_decides(_question: Question) -> Decision:
+    raise LookupError("there is no authorizer to ask")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteContext:
     """Everything a write may depend on beside the objects themselves.
@@ -54,6 +59,7 @@ class WriteContext:
         dry_run: nothing is going to be stored.
         lookup, list: other objects; what they return is shared and must not be changed.
         hooks: the webhooks and policies that are configured; None when there are none.
+        authorize: whether the one who asks may do something.
         warn: takes a sentence for the client; annotate: takes a key and a value for the audit log. Both may be told the
             same again when the write is decided again.
     """
@@ -72,6 +78,7 @@ class WriteContext:
     list: Listing = lambda _resource, _namespace: ()
     settings: ApiSettings = field(default_factory=ApiSettings)
     hooks: Hooks | None = None
+    authorize: Callable[[Question], Decision] = _nobody_decides
     warn: Callable[[str], None] = lambda _text: None
     annotate: Callable[[str, str], None] = lambda _key, _value: None
 

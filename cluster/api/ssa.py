@@ -321,6 +321,24 @@ def _refuse_conflicts(others: Sequence[_Entry], touched: FieldTree, allowed: Fie
     raise Conflict(f"Apply failed with {detail}", causes=causes)
 
 
+def merged(schema: SchemaNode | None, live: Obj, config: Obj) -> Obj:
+    """Returns a configuration laid over an object, as an apply would, whoever owns what."""
+    found: Obj = _merge(schema, live, config)
+    return found
+
+
+def atomics(schema: SchemaNode | None, config: Any, path: str = "") -> list[str]:
+    """The paths of atomic lists and maps that a configuration sets."""
+    kind = shape(schema, config)
+    if kind == LEAF:
+        is_atomic = isinstance(config, list) or (isinstance(config, dict) and schema is not None)
+        return [path] if is_atomic else []
+    if kind == MAP:
+        return [text for key, item in config.items() for text in atomics(child_of(schema, key), item, f"{path}.{key}")]
+    items = schema.items if schema is not None else None
+    return [text for item in config for text in atomics(items, item, f"{path}[]") if isinstance(item, dict)]
+
+
 def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
     """The configuration laid over the live value; atomic values and scalars are the configuration's."""
     kind = shape(schema, config)

@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from steersman.cluster.api import admission, ssa, strategic
 from steersman.cluster.api import patch as patches
+from steersman.cluster.api import ssa, strategic
+from steersman.cluster.api.admission import chain
 from steersman.cluster.api.admission import warnings as sentences
 from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.allocate import allocate, reallocate
@@ -67,7 +68,7 @@ def _create(
         operation=CREATE, kind=kind, namespace=meta.get("namespace", ""), name=meta.get("name", ""), obj=obj,
         options=options_of(ctx),
     )  # fmt: skip
-    yield from admission.mutate(registry, attempt, ctx)
+    yield from chain.mutate(registry, attempt, ctx)
     if attempt.changed:
         assert attempt.obj is not None
         obj = attempt.obj
@@ -88,7 +89,7 @@ def _create(
     _refuse(kind, meta.get("name", ""), causes)
     reservations = allocate(kind, obj, ctx)
     attempt.obj = obj
-    yield from admission.validate(registry, attempt, ctx)
+    yield from chain.validate(registry, attempt, ctx)
     return Written(obj=obj, warnings=tuple(sentences.of(kind, obj)), reservations=reservations)
 
 
@@ -108,8 +109,8 @@ def admit(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None
     Raises:
         ApiError: somebody refuses.
     """
-    yield from admission.mutate(registry, attempt, ctx)
-    yield from admission.validate(registry, attempt, ctx)
+    yield from chain.mutate(registry, attempt, ctx)
+    yield from chain.validate(registry, attempt, ctx)
 
 
 def options_of(ctx: WriteContext) -> Obj:
@@ -161,7 +162,7 @@ def _update(
     )  # fmt: skip
     if subresource == "scale":
         attempt.old = scale_of(kind, old)
-        yield from admission.mutate(registry, attempt, ctx)
+        yield from chain.mutate(registry, attempt, ctx)
         assert attempt.obj is not None
         new = with_scale(kind, old, attempt.obj)
     meta = _rebase(kind, new, old)
@@ -175,7 +176,7 @@ def _update(
         meta = new["metadata"]
     if subresource != "scale":
         attempt.obj = new
-        yield from admission.mutate(registry, attempt, ctx)
+        yield from chain.mutate(registry, attempt, ctx)
         if attempt.changed:
             meta = _rebase(kind, attempt.obj, old)
             new = _only_its_part(kind, attempt.obj, old, subresource)
@@ -195,7 +196,7 @@ def _update(
     _refuse(kind, meta["name"], causes)
     reservations, releases = reallocate(kind, new, old, ctx)
     attempt.obj = scale_of(kind, new) if subresource == "scale" else new
-    yield from admission.validate(registry, attempt, ctx)
+    yield from chain.validate(registry, attempt, ctx)
     warnings = sentences.of(kind, new) if subresource != "status" else ()
     return Written(
         obj=new, warnings=tuple(warnings), reservations=reservations, releases=releases,

@@ -10,7 +10,10 @@ import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from steersman.cluster.api.admission.expressions import Conditions
 from steersman.cluster.api.admission.matching import Match
+from steersman.cluster.api.admission.names import Names
+from steersman.cluster.api.admission.policies import Policy, compile_policies
 from steersman.cluster.api.steps import ServiceAddress, address_of
 from steersman.cluster.meta.objects import Obj
 
@@ -39,6 +42,7 @@ class Webhook:
     side_effects: str
     timeout_s: int
     reinvoked: bool
+    conditions: Conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,29 @@ class Hooks:
 
     mutating: tuple[Webhook, ...] = ()
     validating: tuple[Webhook, ...] = ()
+    mutations: tuple[Policy, ...] = ()
+    validations: tuple[Policy, ...] = ()
 
 
-def compile_hooks(mutating: Iterable[Obj], validating: Iterable[Obj]) -> Hooks | None:
-    """Compiles the configurations; None when there is nothing to ask."""
-    hooks = Hooks(tuple(_webhooks(mutating)), tuple(_webhooks(validating)))
-    return hooks if hooks.mutating or hooks.validating else None
+def compile_hooks(
+    mutating: Iterable[Obj],
+    validating: Iterable[Obj],
+    mutations: tuple[Iterable[Obj], Iterable[Obj]] = ((), ()),
+    validations: tuple[Iterable[Obj], Iterable[Obj]] = ((), ()),
+) -> Hooks | None:
+    """Compiles what is configured; None when there is nothing to ask.
+
+    Args:
+        mutating, validating: configurations of webhooks.
+        mutations, validations: policies and their bindings.
+    """
+    hooks = Hooks(
+        tuple(_webhooks(mutating)),
+        tuple(_webhooks(validating)),
+        tuple(compile_policies(*mutations, makes=True)),
+        tuple(compile_policies(*validations, makes=False)),
+    )
+    return hooks if hooks != Hooks() else None
 
 
 def _webhooks(configurations: Iterable[Obj]) -> Iterator[Webhook]:
@@ -79,6 +100,9 @@ def _webhook(configuration: str, row: Obj, nth: int) -> Webhook:
         side_effects=row.get("sideEffects") or "Unknown",
         timeout_s=row.get("timeoutSeconds") or 10,
         reinvoked=row.get("reinvocationPolicy") == "IfNeeded",
+        conditions=Conditions.of(
+            row.get("matchConditions") or (), row.get("failurePolicy") == "Ignore", Names(policy=False)
+        ),
     )
 
 

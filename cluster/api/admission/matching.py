@@ -70,6 +70,7 @@ class Match:
     Args:
         excluded: rules that take back what `rules` take in.
         equivalent: whether an operation on another version of the same objects counts.
+        everything: whether no rules at all mean everything rather than nothing.
     """
 
     rules: tuple[Rule, ...]
@@ -77,15 +78,19 @@ class Match:
     namespaces: LabelSelector
     objects: LabelSelector
     equivalent: bool
+    everything: bool = False
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], rules: Sequence[Any], excluded: Sequence[Any] = ()) -> Match:
+    def of(
+        cls, row: Mapping[str, Any], rules: Sequence[Any], excluded: Sequence[Any] = (), *, everything: bool = False
+    ) -> Match:
         return cls(
             rules=tuple(map(Rule.of, rules)),
             excluded=tuple(map(Rule.of, excluded)),
             namespaces=from_dict(row.get("namespaceSelector") or {}),
             objects=from_dict(row.get("objectSelector") or {}),
             equivalent=row.get("matchPolicy") != "Exact",
+            everything=everything and not rules,
         )
 
     def kind(self, registry: Registry, attempt: Attempt, ctx: WriteContext) -> Kind | None:
@@ -102,7 +107,7 @@ class Match:
     def _by_rules(self, registry: Registry, attempt: Attempt) -> Kind | None:
         if any(rule.takes(attempt, attempt.kind) for rule in self.excluded):
             return None
-        if any(rule.takes(attempt, attempt.kind) for rule in self.rules):
+        if self.everything or any(rule.takes(attempt, attempt.kind) for rule in self.rules):
             return attempt.kind
         if self.equivalent:
             others = [kind for kind in registry.siblings(attempt.kind) if kind is not attempt.kind]

@@ -9,18 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from steersman.cluster.api.admission.attempt import CONNECT, Attempt
-from steersman.cluster.api.admission.hooks import Webhook
 from steersman.cluster.api.admission.matching import shown
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.steps import HookCall, HookReply, http_failure
 from steersman.cluster.meta.errors import ApiError, BadRequest, InternalError, Refused, from_status
 from steersman.cluster.meta.objects import Obj
+
+if TYPE_CHECKING:
+    from steersman.cluster.api.admission.hooks import Webhook
 
 _GROUP = "admission.k8s.io"
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}

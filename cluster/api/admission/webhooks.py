@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from steersman.cluster.api.admission.attempt import Attempt
+from steersman.cluster.api.admission.expressions import CONDITIONS_BUDGET, Failed, Scope
 from steersman.cluster.api.admission.hooks import Webhook
 from steersman.cluster.api.admission.matching import shown
 from steersman.cluster.api.admission.review import Answer, CallFailed, call_of, read
@@ -61,6 +62,8 @@ def mutate(
         kind = hook.match.kind(registry, attempt, ctx)
         if kind is None or (state.is_second and hook.uid not in state.due):
             continue
+        if hook.conditions.rows and not _hold(hook, attempt, kind, ctx):
+            continue
         uid = ctx.new_uid()
         changed = False
         try:
@@ -77,6 +80,14 @@ def mutate(
         if hook.reinvoked:
             state.invoked.add(hook.uid)
     state.output = copied(attempt.obj)
+
+
+def _hold(hook: Webhook, attempt: Attempt, kind: Kind, ctx: WriteContext) -> bool:
+    """Whether a webhook's match conditions hold; raises Forbidden when they cannot be evaluated and must be."""
+    try:
+        return hook.conditions.hold(Scope(attempt, kind, ctx, CONDITIONS_BUDGET))
+    except Failed as error:
+        raise attempt.forbidden(str(error)) from None
 
 
 def _place(state: Reinvocation, index: int) -> str:
@@ -158,7 +169,7 @@ def validate(hooks: Sequence[Webhook], registry: Registry, attempt: Attempt, ctx
     first: ApiError | None = None
     for index, hook in enumerate(hooks):
         kind = hook.match.kind(registry, attempt, ctx)
-        if kind is None:
+        if kind is None or (hook.conditions.rows and not _hold(hook, attempt, kind, ctx)):
             continue
         uid = ctx.new_uid()
         try:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from steersman.cluster.api.row import Kind
-from steersman.cluster.api.rows import apps, core, devices, extensions, network, policy, reviews, server, storage
+from steersman.cluster.api.rows import (
+    admission,
+    apps,
+    core,
+    devices,
+    extensions,
+    network,
+    policy,
+    reviews,
+    server,
+    storage,
+)
 
 #: every kind that has an address
 ROWS: tuple[Kind, ...] = (
     *core.ROWS, *apps.ROWS, *policy.ROWS, *network.ROWS, *storage.ROWS, *devices.ROWS, *extensions.ROWS,
-    *server.ROWS, *reviews.ROWS,
+    *admission.ROWS, *server.ROWS, *reviews.ROWS,
 )  # fmt: skip
 #: kinds that only travel in bodies
 BODY_ROWS: tuple[Kind, ...] = reviews.BODY_ROWS

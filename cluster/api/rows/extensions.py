@@ -1,11 +1,10 @@
-"""Rows of what extends the API: CustomResourceDefinitions and webhook configurations."""
+"""The row of what extends the API: CustomResourceDefinitions."""
 
 from __future__ import annotations
 
 from steersman.cluster.api.custom import definition, naming
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
-from steersman.cluster.api.rules import extensions
 from steersman.cluster.meta import resources as known
 
 ROWS: tuple[Kind, ...] = (
@@ -16,15 +15,5 @@ ROWS: tuple[Kind, ...] = (
         validate_create=definition.validate_schemas, validate_update=definition.validate_crd_update,
         validate_status=definition.validate_crd_status, prepare_create=naming.establish,
         prepare_update=naming.establish_update, prepare_delete=naming.prepare_delete,
-    ),
-    Kind(
-        resource=known.MUTATING_WEBHOOKS,
-        singular="mutatingwebhookconfiguration", categories=("api-extensions",), has_generation=True,
-        defaults=extensions.default_mutating, validate=extensions.validate_webhooks,
-    ),
-    Kind(
-        resource=known.VALIDATING_WEBHOOKS,
-        singular="validatingwebhookconfiguration", categories=("api-extensions",), has_generation=True,
-        defaults=extensions.default_webhooks, validate=extensions.validate_webhooks,
     ),
 )  # fmt: skip

@@ -79,6 +79,10 @@ volumeattributesclasses VolumeAttributesClass cluster short=vac
 admissionregistration.k8s.io/v1
 mutatingwebhookconfigurations MutatingWebhookConfiguration cluster ext
 validatingwebhookconfigurations ValidatingWebhookConfiguration cluster ext
+validatingadmissionpolicies ValidatingAdmissionPolicy cluster ext status
+validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding cluster ext
+mutatingadmissionpolicies MutatingAdmissionPolicy cluster ext
+mutatingadmissionpolicybindings MutatingAdmissionPolicyBinding cluster ext
 apiextensions.k8s.io/v1
 customresourcedefinitions CustomResourceDefinition cluster short=crd,crds ext status
 scheduling.k8s.io/v1

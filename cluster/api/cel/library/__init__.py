@@ -7,6 +7,7 @@ from steersman.cluster.api.cel.library import (
     collections,
     encoders,
     formats,
+    jsonpatch,
     net,
     optionals,
     quantities,
@@ -23,7 +24,7 @@ FUNCTIONS = by_name(
     row
     for part in (
         standard, times, strings, regex, collections, optionals, encoders, quantities, urls, net, formats, semver,
-        authorizer,
+        authorizer, jsonpatch,
     )
     for row in part.FUNCTIONS
 )  # fmt: skip

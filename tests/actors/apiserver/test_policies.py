@@ -1,0 +1,279 @@
+"""Admission policies and match conditions: expressions that decide about writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+MAPS = "/api/v1/namespaces/default/configmaps"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+
+
+def rule(resource: str, group: str = "", operations: Any = ("CREATE", "UPDATE")) -> Any:
+    return {"apiGroups": [group], "apiVersions": ["*"], "operations": list(operations), "resources": [resource]}
+
+
+def deployment(name: str = "web", replicas: int = 1, **more: Any) -> Any:
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "nginx"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template, **more}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+async def validating(api: Any, *validations: Any, name: str = "p", binding: Any = None, **spec: Any) -> None:
+    """Makes a policy about config maps and its binding."""
+    base = {"matchConstraints": {"resourceRules": [rule("configmaps")]}, "validations": list(validations)}
+    await api.ok("POST", f"{ADMISSION}/validatingadmissionpolicies", {"metadata": {"name": name}, "spec": base | spec})
+    bound = {"policyName": name, "validationActions": ["Deny"], **(binding or {})}
+    path = f"{ADMISSION}/validatingadmissionpolicybindings"
+    await api.ok("POST", path, {"metadata": {"name": f"{name}-b"}, "spec": bound})
+
+
+def config_map(name: str = "a", **data: str) -> Any:
+    return {"metadata": {"name": name}, "data": data}
+
+
+async def test_a_validation_that_does_not_hold_refuses_a_deployment(api: Any) -> None:
+    constraints = {"resourceRules": [rule("deployments", "apps")]}
+    await validating(
+        api, {"expression": "object.spec.replicas > 1", "messageExpression": "'wants more than ' + string(1)"},
+        {"expression": "object.metadata.name.startsWith('w')"}, matchConstraints=constraints,
+    )  # fmt: skip
+    found = await api.refused(422, "POST", DEPLOYMENTS, deployment())
+    text = "ValidatingAdmissionPolicy 'p' with binding 'p-b' denied request: wants more than 1"
+    assert found["message"] == f'deployments.apps "web" is forbidden: {text}'
+    assert found["reason"] == "Invalid" and found["details"]["causes"] == [{"message": text}]
+    await api.ok("POST", DEPLOYMENTS, deployment(replicas=2))
+    other = await api.refused(422, "POST", DEPLOYMENTS, deployment("other", 3))
+    assert other["message"].endswith("failed expression: object.metadata.name.startsWith('w')")
+    merge = "application/merge-patch+json"
+    await api.refused(422, "PATCH", f"{DEPLOYMENTS}/web", {"spec": {"replicas": 1}}, content_type=merge)
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "reason", "message"),
+    [
+        ({"message": " plain "}, 422, "Invalid", "plain"),
+        ({"message": "x", "reason": "Forbidden"}, 403, "Forbidden", "x"),
+        ({"message": "x", "reason": "RequestEntityTooLarge"}, 413, "RequestEntityTooLarge", "x"),
+        ({"message": "x", "messageExpression": "'a\\nb'"}, 422, "Invalid", "x"),
+        ({"message": "x", "messageExpression": "string(object.data.nothing)"}, 422, "Invalid", "x"),
+    ],
+)
+async def test_reasons_and_messages_are_those_of_the_policy(
+    api: Any, row: Any, code: int, reason: str, message: str
+) -> None:
+    await validating(api, {"expression": "false", **row})
+    found = await api.refused(code, "POST", MAPS, config_map())
+    assert (found["reason"], found["message"].rpartition("denied request: ")[2]) == (reason, message)
+
+
+async def test_expressions_know_variables_params_the_request_and_the_namespace(api: Any) -> None:
+    await api.ok("POST", MAPS, {**config_map("limits", least="3"), "metadata": {"name": "limits"}})
+    await validating(
+        api,
+        {"expression": "variables.size >= int(params.data.least)",
+         "messageExpression": "request.userInfo.username + ' in ' + namespaceObject.metadata.name"},
+        {"expression": "authorizer.group('').resource('configmaps').namespace('default').check('get').allowed()"},
+        variables=[{"name": "all", "expression": "object.data"}, {"name": "size", "expression": "size(variables.all)"}],
+        paramKind={"apiVersion": "v1", "kind": "ConfigMap"},
+        matchConditions=[{"name": "new", "expression": "request.operation == 'CREATE' && oldObject == null"}],
+        binding={"paramRef": {"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"}},
+    )  # fmt: skip
+    found = await api.refused(422, "POST", MAPS, config_map(a="1"))
+    assert found["message"].endswith("denied request: admin in default")
+    await api.ok("POST", MAPS, config_map(a="1", b="2", c="3"))
+    await api.ok("PUT", f"{MAPS}/a", config_map(a="1"))
+    await api.ok("DELETE", f"{MAPS}/limits")
+    found = await api.refused(422, "POST", MAPS, config_map("b"))
+    detail = "no params found for policy binding with `Deny` parameterNotFoundAction"
+    assert found["message"].endswith(f"denied request: failed to configure binding: {detail}")
+
+
+async def test_params_by_selector_count_one_by_one(api: Any) -> None:
+    for name in ("x", "y"):
+        await api.ok("POST", MAPS, {"metadata": {"name": name, "labels": {"param": "yes"}}, "data": {"no": name}})
+    await validating(
+        api, {"expression": "!(params.data.no in object.data)", "messageExpression": "'not ' + params.data.no"},
+        paramKind={"apiVersion": "v1", "kind": "ConfigMap"},
+        binding={"paramRef": {"selector": {"matchLabels": {"param": "yes"}}, "parameterNotFoundAction": "Allow"}},
+    )  # fmt: skip
+    await api.ok("POST", MAPS, config_map(z="1"))
+    assert (await api.refused(422, "POST", MAPS, config_map("b", y="1")))["message"].endswith("not y")
+
+
+async def test_an_expression_that_fails_counts_as_the_failure_policy_says(api: Any) -> None:
+    await validating(api, {"expression": "object.data.missing == 'x'"})
+    found = await api.refused(422, "POST", MAPS, config_map(a="1"))
+    detail = "expression 'object.data.missing == 'x'' resulted in error: no such key: missing"
+    assert found["message"].endswith(f"denied request: {detail}")
+    await api.ok("DELETE", f"{ADMISSION}/validatingadmissionpolicies/p")
+    await api.ok("DELETE", f"{ADMISSION}/validatingadmissionpolicybindings/p-b")
+    await validating(api, {"expression": "object.data.missing == 'x'"}, failurePolicy="Ignore")
+    await api.ok("POST", MAPS, config_map(a="1"))
+
+
+async def test_warn_and_audit_do_not_refuse(api: Any) -> None:
+    await validating(api, {"expression": "false", "message": "hm"}, binding={"validationActions": ["Warn", "Audit"]})
+    response = await api.call("POST", MAPS, config_map())
+    assert response.status == 201
+    text = "Validation failed for ValidatingAdmissionPolicy 'p' with binding 'p-b': hm"
+    assert response.headers["warning"] == f'299 - "{text}"'
+
+
+async def test_policies_without_a_binding_and_out_of_their_bindings_place_do_nothing(api: Any) -> None:
+    elsewhere = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}}}
+    await validating(api, {"expression": "false"}, binding={"matchResources": elsewhere})
+    excluded = {
+        "resourceRules": [rule("configmaps")],
+        "excludeResourceRules": [{**rule("configmaps"), "resourceNames": ["free"]}],
+    }
+    await validating(api, {"expression": "false"}, name="q", matchConstraints=excluded)
+    await api.ok("POST", MAPS, config_map("free"))
+    await api.refused(422, "POST", MAPS, config_map("held"))
+
+
+async def mutating(api: Any, *mutations: Any, name: str = "m", resource: Any = None, **spec: Any) -> None:
+    base = {
+        "matchConstraints": {"resourceRules": [resource or rule("deployments", "apps")]},
+        "reinvocationPolicy": "Never",
+        "mutations": list(mutations),
+    }
+    await api.ok("POST", f"{ADMISSION}/mutatingadmissionpolicies", {"metadata": {"name": name}, "spec": base | spec})
+    path = f"{ADMISSION}/mutatingadmissionpolicybindings"
+    await api.ok("POST", path, {"metadata": {"name": f"{name}-b"}, "spec": {"policyName": name}})
+
+
+def applied(source: str) -> Any:
+    return {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": source}}
+
+
+def patched(source: str) -> Any:
+    return {"patchType": "JSONPatch", "jsonPatch": {"expression": source}}
+
+
+async def test_a_mutating_policy_applies_configurations_and_patches(api: Any) -> None:
+    await mutating(
+        api,
+        applied("Object{spec: Object.spec{replicas: object.spec.replicas + 1}}"),
+        applied(
+            "Object{metadata: Object.metadata{annotations: {'by': 'policy'}}, spec: Object.spec{template: "
+            "Object.spec.template{spec: Object.spec.template.spec{initContainers: ["
+            "Object.spec.template.spec.initContainers{name: 'mesh', image: 'mesh:1'}]}}}}"
+        ),
+        patched("[JSONPatch{op: 'add', path: '/metadata/labels', value: {'x': 'y'}}, "
+                "JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b'), value: 'c'}]"),
+    )  # fmt: skip
+    made = await api.ok("POST", DEPLOYMENTS, deployment())
+    assert made["spec"]["replicas"] == 2
+    assert made["metadata"]["annotations"] == {"by": "policy"}
+    assert made["metadata"]["labels"] == {"x": "y", "a/b": "c"}
+    pod = made["spec"]["template"]["spec"]
+    assert [row["name"] for row in pod["initContainers"]] == ["mesh"]
+    assert [row["name"] for row in pod["containers"]] == ["main"]
+    assert pod["initContainers"][0]["terminationMessagePath"] == "/dev/termination-log"
+
+
+async def test_a_mutation_that_cannot_be_made_refuses_unless_failures_are_ignored(api: Any) -> None:
+    await mutating(api, patched("[JSONPatch{op: 'remove', path: '/spec/nothing'}]"))
+    found = await api.refused(403, "POST", DEPLOYMENTS, deployment())
+    assert found["message"].startswith("policy 'm' with binding 'm-b' denied request: ")
+    assert found["reason"] == "Invalid"
+    await api.ok("DELETE", f"{ADMISSION}/mutatingadmissionpolicies/m")
+    await mutating(api, applied("Object{spec: Object.spec{replicas: object.none}}"), name="n", failurePolicy="Ignore")
+    await api.ok("POST", DEPLOYMENTS, deployment())
+
+
+async def test_a_policy_is_carried_out_again_after_another_has_changed_the_object(api: Any) -> None:
+    first = "Object{data: {'first': string(size(object.data))}}"
+    await mutating(
+        api, applied(first), name="a", resource=rule("configmaps"), reinvocationPolicy="IfNeeded",
+    )  # fmt: skip
+    await mutating(api, applied("Object{data: {'second': 'x'}}"), name="b", resource=rule("configmaps"))
+    made = await api.ok("POST", MAPS, config_map(zero="0"))
+    assert made["data"] == {"zero": "0", "first": "3", "second": "x"}
+
+
+REFUSED = [
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "object.x +"}]},
+        "spec.validations[0].expression: Invalid value: \"object.x +\": compilation failed: ERROR: <input>:1:11",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "'text'"}]},
+        "spec.validations[0].expression: Invalid value: \"'text'\": must evaluate to bool",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "variables.none"}]},
+        "undefined field 'none'",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": []},
+        "spec.validations: Required value: validations or auditAnnotations must contain at least one item",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "params.a"}]},
+        "undeclared reference to 'params'",
+    ),
+    (
+        "validatingadmissionpolicybindings", {"policyName": "p", "validationActions": ["Deny", "Warn"]},
+        "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn",
+    ),
+    (
+        "mutatingadmissionpolicies", {"mutations": [applied("[1]")]},
+        "spec.mutations[0].applyConfiguration.expression: Invalid value: \"[1]\": must evaluate to Object",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("plural", "spec", "message"), REFUSED)
+async def test_policies_that_make_no_sense_are_refused(api: Any, plural: str, spec: Any, message: str) -> None:
+    more = {} if plural.endswith("bindings") else {"matchConstraints": {"resourceRules": [rule("pods")]}}
+    found = await api.refused(422, "POST", f"{ADMISSION}/{plural}", {"metadata": {"name": "p"}, "spec": more | spec})
+    assert message in found["message"]
+
+
+WEBHOOK = {
+    "name": "h.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None", "rules": [rule("pods")],
+    "clientConfig": {"url": "https://example.com/x"},
+}  # fmt: skip
+WEBHOOKS_REFUSED = [
+    ({"matchConditions": [{"name": "x", "expression": "object.x ++"}]}, "compilation failed"),
+    ({"matchConditions": [{"name": "x", "expression": "1"}]}, "must evaluate to bool"),
+    ({"matchConditions": [{"name": "x", "expression": "params.x"}]}, "undeclared reference to 'params'"),
+    ({"name": "short"}, "should be a domain with at least three segments separated by dots"),
+    ({"timeoutSeconds": 31}, "the timeout value must be between 1 and 30 seconds"),
+    ({"sideEffects": "Some"}, 'Unsupported value: "Some": supported values: "None", "NoneOnDryRun"'),
+    ({"clientConfig": {"url": "http://x"}}, "'https' is the only allowed URL scheme; desired format: https://host"),
+    ({"clientConfig": {"url": "https://x/?a=b"}}, "query parameters are not permitted in the URL"),
+    ({"clientConfig": {}}, "exactly one of url or service is required"),
+    ({"rules": [rule("pods", operations=("*", "CREATE"))]}, "if '*' is present, must not specify other operations"),
+    ({"rules": [{**rule("pods"), "resources": ["*", "pods"]}]}, "if '*' is present, must not specify other resources"),
+    ({"admissionReviewVersions": ["v9"]}, "must include at least one of v1, v1beta1"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WEBHOOKS_REFUSED)
+async def test_webhooks_that_make_no_sense_are_refused(api: Any, change: Any, message: str) -> None:
+    body = {"metadata": {"name": "w"}, "webhooks": [{**WEBHOOK, **change}]}
+    found = await api.refused(422, "POST", f"{ADMISSION}/validatingwebhookconfigurations", body)
+    assert message in found["message"]
+
+
+async def test_match_conditions_decide_whether_a_webhook_is_asked(api: Any) -> None:
+    hook = {
+        **WEBHOOK, "rules": [rule("configmaps")], "clientConfig": {"url": "https://127.0.0.1:1/x"},
+        "matchConditions": [{"name": "not-me", "expression": "object.metadata.name != 'skip-me'"}],
+    }  # fmt: skip
+    body = {"metadata": {"name": "w"}, "webhooks": [hook]}
+    made = await api.ok("POST", f"{ADMISSION}/mutatingwebhookconfigurations", body)
+    assert made["webhooks"][0]["matchConditions"] == hook["matchConditions"]
+    await api.ok("POST", MAPS, config_map("skip-me"))
+    assert "connection refused" in (await api.refused(500, "POST", MAPS, config_map("a")))["message"]
+
+
+async def test_a_policy_says_at_once_that_it_has_been_checked(api: Any) -> None:
+    await validating(api, {"expression": "true"})
+    found = await api.ok("GET", f"{ADMISSION}/validatingadmissionpolicies/p/status")
+    assert found["status"] == {"observedGeneration": 1, "typeChecking": {}}
