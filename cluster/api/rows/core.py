@@ -136,6 +136,7 @@ ROWS: tuple[Kind, ...] = (
         resource=known.SERVICES, singular="service", short_names=("svc",), categories=("all",),
         subresources={**status("Service"), "proxy": Subresource("proxy", _PROXY, "ServiceProxyOptions")},
         defaults=services.default_service, validate=services.validate_service,
+        validate_status=services.validate_status,
         validate_update=services.validate_service_update, prepare_create=services.prepare_create,
         new_status={"loadBalancer": {}}, prepare_update=services.prepare_update, selectable_fields=services.fields,
         name_errors=label_1035_errors,

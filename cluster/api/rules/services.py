@@ -6,7 +6,20 @@ Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go
 from __future__ import annotations
 
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, is_ip, labels, one_of, required
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    cidr,
+    duplicate,
+    forbidden,
+    immutable,
+    is_ip,
+    labels,
+    one_of,
+    required,
+    unsupported,
+)
+from steersman.cluster.api.rules.ingresses import balancer
 from steersman.cluster.api.rules.ports import port_number, port_or_name
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
@@ -15,6 +28,15 @@ from steersman.cluster.meta.objects import Obj
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _EXTERNAL = ("NodePort", "LoadBalancer")
+#: fields, and the types that have them: they go with a change of type, unless the client changes them too
+_OF_TYPES = (
+    (("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"), ("ClusterIP", "NodePort", "LoadBalancer")),
+    (("externalTrafficPolicy", "healthCheckNodePort"), _EXTERNAL),
+    (("allocateLoadBalancerNodePorts", "loadBalancerClass"), ("LoadBalancer",)),
+)
+_BALANCED_ONLY = "may only be used when `type` is 'LoadBalancer'"
+_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
+_KUBELET_PORT = 10250
 #: seconds a client sticks to an endpoint
 _STICKY_S = 10800
 
@@ -50,6 +72,10 @@ def default_service(obj: Obj) -> None:
         spec["internalTrafficPolicy"] = "Cluster"
     if spec["type"] == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
+    if spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    if spec["type"] == "ExternalName":
+        spec.pop("internalTrafficPolicy", None)
 
 
 def prepare_create(obj: Obj, _ctx: WriteContext) -> None:
@@ -58,7 +84,6 @@ def prepare_create(obj: Obj, _ctx: WriteContext) -> None:
         spec["clusterIPs"] = [spec["clusterIP"]]
     elif spec.get("clusterIPs") and not spec.get("clusterIP"):
         spec["clusterIP"] = spec["clusterIPs"][0]
-    _drop_by_type(spec)
 
 
 def prepare_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
@@ -75,21 +100,11 @@ def prepare_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
         for row in spec.get("ports") or ():
             if row.get("nodePort") in kept:
                 row.pop("nodePort", None)
-    _drop_by_type(spec)
-
-
-def _drop_by_type(spec: Obj) -> None:
-    """Takes away what the type cannot have."""
-    if spec["type"] == "ExternalName":
-        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
-            spec.pop(key, None)
-    if spec["type"] not in _EXTERNAL:
-        for key in ("externalTrafficPolicy", "healthCheckNodePort"):
-            spec.pop(key, None)
-    if spec["type"] != "LoadBalancer":
-        spec.pop("allocateLoadBalancerNodePorts", None)
-    if spec.get("sessionAffinity") == "None":
-        spec.pop("sessionAffinityConfig", None)
+    for keys, types in _OF_TYPES:
+        if before.get("type") in types and spec["type"] not in types:
+            for key in keys:
+                if spec.get(key) == before.get(key):
+                    spec.pop(key, None)
 
 
 def validate_service(obj: Obj) -> list[Cause]:
@@ -116,11 +131,51 @@ def validate_service(obj: Obj) -> list[Cause]:
         if not is_ip(ip):
             detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             causes.append(bad(f"spec.externalIPs[{index}]", ip, detail))
-    if "externalTrafficPolicy" in spec:
-        causes += one_of("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], ("Cluster", "Local"))
+    causes += _external(spec)
     if kind != "ExternalName":
         causes += one_of("spec.internalTrafficPolicy", spec.get("internalTrafficPolicy"), ("Cluster", "Local"))
+    distribution = spec.get("trafficDistribution")
+    if distribution is not None and distribution not in _DISTRIBUTIONS:
+        causes.append(unsupported("spec.trafficDistribution", distribution, _DISTRIBUTIONS))
     return causes
+
+
+def _external(spec: Obj) -> list[Cause]:
+    """The rules of how a Service is reached from outside."""
+    kind, policy, probe = spec.get("type"), spec.get("externalTrafficPolicy"), spec.get("healthCheckNodePort")
+    causes: list[Cause] = []
+    if policy is not None:
+        if kind not in _EXTERNAL and not (kind == "ClusterIP" and spec.get("externalIPs")):
+            detail = "may only be set for externally-accessible services"
+            causes.append(bad("spec.externalTrafficPolicy", policy, detail))
+        else:
+            causes += one_of("spec.externalTrafficPolicy", policy, ("Cluster", "Local"))
+    if probe and (kind != "LoadBalancer" or policy != "Local"):
+        detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        causes.append(bad("spec.healthCheckNodePort", probe, detail))
+    if kind != "LoadBalancer":
+        for key in ("loadBalancerSourceRanges", "loadBalancerClass", "allocateLoadBalancerNodePorts"):
+            if spec.get(key) not in (None, []):
+                causes.append(forbidden(f"spec.{key}", _BALANCED_ONLY))
+        return causes
+    for index, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
+        causes += cidr(f"spec.loadBalancerSourceRanges[{index}]", text.strip())
+    if spec.get("loadBalancerClass") is not None:
+        causes += bad_all(
+            "spec.loadBalancerClass", spec["loadBalancerClass"], qualified_name_errors(spec["loadBalancerClass"])
+        )
+    for index, port in enumerate(spec.get("ports") or ()):
+        if port.get("port") == _KUBELET_PORT:
+            detail = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
+            causes.append(bad(f"spec.ports[{index}].port", _KUBELET_PORT, detail))
+    return causes
+
+
+def validate_status(new: Obj, _old: Obj) -> list[Cause]:
+    found = ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    if found and new["spec"].get("type") != "LoadBalancer":
+        return [forbidden("status.loadBalancer.ingress", "may only be used when `spec.type` is LoadBalancer")]
+    return balancer("status.loadBalancer", found)
 
 
 def _ports(spec: Obj) -> list[Cause]:
@@ -144,8 +199,7 @@ def _ports(spec: Obj) -> list[Cause]:
         numbers.add(found)
         if port.get("nodePort"):
             if kind not in _EXTERNAL:
-                detail = "may not be used when `type` is 'ClusterIP'" if kind == "ClusterIP" else "may not be used here"
-                causes.append(forbidden(f"{path}.nodePort", detail))
+                causes.append(forbidden(f"{path}.nodePort", f"may not be used when `type` is '{kind}'"))
             where = (port.get("protocol", ""), port["nodePort"])
             if where in node_ports:
                 causes.append(duplicate(f"{path}.nodePort", port["nodePort"]))
@@ -175,7 +229,10 @@ def _port(path: str, port: Obj, names: set[str], *, required_name: bool) -> list
 def _addresses(spec: Obj) -> list[Cause]:
     address, addresses, kind = spec.get("clusterIP", ""), spec.get("clusterIPs") or [], spec.get("type")
     if kind == "ExternalName":
-        return [forbidden("spec.clusterIPs", "may not be set when `type` is 'ExternalName'")] if addresses else []
+        detail = "may not be set for ExternalName services"
+        return [
+            forbidden(f"spec.{key}", detail) for key in ("clusterIPs", "ipFamilies", "ipFamilyPolicy") if spec.get(key)
+        ]
     causes = []
     if addresses and address and addresses[0] != address:
         causes.append(bad("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
@@ -207,4 +264,6 @@ def validate_service_update(new: Obj, old: Obj) -> list[Cause]:
         causes.append(bad("spec.clusterIPs[0]", spec.get("clusterIP", ""), detail))
     if before.get("ipFamilies") and (spec.get("ipFamilies") or [""])[0] != before["ipFamilies"][0]:
         causes.append(bad("spec.ipFamilies[0]", (spec.get("ipFamilies") or [""])[0], "may not change once set"))
+    if spec["type"] == before.get("type") == "LoadBalancer":
+        causes += immutable("spec.loadBalancerClass", spec.get("loadBalancerClass"), before.get("loadBalancerClass"))
     return causes
