@@ -112,7 +112,8 @@ class Kind:
         converter: the webhook that converts between versions, ahead of `served` and in place of `stored`.
         form: names what `served` makes of an object.
         default_propagation: what a delete without a policy does with dependents.
-        has_generation: whether `metadata.generation` counts the changes of its spec.
+        has_generation: whether `metadata.generation` counts changes; counted: of what, beside what stands outside the
+            metadata and the status; None when nothing is counted after the creation.
         virtual: answers a question and is never stored (SubjectAccessReview, ...).
         schema: of a custom resource: the version's OpenAPI schema; None for built-in kinds.
         printer_columns: of a custom resource: `additionalPrinterColumns`.
@@ -152,6 +153,7 @@ class Kind:
     form: str = ""
     default_propagation: str = "Background"
     has_generation: bool = False
+    counted: tuple[str, ...] | None = ()
     virtual: bool = False
     schema: Mapping[str, Any] | None = None
     printer_columns: tuple[Mapping[str, Any], ...] = ()

@@ -185,7 +185,7 @@ def _update(
     else:
         kind.prepare_part(new, old, ctx)
     if kind.has_generation:
-        bump = subresource != "status" and _spec_changed(new, old)
+        bump = subresource != "status" and _counted_change(kind, new, old)
         meta["generation"] = old["metadata"].get("generation", 1) + bump
     causes = validate_metadata_update(meta, old["metadata"])
     if subresource == "status":
@@ -260,7 +260,12 @@ def _only_its_part(kind: Kind, new: Obj, old: Obj, subresource: str) -> Obj:
     return new
 
 
-def _spec_changed(new: Obj, old: Obj) -> bool:
+def _counted_change(kind: Kind, new: Obj, old: Obj) -> bool:
+    """Whether a change moves the generation on."""
+    if kind.counted is None:
+        return False
+    if any((new["metadata"].get(key) or {}) != (old["metadata"].get(key) or {}) for key in kind.counted):
+        return True
     apart = ("metadata", "status", "kind", "apiVersion")
     return any(new.get(key) != old.get(key) for key in {**new, **old} if key not in apart)
 

@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steersman.cluster.control.plan import (
     NOTHING_TO_DO,
@@ -260,7 +260,8 @@ def _observed(deployment: Obj) -> Obj:
 def _note_revision(turn: _Turn, number: int) -> None:
     if annotations_of(turn.deployment).get(REVISION) != str(number):
         changes = {"metadata": {"annotations": {REVISION: str(number)}}}
-        turn.draft.add(patch(DEPLOYMENTS, turn.deployment, changes, exact=False))
+        noted = patch(DEPLOYMENTS, turn.deployment, changes, exact=False)
+        turn.draft.add(replace(noted, subresource="status"))  # so that the generation does not count it
 
 
 def _is_scaling(turn: _Turn) -> bool:

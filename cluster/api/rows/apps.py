@@ -27,7 +27,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.DEPLOYMENTS, singular="deployment", short_names=("deploy",), categories=_ALL,
         subresources={**status("Deployment", "apps"), "scale": SCALE}, scale=ScalePaths(), has_generation=True,
-        defaults=workloads.default_deployment, validate=workloads.validate_deployment,
+        counted=("annotations",), defaults=workloads.default_deployment, validate=workloads.validate_deployment,
         validate_update=workloads.validate_selector_update, validate_status=workloads.validate_deployment_status,
         new_status={},
     ),

@@ -150,7 +150,7 @@ ROWS: tuple[Kind, ...] = (
         resource=known.LEASES, singular="lease", validate=cluster.validate_lease, create_on_update=True,
     ),
     Kind(
-        resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True,
+        resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True, counted=("labels",),
         defaults=endpoints.default_endpoint_slice, validate=endpoints.validate_endpoint_slice,
         validate_update=endpoints.validate_endpoint_slice_update,
     ),

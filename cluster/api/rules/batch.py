@@ -64,6 +64,8 @@ def prepare_job(obj: Obj, _ctx: WriteContext) -> None:
         labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
         labels[CONTROLLER_UID] = labels[_OLD_UID] = meta["uid"]
         labels[JOB_NAME] = labels[_OLD_NAME] = meta.get("name", "")
+        if not meta.get("labels"):
+            meta["labels"] = dict(labels)
         selector = spec.setdefault("selector", {})
         selector.setdefault("matchLabels", {})[CONTROLLER_UID] = meta["uid"]
 

@@ -12,6 +12,14 @@ from steersman.cluster.meta.objects import Obj
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 #: volume types whose files have a default mode
 _WITH_MODE = ("secret", "configMap", "downwardAPI", "projected")
+#: type of a volume to what its fields are unless said
+_SOURCES: dict[str, Obj] = {
+    "azureDisk": {"cachingMode": "ReadWrite", "fsType": "ext4", "kind": "Shared", "readOnly": False},
+    "hostPath": {"type": ""},
+    "iscsi": {"iscsiInterface": "default"},
+    "rbd": {"keyring": "/etc/ceph/keyring", "pool": "rbd", "user": "admin"},
+    "scaleIO": {"fsType": "xfs", "storageMode": "ThinProvisioned"},
+}
 
 
 def image_pull_policy(image: str) -> str:
@@ -121,14 +129,19 @@ def _volume(volume: Obj) -> None:
             _downward_item(item)
         for projection in source.get("sources") or ():
             _projection(projection)
-    if "hostPath" in volume:
-        volume["hostPath"].setdefault("type", "")
     if "ephemeral" in volume:
         claim_spec((volume["ephemeral"].get("volumeClaimTemplate") or {}).get("spec"))
     if "image" in volume and not volume["image"].get("pullPolicy"):
         volume["image"]["pullPolicy"] = image_pull_policy(volume["image"].get("reference", ""))
-    if "iscsi" in volume:
-        volume["iscsi"].setdefault("iscsiInterface", "default")
+    volume_source(volume)
+
+
+def volume_source(found: Obj) -> None:
+    """Fills in what a volume is made of, in a pod or in a persistent volume, in place."""
+    for kind, values in _SOURCES.items():
+        if kind in found:
+            for key, value in values.items():
+                found[kind].setdefault(key, value)
 
 
 def _downward_item(item: Obj) -> None:

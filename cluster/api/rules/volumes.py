@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.csi import driver_name, parameters, topology_terms
+from steersman.cluster.api.rules.defaults import volume_source
 from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, one_of, required, unsupported
 from steersman.cluster.api.rules.scheduling import validate_node_selector
 from steersman.cluster.api.rules.volume_claims import BLOCK_MODES, access_modes
@@ -32,8 +33,7 @@ def default_volume(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
     spec.setdefault("volumeMode", "Filesystem")
-    if "hostPath" in spec:
-        spec["hostPath"].setdefault("type", "")
+    volume_source(spec)
 
 
 def prepare_volume(obj: Obj, _ctx: WriteContext) -> None:

@@ -57,6 +57,8 @@ def default_replication_controller(obj: Obj) -> None:
     labels = (obj["spec"]["template"].get("metadata") or {}).get("labels")
     if labels:
         obj["spec"].setdefault("selector", dict(labels))
+        if not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(labels)
 
 
 def default_daemon_set(obj: Obj) -> None:
