@@ -80,11 +80,11 @@ class Shell:
 
     async def start(self) -> None:
         """Starts the component; its status is answered from the first moment."""
-        _log_to(self.site.logs / f"{self.spec.name}.log")
-        self._history.begin(self._began)
         # Ray's own pipes and logs; no container is to hold them
         syscalls.keep_descriptors()
         self._server = await _serve(self, self.spec, self.site)
+        _log_to(self.site.logs / f"{self.spec.name}.log")
+        self._history.begin(self._began)
         collector.relax()
         part = make(self.spec, self.site, now=time.time, rng=random.Random())
         if self.spec.role not in ("store", "apiserver", "embedded"):
@@ -165,15 +165,19 @@ class History:
     def begin(self, now: float) -> None:
         self._began = now
         self._row["starts"] = int(self._row.get("starts", 0)) + 1
-        self._save()
+        with contextlib.suppress(OSError):
+            self._save()
 
     def fail(self, reason: str) -> float:
-        """Notes a failure; returns the seconds to wait before trying again."""
+        """Notes a failure; returns the seconds to wait before trying again: the longest where nothing can be noted."""
         failures = int(self._row.get("failures", 0))
         if self._began - float(self._row.get("failed_at", 0)) > _STEADY_S + _BACKOFF_S_MAX:
             failures = 0
         self._row |= {"failures": failures + 1, "failed_at": time.time(), "reason": reason}
-        self._save()
+        try:
+            self._save()
+        except OSError:  # it may be the disk that has failed
+            return _BACKOFF_S_MAX
         return float(min(_BACKOFF_S_MAX, _BACKOFF_S_FIRST * 2**failures))
 
     def _save(self) -> None:
@@ -204,8 +208,13 @@ async def _serve(shell: Shell, spec: ActorSpec, site: Site) -> grpc.aio.Server:
 
 
 def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES_MAX, backupCount=_LOG_FILES)
+    """Has what is logged written to a file; on a disk that has failed, to stderr."""
+    handler: logging.Handler
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES_MAX, backupCount=_LOG_FILES)
+    except OSError:
+        handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -18,8 +18,8 @@ from typing import Any
 
 from tests.e2e.wire import Weather, Wire
 
-#: of the machines: the first three bytes; the test itself is .254
-SUBNET = "10.99.9"
+#: of the machines: the first three bytes, others for another run of the tests at the same time; the test itself is .254
+SUBNET = f"10.99.{os.getpid() % 200 + 20}"
 BLKIO, UNIFIED = Path("/sys/fs/cgroup/blkio"), Path("/sys/fs/cgroup")
 
 
@@ -138,6 +138,45 @@ class Machine:
         with socket.socket() as caller:
             assert caller.connect_ex((self.address, 9)) == errno.ECONNREFUSED
         return time.monotonic() - began
+
+
+class FailingDisk:
+    """A file system of its own at a directory, which can have an error; then the kernel lets nobody write to it."""
+
+    def __init__(self, directory: Path, image: Path, size_bytes: int) -> None:
+        self._directory, self._image = directory, image
+        with self._image.open("w") as file:
+            file.truncate(size_bytes)
+        run("mkfs.ext4", "-q", str(self._image))
+        self._directory.mkdir(parents=True)
+        self._mount()
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why there can be none here; empty when there can."""
+        absent = [tool for tool in ("mkfs.ext4", "e2fsck", "losetup") if not shutil.which(tool)]
+        if absent or not Path("/dev/loop-control").exists():
+            return f"needs {', '.join(absent) or 'loop devices'} for a disk that fails"
+        return "" if Path("/sys/fs/ext4").exists() else "needs the kernel's ext4 for a disk that fails"
+
+    def _mount(self) -> None:
+        run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self._directory))
+
+    def fail(self) -> None:
+        device = Path(run("findmnt", "-no", "SOURCE", str(self._directory)).strip()).name
+        Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
+
+    def repair(self) -> None:
+        """Waits for a moment in which nobody has a file open."""
+        self.remove()
+        subprocess.run(["e2fsck", "-fy", str(self._image)], check=False, capture_output=True)
+        self._mount()
+
+    def remove(self, deadline_s: float = 40.0) -> None:
+        end = time.monotonic() + deadline_s
+        while subprocess.run(["umount", str(self._directory)], check=False, capture_output=True).returncode:
+            assert time.monotonic() < end, f"{self._directory} is in use"
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager

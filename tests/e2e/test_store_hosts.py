@@ -24,7 +24,7 @@ from steersman.actors.rpc.keeper import HeadAway, HeadClient
 from steersman.actors.tls import context_of
 from steersman.actors.watchman import Watchman
 from tests.e2e.conftest import wait_for
-from tests.e2e.hosts import SUBNET, Machine, missing, run, slow_disk
+from tests.e2e.hosts import SUBNET, FailingDisk, Machine, missing, run, slow_disk
 from tests.e2e.storeload import Load
 from tests.e2e.wire import TUN, Weather
 
@@ -35,6 +35,8 @@ PORTS = "base=32500"
 OUTAGE_S_MAX = 1.5
 #: longer than an election
 PAUSE_S = 2.5
+#: of a member's data: more than what it holds back
+DISK_BYTES = 512 << 20
 #: of a link between continents
 WEATHER = Weather(delay_s=0.04, jitter_s=0.02, lost=0.02)
 
@@ -42,8 +44,10 @@ WEATHER = Weather(delay_s=0.04, jitter_s=0.02, lost=0.02)
 class Hosts:
     """A cluster on three machines."""
 
-    def __init__(self, machines: list[Machine]) -> None:
+    def __init__(self, machines: list[Machine], disk: FailingDisk | None) -> None:
         self.machines = machines
+        #: on which the last machine keeps its members' data
+        self.disk = disk
         self.head = machines[0]
         self._loads = 0
         self._endpoints: dict[str, Any] = {}
@@ -133,6 +137,9 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         pytest.skip(reason)
     directory, bridge = tmp_path_factory.mktemp("hosts"), f"st{os.getpid()}br"
     machines = [Machine(number, directory, "store-hosts") for number in (1, 2, 3)]
+    disk = None
+    if not FailingDisk.missing():
+        disk = FailingDisk(machines[2].data_dir / "store", directory / "disk.img", DISK_BYTES)
     run("ip", "link", "add", bridge, "type", "bridge")
     try:
         run("ip", "addr", "add", f"{SUBNET}.254/24", "dev", bridge)
@@ -144,7 +151,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
             "up", "--head", "--host", head.address, "--port", PORTS, "--replicas", "3", "--runtime", "none",
             "--controllers", "packed",
         )  # fmt: skip
-        cluster = Hosts(machines)
+        cluster = Hosts(machines, disk)
         for machine in machines[1:]:
             join(cluster, machine)
         wait_for("a member on every machine", cluster.spread, 150)
@@ -155,6 +162,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
                 machine.steer("down", "--delete-data", "--force", check=False)
             run("ip", "netns", "del", machine.netns)
         run("ip", "link", "del", bridge)
+        if disk is not None:
+            disk.remove()
 
 
 def join(hosts: Hosts, machine: Machine, words: Sequence[str] = ()) -> None:
@@ -236,6 +245,28 @@ def test_a_leader_with_a_slow_disk_is_only_slow(hosts):
     hosts.survive(slow)
 
 
+def test_a_leader_whose_disk_fails_ends_says_why_and_comes_back_when_the_disk_does(hosts):
+    disk = hosts.disk
+    if disk is None:
+        pytest.skip(FailingDisk.missing())
+    machine = hosts.machines[2]
+    name = hosts.member_of(machine)
+    hosts.head.steer("store", "transfer", name)
+    wait_for("the member leads", lambda: hosts.leader()[0] is machine, 20)
+
+    def detail() -> str:
+        return next(row["detail"] for row in hosts.head.json("status")["actors"] if row["name"] == name)
+
+    def fail(load: Load) -> None:
+        disk.fail()
+        load.wait_for_writes(10)
+        wait_for("its status says why", lambda: "Read-only file system" in detail(), 20)
+        assert "the disk failed: [Errno 30]" in (machine.data_dir / "logs" / f"{name}.log").read_text()
+        disk.repair()
+
+    assert hosts.survive(fail) < OUTAGE_S_MAX
+
+
 def test_a_member_that_is_removed_is_followed_by_a_new_one(hosts):
     before = hosts.ids()
 
@@ -288,13 +319,36 @@ def test_a_machine_that_loses_power_returns_and_catches_up(hosts):
     hosts.survive(crash)
 
 
-def test_after_a_power_cut_everywhere_the_machines_find_together_again(hosts):
-    """The head needs the others for a quorum, and they need the head; none of them has an API server to ask."""
+def test_by_force_a_machine_goes_down_though_the_store_stands_still_until_it_is_back(hosts):
+    _, second, third = hosts.machines
+    words = hosts.head.steer("token").split()[1:]
+    with hosts.load() as load:
+        pass
+    third.crash()
+    done = second.steer("down", "--force")
+    assert "still counts on this machine" in done and "`steer join` brings it back" in done
+    assert not second.pids()
+    assert "no leader of the store answers" in hosts.head.steer("store", "members", check=False, errors=True)
+    for machine in (second, third):
+        join(hosts, machine, words)
+    wait_for("a whole group", hosts.spread, 90)
+    with hosts.load() as after:
+        assert after.read(load.final) == load.final
+    print(f"\n  {load.prove()}; {after.prove()}")
+
+
+@pytest.mark.parametrize("how", ["crash", "down"])
+def test_after_a_power_cut_everywhere_or_all_were_stopped_the_machines_find_together_again(hosts, how):
+    """The head, which goes first, needs the others for a quorum, and they need it; none has an API server to ask."""
+    words = hosts.head.steer("token").split()[1:]
     with hosts.load() as load:
         load.wait_for_writes(5)
     for machine in hosts.machines:
-        machine.crash()
-    words = hosts.head.steer("token").split()[1:]
+        if how == "crash":
+            machine.crash()
+        else:
+            assert "is down." in machine.steer("down")
+            assert not machine.pids()
     with ThreadPoolExecutor() as pool:
         coming = [pool.submit(hosts.head.steer, "up")]
         coming += [pool.submit(join, hosts, machine, words) for machine in hosts.machines[1:]]
@@ -305,6 +359,28 @@ def test_after_a_power_cut_everywhere_the_machines_find_together_again(hosts):
         after.wait_for_writes(5)
         assert after.read(load.final) == load.final, "what was acknowledged before is there"
     print(f"\n  {load.prove()}; {after.prove()}")
+
+
+def test_a_backup_restored_after_the_members_have_spread_begins_on_the_head_and_spreads_anew(hosts, tmp_path):
+    """Of the other machines one was stopped as well, the other one waits for the head."""
+    head, second, _ = hosts.machines
+    backup = str(tmp_path / "cluster.backup")
+    words = head.steer("token").split()[1:]
+    head.steer("create", "configmap", "kept")
+    head.steer("backup", backup)
+    head.steer("create", "configmap", "lost")
+    former = hosts.ids()
+    head.steer("down")
+    second.steer("down")
+    assert "Restored" in head.steer("restore", "--force", backup)
+    head.steer("up")
+    join(hosts, second, words)
+    wait_for("a whole group", hosts.spread, 90)
+    ids = hosts.ids()
+    assert all(ids[machine.address] != former[machine.address] for machine in hosts.machines[1:]), "both are new"
+    head.steer("create", "configmap", "afterwards")
+    names = {row["metadata"]["name"] for row in second.json("get", "configmaps")["items"]}
+    assert {"kept", "afterwards"} <= names and "lost" not in names
 
 
 def test_members_leave_with_their_machine_and_go_where_they_are_told(hosts):
