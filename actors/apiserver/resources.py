@@ -80,6 +80,9 @@ class Resources:
         attributes = call.attributes
         kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
         if kind is None:
+            await self._reader.fresh()  # its definition may just have been written through another server
+            kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
+        if kind is None:
             raise NotFound("the server could not find the requested resource")
         if kind.deprecation:
             call.warn(kind.deprecation)

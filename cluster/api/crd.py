@@ -15,7 +15,7 @@ from steersman.cluster.api.custom.naming import is_established
 from steersman.cluster.api.custom.values import validate_custom
 from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
 from steersman.cluster.api.scale import scale_causes
-from steersman.cluster.api.schema.structural import fill_defaults, repaired
+from steersman.cluster.api.schema.structural import fill_defaults, repairer
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
 from steersman.cluster.meta.versions import version_order
@@ -86,12 +86,8 @@ def _as_version(api_version: str) -> Callable[[Obj], Obj]:
 def _repaired(api_version: str, schema: Mapping[str, Any]) -> Callable[[Obj], Obj]:
     """What a stored object shows: it may have been written when the schema was another one."""
 
-    def repair(obj: Obj) -> Obj:
-        found = repaired(schema, obj)
-        fill_defaults(schema, found)
-        return {**found, "apiVersion": api_version}
-
-    return repair
+    repair = repairer(schema)
+    return lambda obj: {**repair(obj), "apiVersion": api_version}
 
 
 def _deprecation(spec: Obj, version: Obj) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from steersman.cluster.api import cel
 from steersman.cluster.api.cel.schema import values_max
-from steersman.cluster.api.custom.expressions import declarations
+from steersman.cluster.api.custom.expressions import Scope
 from steersman.cluster.api.custom.paths import PathError, field_schema
 from steersman.cluster.api.rules.fields import bad, forbidden, required, unsupported
 from steersman.cluster.meta.errors import Cause
@@ -73,8 +73,9 @@ def expression_causes(
     if causes or not evaluate:
         return causes
     times = values_max(schema, resource=resource) if count is None else count
+    scope = Scope(schema, resource=resource)
     for index, row in enumerate(rows):
-        causes += _compiled(schema, row, f"{path}.x-kubernetes-validations[{index}]", resource, apart, times, costs)
+        causes += _compiled(scope, row, f"{path}.x-kubernetes-validations[{index}]", apart, times, costs)
     return causes
 
 
@@ -111,10 +112,8 @@ def _breaks(text: str) -> bool:
     return re.search(r"[\n\r]", text) is not None
 
 
-def _compiled(
-    schema: Mapping[str, Any], row: Mapping[str, Any], path: str, resource: bool, apart: str, times: float, costs: Costs
-) -> list[Cause]:
-    declared = declarations(schema, resource=resource, optional=bool(row.get("optionalOldSelf")))
+def _compiled(scope: Scope, row: Mapping[str, Any], path: str, apart: str, times: float, costs: Costs) -> list[Cause]:
+    declared = scope.declarations(row)
     if declared is None:
         return []
     try:

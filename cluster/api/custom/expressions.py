@@ -62,28 +62,32 @@ class Rules:
     atomic: bool = False
 
 
-def declarations(schema: Mapping[str, Any], *, resource: bool, optional: bool = False) -> cel.Declarations | None:
-    """What a rule at this place of a schema may name; None when nothing here has a type."""
-    kind = cel.schema_type(schema, "object", resource=resource)
-    if kind is None:
-        return None
-    old = cel.Type("optional_type", (kind,)) if optional else kind
-    return cel.Declarations(variables={"self": kind, "oldSelf": old})
+class Scope:
+    """What the rules at one place of a schema may name.
 
-
-def compile_rule(raw: Mapping[str, Any], schema: Mapping[str, Any], *, resource: bool) -> Rule | None:
-    """Compiles one rule.
-
-    Raises:
-        CelError
+    Args:
+        resource: whether the schema is that of an object with metadata.
     """
-    declared = declarations(schema, resource=resource, optional=bool(raw.get("optionalOldSelf")))
-    if declared is None:
-        return None
-    program = cel.compile(raw["rule"], declared)
-    text = raw.get("messageExpression")
-    message = cel.compile(text, declared) if text else None
-    return Rule(raw, program, message, "oldSelf" in program.inputs, bool(raw.get("optionalOldSelf")))
+
+    def __init__(self, schema: Mapping[str, Any], *, resource: bool) -> None:
+        self._kind = cel.schema_type(schema, "object", resource=resource)
+
+    def declarations(self, raw: Mapping[str, Any]) -> cel.Declarations | None:
+        """Those of one rule; None when nothing here has a type."""
+        if self._kind is None:
+            return None
+        old = cel.Type("optional_type", (self._kind,)) if raw.get("optionalOldSelf") else self._kind
+        return cel.Declarations(variables={"self": self._kind, "oldSelf": old})
+
+    def compile(self, raw: Mapping[str, Any]) -> Rule | None:
+        """Compiles one rule; raises CelError."""
+        declared = self.declarations(raw)
+        if declared is None:
+            return None
+        program = cel.compile(raw["rule"], declared)
+        text = raw.get("messageExpression")
+        message = cel.compile(text, declared) if text else None
+        return Rule(raw, program, message, "oldSelf" in program.inputs, bool(raw.get("optionalOldSelf")))
 
 
 def compile_rules(schema: Mapping[str, Any], *, resource: bool = True) -> Rules | None:
@@ -93,7 +97,8 @@ def compile_rules(schema: Mapping[str, Any], *, resource: bool = True) -> Rules 
         resource: whether the schema is that of an object with metadata.
     """
     rows = schema.get("x-kubernetes-validations") or ()
-    own = [compile_rule(row, schema, resource=resource) for row in rows]
+    scope = Scope(schema, resource=resource) if rows else None
+    own = [scope.compile(row) for row in rows] if scope is not None else []
     properties = {
         key: below
         for key, child in (schema.get("properties") or {}).items()

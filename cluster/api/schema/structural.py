@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/cust
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from steersman.cluster.api.row import Kind
@@ -84,12 +84,18 @@ def _embedded_metadata(node: SchemaNode, value: Any, path: str, findings: Findin
     return meta
 
 
-def repaired(schema: Mapping[str, Any], obj: Mapping[str, Any]) -> dict[str, Any]:
-    """An object without what a schema does not know; its metadata is left alone."""
+def repairer(schema: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Returns what takes from an object what a schema does not know, and fills in its defaults."""
     node = SchemaSet({}, structural=True).resolve(schema)
     apart = ("apiVersion", "kind", "metadata")
-    own = _prune(node, {key: value for key, value in obj.items() if key not in apart}, "", Findings())
-    return {**{key: obj[key] for key in apart if key in obj}, **own}
+
+    def repair(obj: Mapping[str, Any]) -> dict[str, Any]:
+        own = _prune(node, {key: value for key, value in obj.items() if key not in apart}, "", Findings())
+        found = {**{key: obj[key] for key in apart if key in obj}, **own}
+        fill_defaults(schema, found)
+        return found
+
+    return repair
 
 
 def fill_defaults(schema: Mapping[str, Any], value: Any) -> None:

@@ -214,3 +214,63 @@ async def test_a_watch_of_definitions_shows_each_change(api: Any) -> None:
     seen = [await watch.next() for _ in range(4)]
     assert [kind for kind, _ in seen] == ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]
     await watch.close()
+
+
+async def test_definitions_are_listed_and_deleted_by_their_labels(api: Any) -> None:
+    for index in range(3):
+        labelled = crd(plural=f"things{index}", kind=f"Thing{index}")
+        labelled["metadata"]["labels"] = {"group": "things"}
+        await api.ok("POST", CRDS, labelled)
+    await api.ok("POST", CRDS, crd())
+    listed = await api.ok("GET", f"{CRDS}?labelSelector=group%3Dthings")
+    assert [item["metadata"]["name"] for item in listed["items"]] == [
+        f"things{index}.example.com" for index in range(3)
+    ]
+    await api.ok("DELETE", f"{CRDS}?labelSelector=group%3Dthings")
+    for index in range(3):
+        await answers(api, f"{CRDS}/things{index}.example.com", 404)
+    assert [item["metadata"]["name"] for item in (await api.ok("GET", CRDS))["items"]] == ["gadgets.example.com"]
+
+
+async def test_the_status_of_a_definition_is_written_apart(api: Any) -> None:
+    await api.ok("POST", CRDS, crd())
+    path = f"{CRDS}/gadgets.example.com/status"
+    found = await api.ok("GET", path)
+    found["status"]["conditions"].append({"type": "Tested", "status": "True", "reason": "E2E", "message": "m"})
+    await api.ok("PUT", path, found)
+    patch = {"metadata": {"annotations": {"a": "b"}}, "spec": {"scope": "Cluster"}}
+    patched = await api.ok("PATCH", path, patch, content_type="application/merge-patch+json")
+    assert patched["spec"]["scope"] == "Namespaced"
+    assert [row["type"] for row in patched["status"]["conditions"]] == ["NamesAccepted", "Established", "Tested"]
+    assert (await api.ok("GET", V1))["items"] == []
+
+
+async def test_replicas_that_are_no_count_are_refused(api: Any) -> None:
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    await api.ok("POST", CRDS, crd(version("v1", storage=True, subresources={"scale": scale})))
+    refused = await api.refused(422, "POST", V1, gadget(size=-1))
+    assert refused["details"]["causes"][0]["message"] == "Invalid value: -1: should be a non-negative integer"
+
+
+class Lagging:
+    """A store whose watches tell of changes late."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def watch(self, *args: Any, **more: Any) -> Any:
+        async for batch in self._store.watch(*args, **more):
+            await asyncio.sleep(0.1)
+            yield batch
+
+
+async def test_every_server_serves_a_kind_once_its_definition_is_written(api: Any, make_api: Any) -> None:
+    other = await make_api(Lagging(api.store))
+    try:
+        await api.ok("POST", CRDS, crd())
+        assert (await other.ok("GET", V1))["items"] == []
+    finally:
+        await other.server.stop()

@@ -114,7 +114,20 @@ def test_discovery_lists_kinds_with_their_short_names(remote: Any) -> None:
 def test_a_custom_kind_is_served_at_once_and_goes_with_its_definition(remote: Any) -> None:
     schema = {
         "type": "object",
-        "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", "maximum": 5}}}},
+        "description": "A widget",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "size": {
+                        "type": "integer",
+                        "maximum": 5,
+                        "description": "How large it is",
+                        "x-kubernetes-validations": [{"rule": "self >= oldSelf", "message": "it may only grow"}],
+                    }
+                },
+            }
+        },
     }
     definition = {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -137,6 +150,13 @@ def test_a_custom_kind_is_served_at_once_and_goes_with_its_definition(remote: An
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"size": 3}}
     remote.kubectl("apply", "-f", "-", stdin=json.dumps(widget))
     assert remote.kubectl("get", "wd", "--no-headers").split() == ["w", "3"]
+    explained = remote.kubectl("explain", "widgets.spec")
+    assert "size\t<integer>" in explained and "How large it is" in explained
+    assert "DESCRIPTION:\n    A widget" in remote.kubectl("explain", "widgets")
+    odd = remote.kubectl("apply", "-f", "-", stdin=json.dumps({**widget, "spec": {"odd": 9}}), fails=True)
+    assert 'strict decoding error: unknown field "spec.odd"' in odd
+    shrunk = remote.kubectl("apply", "-f", "-", stdin=json.dumps({**widget, "spec": {"size": 2}}), fails=True)
+    assert 'spec.size: Invalid value: "integer": it may only grow' in shrunk
     too_big = remote.kubectl("apply", "-f", "-", stdin=json.dumps({**widget, "spec": {"size": 9}}), fails=True)
     assert "spec.size" in too_big and "less than or equal to 5" in too_big
     remote.kubectl("delete", "crd", "widgets.example.com", "--timeout=20s")
