@@ -144,6 +144,7 @@ def compiled_variables(spec: Obj, *, makes: bool) -> tuple[dict[str, Expression]
     found: dict[str, Expression] = {}
     names = Names(params=params, makes=makes)
     for row in spec.get("variables") or ():
-        made = found[row["name"]] = expression(row["expression"], names)
-        names = Names(params=params, makes=makes, variables=(*names.variables, (row["name"], made.type)))
+        name = row.get("name", "")
+        made = found[name] = expression(row.get("expression", ""), names)
+        names = Names(params=params, makes=makes, variables=(*names.variables, (name, made.type)))
     return found, names
