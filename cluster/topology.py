@@ -95,6 +95,7 @@ _FAMILIES = {
     "ttl-after-finished": "jobs",
     "namespace": "garbage",
     "garbagecollector": "garbage",
+    "resourcequota": "garbage",
     "podgc": "nodes",
     "nodeipam": "nodes",
     "nodelifecycle": "nodes",

@@ -11,12 +11,13 @@ import orjson
 
 from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.change import Outcome
 from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.reviews import Reviews
 from steersman.actors.apiserver.streams import Streams
-from steersman.actors.apiserver.writes import Outcome, Writer
+from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry

@@ -8,6 +8,7 @@ committed together, all or nothing.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,10 @@ import orjson
 
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
-from steersman.actors.apiserver.entry import Entry, encode, stamp
+from steersman.actors.apiserver.change import Change, Outcome
+from steersman.actors.apiserver.entry import Entry, encode
 from steersman.actors.apiserver.forms import prefix_of
+from steersman.actors.apiserver.quotas import Quotas
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.ports import Now, Store, User
 from steersman.cluster.api import write as pipeline
@@ -47,48 +50,12 @@ _OWN_GROUPS = frozenset(
         "flowcontrol.apiserver.k8s.io",
     }
 )  # fmt: skip
-_OWN_KINDS = frozenset({"Namespace", "ServiceAccount"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A write that is decided and not yet in the store.
-
-    Args:
-        compare, operations: of the transaction; no operations means that nothing changes.
-        obj: the object as the answer shows it; value: its canonical bytes in the store, None when it is removed.
-        revision: of the object when nothing changes.
-        status: of the answer.
-    """
-
-    kind: Kind
-    obj: Obj
-    value: bytes | None
-    compare: tuple[Compare, ...] = ()
-    operations: tuple[Put | DeleteRange, ...] = ()
-    revision: int = 0
-    status: int = 200
-    warnings: tuple[str, ...] = ()
-    removed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A write that is in the store (or would be): the object at its revision."""
-
-    change: Change
-    revision: int
-
-    def entry(self) -> Entry:
-        """The object as the cache will hold it."""
-        change = self.change
-        meta = change.obj["metadata"]
-        key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
-        value = change.value if change.value is not None else encode(change.obj)
-        found = Entry(key, self.revision, stamp(value, self.revision) if self.revision else value)
-        if found.lacks(change.kind):
-            found.keep(change.kind, change.obj)
-        return found
+_OWN_KINDS = frozenset(
+    {
+        "IngressClass", "LimitRange", "Namespace", "PriorityClass", "ResourceQuota", "RuntimeClass", "ServiceAccount",
+        "StorageClass",
+    }
+)  # fmt: skip
 
 
 class Operation(Protocol):
@@ -154,6 +121,7 @@ class Writer:
         self._now = now
         self._rng = rng
         self._is_stale = is_stale
+        self._quotas = Quotas(cache, registry)
         #: what the other writes of the transaction being decided come to, by store key; None where one removes
         self._beside: dict[str, Obj | None] = {}
 
@@ -409,11 +377,14 @@ class Writer:
         released = tuple(DeleteRange(key=text.encode()) for text in written.releases)
         if written.remove:
             operations: tuple[Put | DeleteRange, ...] = (DeleteRange(key=key), *released)
-            return Change(kind=kind, obj=obj, value=None, compare=compare, operations=operations, warnings=warned)
+            return Change(
+                kind=kind, obj=obj, value=None, compare=compare, operations=operations, before=entry, warnings=warned
+            )
         value = yield from self._value(kind, obj)
         puts = (Put(key=key, value=value), *(Put(key=k, value=key) for k in reserved))
         return Change(
-            kind=kind, obj=obj, value=value, compare=compare, operations=(*puts, *released), warnings=warned
+            kind=kind, obj=obj, value=value, compare=compare, operations=(*puts, *released), before=entry,
+            warnings=warned,
         )  # fmt: skip
 
     def delete(
@@ -439,14 +410,15 @@ class Writer:
             released = tuple(DeleteRange(key=text.encode()) for text in deletion.releases)
             return Change(
                 kind=kind, obj=obj, value=None, compare=compare, operations=(DeleteRange(key=key), *released),
-                warnings=warnings, removed=True,
+                before=entry, warnings=warnings, removed=True,
             )  # fmt: skip
         value = yield from self._value(kind, obj)
         if not deletion.changed:
             return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warnings)
         return Change(
-            kind=kind, obj=obj, value=value, compare=compare, operations=(Put(key=key, value=value),), warnings=warnings
-        )
+            kind=kind, obj=obj, value=value, compare=compare, operations=(Put(key=key, value=value),), before=entry,
+            warnings=warnings,
+        )  # fmt: skip
 
     # ---- committing
 
@@ -460,11 +432,22 @@ class Writer:
         Raises:
             ApiError: one is refused. Conflict: the ground moved too often. StoreError: the store does not answer.
         """
+        turns: list[asyncio.Lock] = []
+        try:
+            return await self._run_all(operations, dry_run, turns)
+        finally:
+            for turn in turns:
+                turn.release()
+
+    async def _run_all(
+        self, operations: Sequence[Operation], dry_run: bool, turns: list[asyncio.Lock]
+    ) -> list[Outcome]:
         ground = _Ground(0, False)
         for _ in range(ATTEMPTS_MAX):
             ground.revision = self._cache.revision
             try:
                 changes = await self._decide(operations, ground)
+                charged = await self._quotas.charged(changes, turns) if self._quotas.exist else ()
             except _Stale:
                 continue
             except ApiError:
@@ -476,9 +459,9 @@ class Writer:
                 continue
             if dry_run or not any(change.operations for change in changes):
                 return [Outcome(change=change, revision=_dry_revision(change)) for change in changes]
-            result = await self._store.txn(_transaction(changes))
+            result = await self._store.txn(_transaction((*changes, *charged)))
             if result.succeeded:
-                if any(_is_own(change.kind) for change in changes):
+                if charged or any(_is_own(change.kind) for change in changes):
                     await self._cache.reach(result.revision)
                 return [
                     Outcome(change=change, revision=result.revision if change.operations else change.revision)

@@ -23,6 +23,7 @@ _PLACES = {
     "nodelifecycle": ("nodelifecycle", "NODE_LIFECYCLE"),
     "podgc": ("podgc", "POD_GC"),
     "replicaset": ("replicaset", "REPLICA_SET"),
+    "resourcequota": ("resourcequota", "RESOURCE_QUOTA"),
     "root-ca": ("serviceaccount", "ROOT_CA_PUBLISHER"),
     "serviceaccount": ("serviceaccount", "SERVICE_ACCOUNT"),
     "ttl-after-finished": ("ttl", "TTL_AFTER_FINISHED"),

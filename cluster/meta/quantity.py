@@ -71,6 +71,11 @@ def whole(quantity: str | int | float) -> int:
     return _whole_text(str(quantity))
 
 
+def form_of(quantity: str | int | float) -> str:
+    """Returns the form in which a quantity is written: `BinarySI`, `DecimalSI` or `DecimalExponent`."""
+    return _parse_text(str(quantity))[1]
+
+
 def format_value(value: Decimal | int, form: str = "DecimalSI") -> str:
     """Returns the canonical text of a value in form `BinarySI`, `DecimalSI` or `DecimalExponent`."""
     value = Decimal(value)

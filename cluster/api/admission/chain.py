@@ -15,7 +15,6 @@ from steersman.cluster.api.admission import (
     mutatingpolicy,
     namespaces,
     priority,
-    quota,
     service_accounts,
     storage,
     tolerations,
@@ -34,9 +33,8 @@ _OnUpdate = Callable[[Obj, Obj, WriteContext], None]
 #: in order, by (group, plural)
 _ON_CREATE: dict[tuple[str, str], tuple[_OnCreate, ...]] = {
     ("", "pods"): (
-        service_accounts.admit_pod, priority.admit_pod, limits.admit_pod, tolerations.admit_pod, quota.admit_pod,
+        service_accounts.admit_pod, priority.admit_pod, limits.admit_pod, tolerations.admit_pod,
     ),
-    ("", "services"): (quota.admit_service,),
     ("", "nodes"): (tolerations.admit_node,),
     ("", "persistentvolumeclaims"): (storage.admit_claim,),
     ("scheduling.k8s.io", "priorityclasses"): (priority.admit_class,),
@@ -83,8 +81,6 @@ def _on_create(attempt: Attempt, ctx: WriteContext) -> None:
     assert obj is not None
     if kind.resource.namespaced:
         namespaces.admit_create(kind, obj, ctx)
-        if kind.resource.plural not in quota.COUNTED_APART:
-            quota.admit_count(kind, obj, ctx)
     for plugin in _ON_CREATE.get(attempt.resource, ()):
         plugin(obj, ctx)
 

@@ -1,116 +1,117 @@
 """ResourceQuota: a namespace holds no more objects, and asks for no more resources, than its quotas allow.
 
-What is used is counted from the objects themselves, so that a lagging status never lets a burst through twice as large.
+A write is charged to its quotas in the transaction that stores it: their `status.used` goes up with an object and down
+with its end, so that no two writes, on however many servers, can both take what is left for one.
 
-Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/
+Source: https://kubernetes.io/docs/concepts/policy/resource-quotas/ and
+k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
-from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import Kind
+from steersman.cluster.meta import quotas
 from steersman.cluster.meta.errors import Forbidden
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.quantity import format_value, parse
-from steersman.cluster.meta.resources import PODS, SERVICES, Resource
+from steersman.cluster.meta.quantity import parse
+from steersman.cluster.meta.quotas import Usage
 
-RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
-#: kinds whose own plugins count more than their number
-COUNTED_APART = ("pods", "services", "resourcequotas", "events", "leases")
-_PLAIN_COUNTS = ("configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers")
-#: what one object counts for, by the names that quotas use
-_Usage = Callable[[Obj], dict[str, Decimal]]
-_SIDES = {"requests": ("requests.", ""), "limits": ("limits.",)}
+#: the objects of a group and plural in a namespace, as they are stored
+Stored = Callable[[str, str, str], Iterable[Obj]]
 
 
-def admit_count(kind: Kind, obj: Obj, ctx: WriteContext) -> None:
-    """Refuses an object beyond the count of its kind."""
-    resource = kind.resource
-    keys = {f"count/{resource}"}
-    if resource.plural in _PLAIN_COUNTS and not resource.group:
-        keys.add(resource.plural)
-    _check(resource, obj, dict.fromkeys(sorted(keys), Decimal(1)), ctx, lambda _other: dict.fromkeys(keys, Decimal(1)))
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A write as quotas see it: None before it is a creation, None after it an end."""
+
+    kind: Kind
+    before: Obj | None
+    after: Obj | None
+
+    @property
+    def namespace(self) -> str:
+        found: str = (self.after or self.before or {})["metadata"].get("namespace", "")
+        return found
 
 
-def admit_pod(pod: Obj, ctx: WriteContext) -> None:
-    """Refuses a pod beyond the namespace's bounds, and one that asks for nothing where asking is a duty."""
-    _check(PODS, pod, pod_usage(pod), ctx, pod_usage)
+def settle(charges: Sequence[Charge], found: Iterable[Obj], stored: Stored) -> list[Obj]:
+    """Returns the quotas that writes change, as they are afterwards.
+
+    Args:
+        found: every quota of the writes' namespaces.
+        stored: counts what a quota's status does not tell yet.
+
+    Raises:
+        Forbidden: a quota has not enough left, or obliges a pod to say what it needs.
+    """
+    state = {(quota["metadata"]["namespace"], quota["metadata"]["name"]): quota for quota in found}
+    changed: dict[tuple[str, str], Obj] = {}
+    for charge in charges:
+        resource = charge.kind.resource
+        if (resource.group, resource.plural) in quotas.IGNORED:
+            continue
+        for key, quota in state.items():
+            if key[0] == charge.namespace and (after := _charged(charge, quota, stored)) is not None:
+                state[key] = changed[key] = after
+    return list(changed.values())
 
 
-def admit_service(service: Obj, ctx: WriteContext) -> None:
-    _check(SERVICES, service, _service_usage(service), ctx, _service_usage)
-
-
-def _service_usage(service: Obj) -> dict[str, Decimal]:
-    spec = service.get("spec") or {}
-    found = {"services": Decimal(1), "count/services": Decimal(1)}
-    if spec.get("type") in ("NodePort", "LoadBalancer"):
-        found["services.nodeports"] = Decimal(len(spec.get("ports") or ()))
-    if spec.get("type") == "LoadBalancer":
-        found["services.loadbalancers"] = Decimal(1)
-    return found
-
-
-def pod_usage(pod: Obj) -> dict[str, Decimal]:
-    """What a pod counts for, by the names that quotas use; nothing once it has finished."""
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return {}
-    found = {"pods": Decimal(1), "count/pods": Decimal(1)}
-    spec = pod.get("spec") or {}
-    for side, prefixes in _SIDES.items():
-        total: dict[str, Decimal] = {}
-        for container in spec.get("containers") or ():
-            for key, value in ((container.get("resources") or {}).get(side) or {}).items():
-                total[key] = total.get(key, Decimal(0)) + parse(value)
-        for container in spec.get("initContainers") or ():
-            for key, value in ((container.get("resources") or {}).get(side) or {}).items():
-                total[key] = max(total.get(key, Decimal(0)), parse(value))
-        for key, amount in total.items():
-            for prefix in prefixes:
-                found[prefix + key] = amount
-    return found
-
-
-def _check(resource: Resource, obj: Obj, usage: dict[str, Decimal], ctx: WriteContext, of_other: _Usage) -> None:
-    meta = obj["metadata"]
-    quotas = [
-        quota
-        for quota in ctx.list(RESOURCE_QUOTAS, meta.get("namespace"))
-        if not (quota.get("spec") or {}).get("scopes") and not (quota.get("spec") or {}).get("scopeSelector")
-    ]
-    if not quotas:
-        return
-    used: dict[str, Decimal] = {}
-    for other in ctx.list(resource, meta.get("namespace")):
-        for key, amount in of_other(other).items():
-            used[key] = used.get(key, Decimal(0)) + amount
-    for quota in quotas:
-        _refuse(resource, obj, quota, usage, used)
-
-
-def _refuse(resource: Resource, obj: Obj, quota: Obj, usage: dict[str, Decimal], used: dict[str, Decimal]) -> None:
-    name, own = quota["metadata"]["name"], obj["metadata"].get("name", "")
-    hard = {key: parse(value) for key, value in ((quota.get("spec") or {}).get("hard") or {}).items()}
-    if resource.plural == "pods":
-        bounded = [key for key in hard if key.startswith(("requests.", "limits.")) or key in ("cpu", "memory")]
-        missing = sorted(key for key in bounded if key not in usage)
-        if missing:
-            detail = f"failed quota: {name}: must specify {' for: '.join([missing[0], _first_container(obj)])}"
-            raise Forbidden(f'{resource} "{own}" is forbidden: {detail}', kind=resource.plural, name=own)
-    over = [key for key in sorted(hard) if key in usage and used.get(key, Decimal(0)) + usage[key] > hard[key]]
+def _charged(charge: Charge, quota: Obj, stored: Stored) -> Obj | None:
+    """The quota after a write; None when it stays as it is."""
+    texts = (quota.get("spec") or {}).get("hard") or {}
+    hard = {key: parse(text) for key, text in texts.items()}
+    before, after = (_usage(charge, quota, obj) for obj in (charge.before, charge.after))
+    is_new_pod = charge.before is None and "pods" in after
+    if is_new_pod and (missing := quotas.unspecified(charge.after or {}, hard)):
+        raise _refused(charge, f"failed quota: {quota['metadata']['name']}: must specify {missing}")
+    zero = Decimal(0)
+    delta = {key: after.get(key, zero) - before.get(key, zero) for key in hard if key in before or key in after}
+    delta = {key: amount for key, amount in delta.items() if amount}
+    if not delta:
+        return None
+    used = used_of(quota, stored)
+    over = [key for key, amount in sorted(delta.items()) if amount > 0 and used[key] + amount > hard[key]]
     if over:
-        wanted = ",".join(f"{key}={format_value(usage[key])}" for key in over)
-        held = ",".join(f"{key}={format_value(used.get(key, Decimal(0)))}" for key in over)
-        limit = ",".join(f"{key}={quota['spec']['hard'][key]}" for key in over)
-        detail = f"exceeded quota: {name}, requested: {wanted}, used: {held}, limited: {limit}"
-        raise Forbidden(
-            f'{resource} "{own}" is forbidden: {detail}', kind=resource.plural, group=resource.group, name=own
+        wanted, held, limit = (
+            ",".join(f"{key}={text}" for key, text in quotas.shown({key: row[key] for key in over}, texts).items())
+            for row in (delta, used, hard)
         )
+        name = quota["metadata"]["name"]
+        raise _refused(charge, f"exceeded quota: {name}, requested: {wanted}, used: {held}, limited: {limit}")
+    for key, amount in delta.items():
+        used[key] = max(zero, used[key] + amount)
+    return {**quota, "status": {"hard": texts, "used": quotas.shown(used, texts)}}
 
 
-def _first_container(pod: Obj) -> str:
-    containers = (pod.get("spec") or {}).get("containers") or [{}]
-    return str(containers[0].get("name", ""))
+def _usage(charge: Charge, quota: Obj, obj: Obj | None) -> Usage:
+    resource = charge.kind.resource
+    if obj is None or not quotas.selects(quota, resource.group, resource.plural, obj):
+        return {}
+    return quotas.usage(resource.group, resource.plural, obj)
+
+
+def used_of(quota: Obj, stored: Stored) -> Usage:
+    """What is used of every bound of a quota: from its status, else counted."""
+    told = (quota.get("status") or {}).get("used") or {}
+    used: Usage = {}
+    for key in (quota.get("spec") or {}).get("hard") or ():
+        if key in told:
+            used[key] = parse(told[key])
+            continue
+        used[key] = Decimal(0)
+        group, plural = quotas.kind_of(key)
+        for obj in stored(group, plural, quota["metadata"]["namespace"]):
+            if quotas.selects(quota, group, plural, obj):
+                used[key] += quotas.usage(group, plural, obj).get(key, Decimal(0))
+    return used
+
+
+def _refused(charge: Charge, detail: str) -> Forbidden:
+    resource, name = charge.kind.resource, (charge.after or {})["metadata"].get("name", "")
+    return Forbidden(
+        f'{resource} "{name}" is forbidden: {detail}', kind=resource.plural, group=resource.group, name=name
+    )

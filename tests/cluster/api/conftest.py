@@ -13,12 +13,13 @@ import orjson
 import pytest
 
 from steersman.cluster.api import write
+from steersman.cluster.api.admission.quota import Charge, settle
 from steersman.cluster.api.context import Deletion, WriteContext, Written
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.steps import settled
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import Resource
+from steersman.cluster.meta.resources import RESOURCE_QUOTAS, Resource
 
 NOW = 1_760_000_000.0
 
@@ -87,6 +88,10 @@ class Api:
         prefix = kind.prefix(namespace or "")
         return [obj for key, obj in sorted(self.objects.items()) if key.startswith(prefix)]
 
+    def stored(self, group: str, plural: str, namespace: str) -> Iterable[Obj]:
+        prefix = self.row(plural).prefix(namespace)
+        return [obj for key, obj in self.objects.items() if key.startswith(prefix)]
+
     def decode(self, plural: str, obj: Obj, validation: str = "Strict") -> Obj:
         return write.decode(self.registry, self.row(plural), orjson.dumps(obj), "application/json", validation)[0]
 
@@ -107,7 +112,12 @@ class Api:
         self.reserved -= set(written.releases)
         meta = {**written.obj["metadata"], "resourceVersion": str(self.revision)}
         obj = {**written.obj, "metadata": meta}
-        key = self.row(plural).key(meta.get("namespace", ""), meta["name"])
+        kind = self.row(plural)
+        key = kind.key(meta.get("namespace", ""), meta["name"])
+        charge = Charge(kind, self.objects.get(key), None if written.remove else obj)
+        quotas = self.list(RESOURCE_QUOTAS, charge.namespace) if charge.namespace else ()
+        for quota in settle([charge], quotas, self.stored):
+            self.objects[self.row("resourcequotas").key(charge.namespace, quota["metadata"]["name"])] = quota
         if written.remove:
             del self.objects[key]
         else:
