@@ -1,16 +1,16 @@
 """Server-side apply: who owns which field, what an apply changes, and when it conflicts.
 
 Decides the object after an apply and the `managedFields` after any write; knows nothing of admission, defaults or
-storage. Managers are told apart by (name, operation, subresource), updaters by API version as well; versions of one
-kind are taken to have the same field names.
+storage. Managers are told apart by (name, operation, subresource), updaters by API version as well. What somebody owns
+is compared in the version in which it is written down.
 
 Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from steersman.cluster.api import lastapplied
@@ -25,7 +25,6 @@ from steersman.cluster.api.fieldset import (
     differences,
     held_set,
     intersection,
-    is_field_tree,
     is_member,
     list_elements,
     paths,
@@ -33,15 +32,13 @@ from steersman.cluster.api.fieldset import (
     union,
 )
 from steersman.cluster.api.lastapplied import KUBECTL
+from steersman.cluster.api.managed import Entry, decode, known_entries, with_entries
 from steersman.cluster.api.patch import copied
 from steersman.cluster.api.schema.node import SchemaNode
 from steersman.cluster.meta.errors import BadRequest, Cause, Conflict
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time
 
-#: more updaters than this are folded into one, so that a crowd of clients cannot grow an object without end
-UPDATERS_MAX = 10
-_FOLDED = "ancient-changes"
 _BEFORE_FIRST_APPLY = "before-first-apply"
 
 #: metadata that the server keeps and nobody owns
@@ -57,80 +54,6 @@ _EMPTY: Obj = {
     "spec": {**_WORKLOAD, "containers": [], "jobTemplate": {"metadata": {}, "spec": {"template": _POD}}},
     "status": {},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One row of `managedFields`."""
-
-    manager: str
-    operation: str
-    api_version: str
-    subresource: str
-    time: str
-    fields: FieldTree
-
-    @property
-    def identity(self) -> tuple[str, str, str, str]:
-        version = "" if self.operation == "Apply" else self.api_version
-        return self.manager, self.operation, version, self.subresource
-
-    def to_dict(self) -> Obj:
-        row: Obj = {"manager": self.manager, "operation": self.operation, "apiVersion": self.api_version}
-        if self.time:
-            row["time"] = self.time
-        row["fieldsType"] = "FieldsV1"
-        row["fieldsV1"] = self.fields
-        if self.subresource:
-            row["subresource"] = self.subresource
-        return row
-
-    def describe(self) -> str:
-        text = f'"{self.manager}"'
-        if self.subresource:
-            text += f' with subresource "{self.subresource}"'
-        if self.operation == "Update":
-            text += f" using {self.api_version}"
-        return text
-
-
-_Entries = dict[tuple[str, str, str, str], _Entry]
-
-
-def _decode(rows: Any) -> _Entries | None:
-    """The entries of `managedFields`; None when they have not the form a server writes."""
-    if not isinstance(rows, list):
-        return None
-    found: _Entries = {}
-    for row in rows:
-        if not isinstance(row, dict) or row.get("operation") not in ("Apply", "Update"):
-            return None
-        fields = row.get("fieldsV1")
-        if not isinstance(fields, dict) or row.get("fieldsType") != "FieldsV1" or not row.get("apiVersion"):
-            return None
-        entry = _Entry(
-            str(row.get("manager", "")),
-            row["operation"],
-            str(row.get("apiVersion", "")),
-            str(row.get("subresource", "")),
-            str(row.get("time") or ""),
-            fields,
-        )
-        found[entry.identity] = entry
-    return found
-
-
-def _known_entries(live: Obj | None, new: Obj, subresource: str) -> _Entries:
-    """The entries to go on from: those of the new object where a client may set them, else the stored ones."""
-    stored = ((live or {}).get("metadata") or {}).get("managedFields")
-    sent = (new.get("metadata") or {}).get("managedFields")
-    if not subresource and sent and sent is not stored and sent != stored:
-        if sent == [{}]:
-            return {}
-        entries = _decode(sent)
-        if entries and all(is_field_tree(entry.fields) for entry in entries.values()):
-            return entries
-    return _decode(stored) or {}
 
 
 def _compare(schema: SchemaNode | None, live: Obj, new: Obj) -> tuple[FieldTree, FieldTree]:
@@ -163,6 +86,38 @@ def _owned_metadata(metadata: Any) -> Obj:
     return {key: value for key, value in (metadata or {}).items() if key not in _SERVER_METADATA}
 
 
+#: of another API version of the kind: its schema, and what turns an object into that version; None when there is none
+Versions = Callable[[str], tuple[SchemaNode, Callable[[Obj], Obj]] | None]
+
+
+def _one_version(_api_version: str) -> None:
+    return None
+
+
+class _Change:
+    """What a write changes, in whichever version somebody's fields are written down."""
+
+    def __init__(
+        self, schema: SchemaNode | None, live: Obj | None, new: Obj, api_version: str, other: Versions
+    ) -> None:
+        self._live, self._new, self._other = live, new, other
+        self.touched, self.removed = _compare(schema, _EMPTY if live is None else live, new)
+        self._found = {api_version: (self.touched, self.removed)}
+
+    def seen_by(self, entry: Entry) -> tuple[FieldTree, FieldTree]:
+        """Returns (added or changed, removed) fields in the entry's version."""
+        found = self._found.get(entry.api_version)
+        if found is None:
+            version = self._other(entry.api_version) if self._live is not None else None
+            if version is None or self._live is None:
+                found = self.touched, self.removed
+            else:
+                schema, convert = version
+                found = _compare(schema, convert(self._live), convert(self._new))
+            self._found[entry.api_version] = found
+        return found
+
+
 def track_update(
     schema: SchemaNode | None,
     live: Obj | None,
@@ -172,7 +127,7 @@ def track_update(
     api_version: str,
     now: float,
     subresource: str = "",
-    operation: str = "Update",
+    other: Versions = _one_version,
 ) -> Obj:
     """Returns `new` with the `managedFields` that follow from writing it over `live`; both are left as they are.
 
@@ -183,54 +138,24 @@ def track_update(
         api_version: of the request.
         now: seconds since the epoch.
         subresource: written through, empty for the object itself.
+        other: the other versions of the kind.
     """
-    entries = _known_entries(live, new, subresource)
+    entries = known_entries(live, new, subresource)
     if live is not None and not entries:
-        return _with_entries(new, entries)
-    touched, removed = _compare(schema, _EMPTY if live is None else live, new)
-    mine = (manager, operation, "" if operation == "Apply" else api_version, subresource)
+        return with_entries(new, entries)
+    change = _Change(schema, live, new, api_version, other)
+    mine = (manager, "Update", api_version, subresource)
     original = entries.get(mine)
     for identity, entry in list(entries.items()):
+        touched, removed = change.seen_by(entry)
         left = difference(entry.fields, removed)
         left = left if identity == mine else difference(left, touched)
         if left is not entry.fields:
             entries[identity] = replace(entry, fields=left)
-    if touched:
-        fields = union(entries[mine].fields if original else {}, touched)
-        entries[mine] = _Entry(manager, operation, api_version, subresource, format_time(now), fields)
-    return _with_entries(new, entries)
-
-
-def _with_entries(obj: Obj, entries: _Entries) -> Obj:
-    kept = _folded([entry for entry in entries.values() if entry.fields])
-    kept.sort(key=lambda e: (e.operation, e.time, e.manager, e.api_version, e.subresource))
-    metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
-    if kept:
-        metadata["managedFields"] = [entry.to_dict() for entry in kept]
-    return {**obj, "metadata": metadata}
-
-
-def _folded(entries: list[_Entry]) -> list[_Entry]:
-    """Joins the oldest updaters of each API version until there are few enough."""
-    updaters = [entry for entry in entries if entry.operation == "Update"]
-    if len(updaters) <= UPDATERS_MAX:
-        return entries
-    updaters.sort(key=lambda e: (e.time, e.manager, e.api_version, e.subresource))
-    kept = {entry.identity: entry for entry in entries}
-    first: dict[str, _Entry] = {}
-    left = len(updaters)
-    for entry in updaters:
-        if left <= UPDATERS_MAX:
-            break
-        earlier = first.setdefault(entry.api_version, entry)
-        if earlier is entry:
-            continue
-        bucket = replace(earlier, manager=_FOLDED, subresource="")
-        del kept[entry.identity]
-        older = kept.pop(bucket.identity, None) or kept.pop(earlier.identity)
-        kept[bucket.identity] = replace(bucket, fields=union(older.fields, entry.fields), time=entry.time)
-        left -= 1
-    return list(kept.values())
+    if change.touched:
+        fields = union(entries[mine].fields if original else {}, change.touched)
+        entries[mine] = Entry(manager, "Update", api_version, subresource, format_time(now), fields)
+    return with_entries(new, entries)
 
 
 def apply(
@@ -243,6 +168,7 @@ def apply(
     api_version: str,
     now: float,
     subresource: str = "",
+    other: Versions = _one_version,
 ) -> Obj:
     """Returns the object after `manager` applied its configuration; `live` and `applied` are left as they are.
 
@@ -254,6 +180,7 @@ def apply(
         live: the stored object; None when the apply creates it.
         applied: the whole configuration the manager has an opinion about.
         force: take over fields that others own with other values.
+        other: the other versions of the kind.
 
     Raises:
         Conflict: without `force`, others own fields whose values would change; `causes` names them.
@@ -261,10 +188,10 @@ def apply(
     """
     if (applied.get("metadata") or {}).get("managedFields"):
         raise BadRequest("metadata.managedFields must be nil")
-    entries = _decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
+    entries = decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
     if live is not None and not entries:
         everything, _ = _compare(schema, _EMPTY, live)
-        first = _Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), everything)
+        first = Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), everything)
         entries[first.identity] = first
     mine = (manager, "Apply", "", subresource)
     last = entries.get(mine)
@@ -276,20 +203,21 @@ def apply(
         for identity, entry in entries.items():
             owned = owned if identity == mine else union(owned, entry.fields)
         merged = _pruned(schema, merged, last.fields, owned)
-    touched, removed = _compare(schema, _EMPTY if live is None else live, merged)
+    change = _Change(schema, live, merged, api_version, other)
     others = [entry for identity, entry in entries.items() if identity != mine]
     if not force:
         is_kubectl = manager == KUBECTL and live is not None
-        _refuse_conflicts(others, touched, lastapplied.allowed(schema, live) if is_kubectl and live else {})
+        _refuse_conflicts(others, change, lastapplied.allowed(schema, live) if is_kubectl and live else {})
     for entry in others:
+        touched, removed = change.seen_by(entry)
         left = difference(difference(entry.fields, touched), removed)
         if left is not entry.fields:
             entries[entry.identity] = replace(entry, fields=left)
-    time = format_time(now) if live is None or touched or removed else (last.time if last else "")
-    entries[mine] = _Entry(manager, "Apply", api_version, subresource, time, declared)
+    time = format_time(now) if live is None or change.touched or change.removed else (last.time if last else "")
+    entries[mine] = Entry(manager, "Apply", api_version, subresource, time, declared)
     if manager == KUBECTL:
         merged = lastapplied.followed(applied, merged)
-    return _with_entries(merged, entries)
+    return with_entries(merged, entries)
 
 
 def _server_free(applied: Obj) -> Obj:
@@ -299,8 +227,8 @@ def _server_free(applied: Obj) -> Obj:
     return {"metadata": metadata, **config} if metadata else config
 
 
-def _refuse_conflicts(others: Sequence[_Entry], touched: FieldTree, allowed: FieldTree) -> None:
-    clashes = ((entry, intersection(entry.fields, touched)) for entry in others)
+def _refuse_conflicts(others: Sequence[Entry], change: _Change, allowed: FieldTree) -> None:
+    clashes = ((entry, intersection(entry.fields, change.seen_by(entry)[0])) for entry in others)
     found = [(entry, list(paths(difference(clash, allowed)))) for entry, clash in clashes]
     found = sorted(((e, p) for e, p in found if p), key=lambda row: row[0].describe())
     causes = [

@@ -9,6 +9,7 @@ Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -171,7 +172,7 @@ def _update(
     if track:
         new = ssa.track_update(
             registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
-            subresource=subresource,
+            subresource=subresource, other=partial(registry.in_version, kind),
         )  # fmt: skip
         meta = new["metadata"]
     if subresource != "scale":
@@ -366,7 +367,7 @@ def _apply(
         applied = _own_part(applied, subresource)
     merged = ssa.apply(
         registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
-        now=ctx.now, subresource=subresource,
+        now=ctx.now, subresource=subresource, other=partial(registry.in_version, kind),
     )  # fmt: skip
     fresh = orjson.loads(orjson.dumps(merged))
     version = meta.get("resourceVersion")
