@@ -143,7 +143,8 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource("events.k8s.io", "v1", "events", "Event"), singular="event", short_names=("ev",),
-        selectable_fields=events.new_fields, validate=events.validate_new, storage_group="core",
+        selectable_fields=events.new_fields, validate=events.validate_new, validate_create=events.validate_create_new,
+        validate_update=events.validate_update_new, storage_group="core",
         stored=events.to_core, served=events.from_core,
     ),
     Kind(

@@ -5,8 +5,9 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/events.go and pkg/apis/events
 
 from __future__ import annotations
 
-from steersman.cluster.api.rules.fields import bad, required
+from steersman.cluster.api.rules.fields import bad, bad_all, immutable, required
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 
 #: field of events.k8s.io/v1 to the field of the core form
@@ -78,29 +79,76 @@ def _fields(obj: Obj, about: Obj, prefix: str, source: Obj, controller: str) -> 
     }
 
 
-def _namespace(obj: Obj, about: Obj, path: str) -> list[Cause]:
-    namespace, wanted = obj["metadata"].get("namespace", ""), about.get("namespace", "")
-    if wanted and wanted != namespace:
-        return [bad(f"{path}.namespace", wanted, "does not match event.namespace")]
-    if not wanted and namespace not in ("default", "kube-system", ""):
-        return [bad(f"{path}.namespace", wanted, "does not match event.namespace")]
-    return []
+#: what a newer event says once and for all, by the name of the core form
+_FIXED = (
+    "involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "type", "eventTime",
+    "action", "related", "reportingComponent", "reportingInstance",
+)  # fmt: skip
+_WORDS_MAX = 128
+_MESSAGE_MAX = 1024
 
 
 def validate_core(obj: Obj) -> list[Cause]:
-    return _namespace(obj, obj.get("involvedObject") or {}, "involvedObject")
+    return _rules(obj, "reportingComponent")
+
+
+def _rules(obj: Obj, controller_field: str) -> list[Cause]:
+    """The rules of both groups, on the core form; an event with a time of its own must say who it is from."""
+    namespace, wanted = obj["metadata"].get("namespace", ""), (obj.get("involvedObject") or {}).get("namespace", "")
+    is_new = bool(obj.get("eventTime"))
+    causes: list[Cause] = []
+    if wanted:
+        agrees = is_new or wanted == namespace
+    else:
+        agrees = namespace in (("default", "kube-system") if is_new else ("default", ""))
+    if not agrees:
+        causes.append(bad("involvedObject.namespace", wanted, "does not match event.namespace"))
+    if is_new:
+        controller = obj.get("reportingComponent", "")
+        if not controller:
+            causes.append(required(controller_field))
+        causes += bad_all(controller_field, controller, qualified_name_errors(controller))
+        for key in ("reportingInstance", "action", "reason"):
+            if not obj.get(key):
+                causes.append(required(key))
+            elif len(obj[key]) > _WORDS_MAX:
+                causes.append(bad(key, "", f"can have at most {_WORDS_MAX} characters"))
+        if len(obj.get("message", "")) > _MESSAGE_MAX:
+            causes.append(bad("message", "", f"can have at most {_MESSAGE_MAX} characters"))
+    return causes
 
 
 def validate_new(obj: Obj) -> list[Cause]:
-    causes = _namespace(obj, obj.get("regarding") or {}, "regarding")
-    if not obj.get("eventTime"):
+    event = to_core(obj)
+    causes = _rules(event, "reportingController") + _series(event)
+    if not event.get("eventTime"):
         causes.append(required("eventTime"))
-    for key, limit in (("reportingController", 0), ("reportingInstance", 128), ("action", 128), ("reason", 128)):
-        value = obj.get(key, "")
-        if not value:
-            causes.append(required(key))
-        elif limit and len(value) > limit:
-            causes.append(bad(key, "", f"can have at most {limit} characters"))
-    if len(obj.get("note", "")) > 1024:
-        causes.append(bad("note", "", "can have at most 1024 characters"))
+    return causes
+
+
+def _series(event: Obj) -> list[Cause]:
+    series = event.get("series")
+    if series is None:
+        return []
+    causes = [] if series.get("count", 0) >= 2 else [bad("series.count", "", "should be at least 2")]
+    return causes if series.get("lastObservedTime") else [*causes, required("series.lastObservedTime")]
+
+
+def validate_create_new(obj: Obj) -> list[Cause]:
+    """What only a new event of the newer group can break: it has left the fields of the older one behind."""
+    event = to_core(obj)
+    causes: list[Cause] = []
+    if event.get("type") not in ("Normal", "Warning"):
+        causes.append(bad("type", "", f"has invalid value: {event.get('type', '')}"))
+    for key in ("firstTimestamp", "lastTimestamp", "count", "source"):
+        if event.get(key):
+            causes.append(bad(key, "", "needs to be unset"))
+    return causes
+
+
+def validate_update_new(new: Obj, old: Obj) -> list[Cause]:
+    after, before = to_core(new), to_core(old)
+    causes: list[Cause] = []
+    for key in _FIXED:
+        causes += immutable(key, after.get(key), before.get(key))
     return causes
