@@ -20,22 +20,30 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
 from steersman.cluster.meta.versions import version_order
 
+Repair = Callable[[Obj], Obj]
+
 
 def rows_of(crd: Obj) -> tuple[Kind, ...]:
     """Returns a row for each version that an established definition serves."""
     if not is_established(crd) and (crd.get("status") or {}).get("conditions"):
         return ()
-    return tuple(_row(crd, version) for version in crd["spec"]["versions"] if version.get("served"))
+    group, versions = crd["spec"]["group"], crd["spec"]["versions"]
+    repairs = {f"{group}/{version['name']}": repairer(_schema(version)) for version in versions}
+    return tuple(_row(crd, version, repairs) for version in versions if version.get("served"))
 
 
-def _row(crd: Obj, version: Obj) -> Kind:
+def _schema(version: Obj) -> Mapping[str, Any]:
+    return (version.get("schema") or {}).get("openAPIV3Schema") or {}
+
+
+def _row(crd: Obj, version: Obj, repairs: Mapping[str, Repair]) -> Kind:
     spec, meta = crd["spec"], crd["metadata"]
     storage = next((f"{spec['group']}/{row['name']}" for row in spec["versions"] if row.get("storage")), "")
     names = spec["names"]
     resource = Resource(
         spec["group"], version["name"], names["plural"], names["kind"], namespaced=spec["scope"] == "Namespaced"
     )
-    schema: Mapping[str, Any] = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    schema = _schema(version)
     rules = cache(lambda: compile_rules(schema))
     wanted = version.get("subresources") or {}
     subresources: dict[str, Subresource] = {}
@@ -63,9 +71,9 @@ def _row(crd: Obj, version: Obj) -> Kind:
         schema=schema,
         printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
         stored=_as_version(storage),
-        served=_repaired(resource.api_version, schema),
+        served=_served(resource.api_version, repairs),
         plain=meta.get("generation", 1) == 1 and len(spec["versions"]) == 1,
-        converter=converter_of(spec, storage),
+        converter=converter_of(spec, storage, repairs),
         form=f"{resource.api_version} {meta.get('uid', '')} {meta.get('generation', 1)}",
         deprecation=_deprecation(spec, version),
         is_terminating=bool(meta.get("deletionTimestamp")),
@@ -83,11 +91,16 @@ def _as_version(api_version: str) -> Callable[[Obj], Obj]:
     return convert
 
 
-def _repaired(api_version: str, schema: Mapping[str, Any]) -> Callable[[Obj], Obj]:
-    """What a stored object shows: it may have been written when the schema was another one."""
+def _served(api_version: str, repairs: Mapping[str, Repair]) -> Callable[[Obj], Obj]:
+    """What a stored object shows: it may have been written when the schema was another one, and in another version."""
 
-    repair = repairer(schema)
-    return lambda obj: {**repair(obj), "apiVersion": api_version}
+    def serve(obj: Obj) -> Obj:
+        stored = obj.get("apiVersion", "")
+        if stored != api_version and stored in repairs:
+            obj = repairs[stored](obj)
+        return {**repairs[api_version](obj), "apiVersion": api_version}
+
+    return serve
 
 
 def _deprecation(spec: Obj, version: Obj) -> str:

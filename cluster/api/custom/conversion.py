@@ -8,8 +8,8 @@ Source: k8s.io/apiextensions-apiserver/pkg/apiserver/conversion/webhook_converte
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -36,6 +36,7 @@ class Converter:
     Args:
         storage: the `apiVersion` in which objects are stored.
         review: the version of the `ConversionReview` that it is sent.
+        repairs: by `apiVersion`: what makes a stored object one of its version's schema, as the webhook may expect.
     """
 
     storage: str
@@ -43,19 +44,24 @@ class Converter:
     url: str
     service: ServiceAddress | None
     ca_bundle: bytes
+    repairs: Mapping[str, Callable[[Obj], Obj]] = field(default_factory=dict)
 
     def call(self, objects: Sequence[Obj], target: str, uid: str) -> HookCall:
         """Asks for objects in the `apiVersion` `target`."""
         body = {
             "kind": "ConversionReview",
             "apiVersion": f"{_GROUP}/{self.review}",
-            "request": {"uid": uid, "desiredAPIVersion": target, "objects": list(objects)},
+            "request": {"uid": uid, "desiredAPIVersion": target, "objects": [self._repaired(obj) for obj in objects]},
         }
         joint = "&" if "?" in self.url else "?"
         return HookCall(
             url=f"{self.url}{joint}timeout={TIMEOUT_S}s", body=orjson.dumps(body), timeout_s=TIMEOUT_S,
             service=self.service, ca_bundle=self.ca_bundle,
         )  # fmt: skip
+
+    def _repaired(self, obj: Obj) -> Obj:
+        repair = self.repairs.get(obj["apiVersion"])
+        return obj if repair is None else repair(obj)
 
     def converted(self, objects: Sequence[Obj], target: str, uid: str, call: HookCall, reply: HookReply) -> list[Obj]:
         """Returns what a reply made of the objects, with the metadata they had but for labels and annotations.
@@ -114,7 +120,7 @@ class Converter:
         return found if isinstance(found, list) else []
 
 
-def converter_of(spec: Obj, storage: str) -> Converter | None:
+def converter_of(spec: Obj, storage: str, repairs: Mapping[str, Callable[[Obj], Obj]]) -> Converter | None:
     """Returns the webhook of a definition; None when versions differ in their name alone."""
     conversion = spec.get("conversion") or {}
     if conversion.get("strategy") != "Webhook":
@@ -125,7 +131,12 @@ def converter_of(spec: Obj, storage: str) -> Converter | None:
     versions = [row for row in webhook.get("conversionReviewVersions") or () if row in ("v1", "v1beta1")]
     bundle = base64.b64decode(config.get("caBundle") or "")
     return Converter(
-        storage=storage, review=versions[0] if versions else "v1", url=url, service=service, ca_bundle=bundle
+        storage=storage,
+        review=versions[0] if versions else "v1",
+        url=url,
+        service=service,
+        ca_bundle=bundle,
+        repairs=repairs,
     )
 
 

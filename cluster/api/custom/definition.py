@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from steersman.cluster.api.custom.naming import APPROVAL, approval, is_established
 from steersman.cluster.api.custom.paths import PathError, field_schema
 from steersman.cluster.api.custom.schema_rules import schema_causes
+from steersman.cluster.api.custom.shape import misfits
 from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, one_of, required, too_many
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1035_errors, subdomain_errors
@@ -188,7 +189,8 @@ def _schemas(spec: Obj, before: Mapping[str, Any]) -> list[Cause]:
             continue
         where = path.replace("spec.schema", "spec.validation")
         has_status = any("status" in (row.get("subresources") or {}) for row in users)
-        causes += schema_causes(f"{where}.openAPIV3Schema", root, has_status=has_status)
+        wrong = misfits(root, f"{where}.openAPIV3Schema")
+        causes += wrong or schema_causes(f"{where}.openAPIV3Schema", root, has_status=has_status)
     if causes:
         return causes
     for path, fields in _places(versions, "selectableFields"):

@@ -304,8 +304,6 @@ def _own(schema: Schema, path: str, place: _Place) -> list[Cause]:
     for key in _UNSUPPORTED_KEYS:
         if schema.get(key):
             causes.append(forbidden(f"{path}.{key}", f"{key} is not supported"))
-    if isinstance(schema.get("items"), Sequence):
-        causes.append(forbidden(f"{path}.items", "items must be a schema object and not an array"))
     if place.in_meta and schema.get("x-kubernetes-embedded-resource"):
         causes.append(forbidden(f"{path}.x-kubernetes-embedded-resource", "must not be used inside of resource meta"))
     if schema.get("uniqueItems"):

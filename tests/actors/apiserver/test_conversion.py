@@ -227,3 +227,15 @@ async def test_a_conversion_is_part_of_no_dry_run_that_fails(api: Any, webhook: 
     made = await api.ok("POST", f"{V2}?dryRun=All", host_v2())
     assert made["spec"] == {"host": "b", "port": 2}
     await api.refused(404, "GET", f"{V2}/h")
+
+
+async def test_a_webhook_is_sent_what_the_stored_version_says_now(api: Any, webhook: Converting) -> None:
+    await api.ok("POST", CRDS, webhook.crd())
+    await api.ok("POST", V1, host_v1())
+    crd = await api.ok("GET", f"{CRDS}/hosts.example.com")
+    properties = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    properties.pop("note")
+    properties["extra"] = {"type": "integer", "default": 3}
+    await api.ok("PUT", f"{CRDS}/hosts.example.com", crd)
+    await api.ok("GET", f"{V2}/h")
+    assert webhook.asked[-1]["objects"][0]["spec"] == {"address": "a:1", "extra": 3}
