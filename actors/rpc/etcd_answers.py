@@ -28,10 +28,8 @@ async def guard(context: Context, work: Awaitable[T]) -> T:
 
 
 def header_of(replica: Replica, revision: int = 0) -> etcd_pb2.ResponseHeader:
-    status = replica.status()
+    """Raises Unavailable when the replica has ended."""
+    cluster, term, newest = replica.position()
     return etcd_pb2.ResponseHeader(
-        cluster_id=status.config.cluster,
-        member_id=replica.member_id,
-        revision=revision or status.revision,
-        raft_term=status.term,
+        cluster_id=cluster, member_id=replica.member_id, revision=revision or newest, raft_term=term
     )

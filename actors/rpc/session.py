@@ -283,9 +283,15 @@ class Session(Exchange):
 
     def _read(self, number: int, request: Range) -> None:
         try:
-            self._answer(number, codec.encode(self._replica.read_now(request)))
+            result = self._replica.read_now(request)
         except StoreError as error:
             self._refuse(number, error)
+            return
+        *parts, last = codec.encode_range_result(result, PIECE_BYTES)
+        for part in parts:
+            self._push(store_pb2.Reply(id=number, more=True), part)
+        self._push(store_pb2.Reply(id=number), last)
+        self._under_way -= 1
 
     def _begin_task(self, call: store_pb2.Call) -> None:
         work: Callable[[store_pb2.Call], Awaitable[None]]

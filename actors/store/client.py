@@ -68,6 +68,10 @@ _ERRORS: dict[int, type[StoreError]] = {
 }
 
 
+#: the last reply to a call, and the bodies of all
+Answer = tuple[store_pb2.Reply, list[bytes]]
+
+
 class _NotSent(Exception):
     """The call did not leave: it may be made again whatever it was."""
 
@@ -122,25 +126,27 @@ class StoreClient:
     # ports.Store
 
     async def range(self, request: Range) -> RangeResult:
-        reply = await self._read(store_pb2.Call(kind=store_pb2.Call.RANGE, body=codec.encode(request)))
-        return codec.decode_range_result(reply.body)
+        _, bodies = await self._read(store_pb2.Call(kind=store_pb2.Call.RANGE, body=codec.encode(request)))
+        return codec.decode_range_parts(bodies)
 
     async def txn(self, request: Txn) -> TxnResult:
         check_txn(request)
-        return codec.decode_txn_result((await self._submit(request)).body)
+        _, bodies = await self._submit(request)
+        return codec.decode_txn_result(b"".join(bodies))
 
     async def compact(self, revision: int) -> None:
         await self._submit(Compact(revision))
 
     async def lease_grant(self, ttl_s: int, lease: int = 0) -> int:
-        reply = await self._write(store_pb2.Call(kind=store_pb2.Call.LEASE_GRANT, number=ttl_s, lease=lease))
+        reply, _ = await self._write(store_pb2.Call(kind=store_pb2.Call.LEASE_GRANT, number=ttl_s, lease=lease))
         return reply.number
 
     async def lease_revoke(self, lease: int) -> None:
         await self._submit(LeaseRevoke(lease))
 
     async def lease_keep_alive(self, lease: int) -> int:
-        return (await self._read(store_pb2.Call(kind=store_pb2.Call.KEEP_ALIVE, number=lease))).number
+        reply, _ = await self._read(store_pb2.Call(kind=store_pb2.Call.KEEP_ALIVE, number=lease))
+        return reply.number
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
         """As the port says; goes on by itself, without loss or repetition, when the stream breaks."""
@@ -175,8 +181,8 @@ class StoreClient:
                 for reply in replies.replies:
                     if reply.status:
                         raise _error(reply)
-                    if pieces.complete(reply):
-                        yield codec.decode_watch_batch(reply.body)
+                    if (bodies := pieces.take(reply)) is not None:
+                        yield codec.decode_watch_batch(b"".join(bodies))
                 if not replies.leader:
                     raise Unavailable(f"the member at {address} has lost its group")
         except CallFailed as error:
@@ -207,10 +213,10 @@ class StoreClient:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timeout_s
 
-    async def _submit(self, command: Command) -> store_pb2.Reply:
+    async def _submit(self, command: Command) -> Answer:
         return await self._write(store_pb2.Call(kind=store_pb2.Call.SUBMIT, body=codec.encode(command)))
 
-    async def _write(self, call: store_pb2.Call) -> store_pb2.Reply:
+    async def _write(self, call: store_pb2.Call) -> Answer:
         """Makes a call at most once."""
         deadline = self._deadline()
         async with self._slots:
@@ -221,7 +227,7 @@ class StoreClient:
                 except _NotSent:
                     continue
 
-    async def _read(self, call: store_pb2.Call) -> store_pb2.Reply:
+    async def _read(self, call: store_pb2.Call) -> Answer:
         """Makes a call again and again until it is answered."""
         deadline = self._deadline()
         async with self._slots:
@@ -370,7 +376,7 @@ class _Stream(OutgoingCall):
         self._number = 0
         self._outgoing: list[store_pb2.Call] = []
         #: number of a call to (who waits, deadline); in order of numbers
-        self._pending: dict[int, tuple[asyncio.Future[store_pb2.Reply], float]] = {}
+        self._pending: dict[int, tuple[asyncio.Future[Answer], float]] = {}
         self._pieces = _Pieces()
         self._retired = False
         self._timer = link.loop.call_later(DEADLINES_CHECK_S, self._look)
@@ -383,24 +389,24 @@ class _Stream(OutgoingCall):
     def leads(self) -> bool:
         return self.leader == "self"
 
-    async def call(self, call: store_pb2.Call, deadline: float) -> store_pb2.Reply:
+    async def call(self, call: store_pb2.Call, deadline: float) -> Answer:
         """Raises the error that the reply stands for, `Unavailable` when none came, `_NotSent` when it never left."""
         if self.is_over:
             raise _NotSent
         self._number += 1
         call.id = self._number
         loop = self._link.loop
-        future: asyncio.Future[store_pb2.Reply] = loop.create_future()
+        future: asyncio.Future[Answer] = loop.create_future()
         if not self._pending:
             self._heard_at = loop.time()
         self._pending[call.id] = (future, deadline)
         if not self._outgoing:
             self.write_soon(self._write)
         self._outgoing.append(call)
-        reply = await future
-        if reply.status:
-            raise _error(reply)
-        return reply
+        answer = await future
+        if answer[0].status:
+            raise _error(answer[0])
+        return answer
 
     def _write(self) -> None:
         """Sends together what was asked in one turn of the loop."""
@@ -411,11 +417,12 @@ class _Stream(OutgoingCall):
         replies = store_pb2.Replies.FromString(data)
         self._heard_at = self._link.loop.time()
         for reply in replies.replies:
-            if not self._pieces.complete(reply):
+            bodies = self._pieces.take(reply)
+            if bodies is None:
                 continue
             future, _ = self._pending.pop(reply.id, (None, 0.0))
             if future is not None and not future.done():
-                future.set_result(reply)
+                future.set_result((reply, bodies))
         self.leader = replies.leader
         if replies.members:
             self._learn_members(replies.leader, replies.members)
@@ -465,19 +472,19 @@ class _Stream(OutgoingCall):
 
 
 class _Pieces:
-    """Joins answers that come in several replies."""
+    """Gathers answers that come in several replies."""
 
     def __init__(self) -> None:
         self._begun: dict[int, list[bytes]] = {}
 
-    def complete(self, reply: store_pb2.Reply) -> bool:
-        """Returns whether the answer is whole; its body is the whole then."""
+    def take(self, reply: store_pb2.Reply) -> list[bytes] | None:
+        """Returns the bodies of an answer once it is whole."""
         if reply.more:
             self._begun.setdefault(reply.id, []).append(reply.body)
-            return False
-        if self._begun and reply.id in self._begun:
-            reply.body = b"".join((*self._begun.pop(reply.id), reply.body))
-        return True
+            return None
+        if not self._begun:
+            return [reply.body]
+        return [*self._begun.pop(reply.id, ()), reply.body]
 
 
 def _error(reply: store_pb2.Reply) -> StoreError:

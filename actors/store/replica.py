@@ -286,6 +286,11 @@ class Replica:
         """The entry of the log up to which everything is applied here."""
         return 0 if self._core is None else self._core.log.applied
 
+    def position(self) -> tuple[int, int, int]:
+        """Returns (id of the group, term, newest revision applied here); raises Unavailable."""
+        core = self._check_alive()
+        return core.config.cluster, core.term, self._state.revision
+
     @property
     def revision(self) -> int:
         """Of the newest change applied here."""

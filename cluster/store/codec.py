@@ -6,6 +6,8 @@ strict: bytes that are no request raise `InvalidRequest` and never reach the log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from steersman.cluster.store.commands import Command
@@ -49,12 +51,31 @@ def decode_range(data: bytes) -> Range:
         raise InvalidRequest(f"not a range: {error}") from None
 
 
+def encode_range_result(result: RangeResult, part_bytes: int) -> list[bytes]:
+    """Returns a result as several, each with some of the keys: about `part_bytes` of keys and values."""
+    kvs = result.kvs
+    parts: list[bytes] = []
+    first = size_bytes = 0
+    for position, kv in enumerate(kvs):
+        size_bytes += len(kv.key) + len(kv.value)
+        if size_bytes >= part_bytes:
+            parts.append(_encoder.encode(msgspec.structs.replace(result, kvs=kvs[first : position + 1])))
+            first, size_bytes = position + 1, 0
+    if first < len(kvs) or not parts:
+        parts.append(_encoder.encode(msgspec.structs.replace(result, kvs=kvs[first:]) if first else result))
+    return parts
+
+
+def decode_range_parts(parts: Sequence[bytes]) -> RangeResult:
+    """Returns the result that `encode_range_result` parted."""
+    results = [_range_result.decode(part) for part in parts]
+    if len(results) == 1:
+        return results[0]
+    return msgspec.structs.replace(results[-1], kvs=tuple(kv for result in results for kv in result.kvs))
+
+
 def decode_txn_result(data: bytes) -> TxnResult:
     return _txn_result.decode(data)
-
-
-def decode_range_result(data: bytes) -> RangeResult:
-    return _range_result.decode(data)
 
 
 def decode_watch_batch(data: bytes) -> WatchBatch:
