@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from steersman.actors.rpc import etcd_values as wire
 from steersman.actors.rpc.etcd_answers import guard, header_of
 from steersman.actors.rpc.h2.calls import Call as Context
+from steersman.actors.rpc.h2.calls import Encoded
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.rules import check_operation
 from steersman.cluster.store.values import DeleteResult, LeaseNotFound, LeaseTooLong, PutResult, Txn
@@ -22,14 +23,17 @@ class KvServicer(etcd_pb2_grpc.KVServicer):
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
 
-    async def Range(self, request: etcd_pb2.RangeRequest, context: Context) -> etcd_pb2.RangeResponse:
+    async def Range(self, request: etcd_pb2.RangeRequest, context: Context) -> etcd_pb2.RangeResponse | Encoded:
         return await guard(context, self._range(request))
 
-    async def _range(self, request: etcd_pb2.RangeRequest) -> etcd_pb2.RangeResponse:
+    async def _range(self, request: etcd_pb2.RangeRequest) -> etcd_pb2.RangeResponse | Encoded:
         wanted = wire.range_of(request)
         check_operation(wanted)
         result = await self._replica.range(wanted)
-        return wire.range_message(header_of(self._replica, result.revision), result)
+        header = header_of(self._replica, result.revision)
+        if len(result.kvs) <= 1:
+            return wire.range_message(header, result)
+        return Encoded(list(wire.range_pieces(header, result)))
 
     async def Put(self, request: etcd_pb2.PutRequest, context: Context) -> etcd_pb2.PutResponse:
         return await guard(context, self._put(request))

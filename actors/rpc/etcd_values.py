@@ -5,6 +5,7 @@ Source of the words: etcd, api/v3rpc/rpctypes/error.go: clients of etcd tell err
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import grpc
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     Result = RangeResult | PutResult | DeleteResult | TxnResult
 
 _ORDER_OF_KEYS = Selection()
+
+#: of keys and values that are encoded at once in a long answer
+PIECE_BYTES = 256 << 10
 
 _CODES: dict[type[StoreError], tuple[grpc.StatusCode, str]] = {
     Compacted: (grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted"),
@@ -200,6 +204,20 @@ def range_message(header: etcd_pb2.ResponseHeader, result: RangeResult) -> etcd_
     return etcd_pb2.RangeResponse(
         header=header, kvs=[kv_message(kv) for kv in result.kvs], more=result.more, count=result.count
     )
+
+
+def range_pieces(header: etcd_pb2.ResponseHeader, result: RangeResult) -> Iterator[bytes]:
+    """Yields the same encoded, in pieces of about `PIECE_BYTES`: protobuf joins repeated fields that lie apart."""
+    yield etcd_pb2.RangeResponse(header=header, more=result.more, count=result.count).SerializeToString()
+    kvs: list[mvcc_pb2.KeyValue] = []
+    size_bytes = 0
+    for kv in result.kvs:
+        kvs.append(kv_message(kv))
+        size_bytes += len(kv.value) + len(kv.key)
+        if size_bytes >= PIECE_BYTES:
+            yield etcd_pb2.RangeResponse(kvs=kvs).SerializeToString()
+            kvs, size_bytes = [], 0
+    yield etcd_pb2.RangeResponse(kvs=kvs).SerializeToString()
 
 
 def put_message(header: etcd_pb2.ResponseHeader, result: PutResult) -> etcd_pb2.PutResponse:

@@ -17,6 +17,7 @@ from grpc import StatusCode
 from msgspec import Struct
 
 from steersman.actors.rpc.h2.exchange import Exchange
+from steersman.actors.rpc.h2.frames import Pieces
 from steersman.actors.rpc.h2.heads import Metadata, RequestHead
 from steersman.actors.rpc.h2.link import Link
 from steersman.actors.rpc.h2.outlet import Stream
@@ -35,6 +36,12 @@ class Aborted(Exception):
     def __init__(self, code: StatusCode, words: str, metadata: Metadata) -> None:
         super().__init__(code, words)
         self.code, self.words, self.metadata = code, words, metadata
+
+
+class Encoded(Struct, frozen=True):
+    """A long answer that its handler has encoded already, in pieces that together are one message."""
+
+    pieces: Pieces
 
 
 class Method(Struct, frozen=True):
@@ -137,7 +144,11 @@ class UnaryCall(Call):
             self._start(self._answer(request))
 
     async def _answer(self, request: Any) -> None:
-        self.send(self._method.encode(await self._method.behaviour(request, self)))
+        answer = await self._method.behaviour(request, self)
+        if isinstance(answer, Encoded):
+            self.send_pieces(answer.pieces)
+        else:
+            self.send(self._method.encode(answer))
 
 
 class StreamingCall(Call):
