@@ -14,6 +14,7 @@ from steersman.cluster.api.admission import (
     limits,
     mutatingpolicy,
     namespaces,
+    podsecurity,
     priority,
     service_accounts,
     storage,
@@ -91,6 +92,7 @@ def validate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[N
     Raises:
         ApiError: somebody refuses.
     """
+    podsecurity.validate(attempt, ctx)
     hooks = ctx.hooks
     if hooks is not None and not attempt.is_exempt:
         if hooks.validations:
