@@ -190,6 +190,8 @@ def _update(
         meta["generation"] = old["metadata"].get("generation", 1) + bump
     causes = validate_metadata_update(meta, old["metadata"])
     if subresource == "status":
+        if any(meta.get(key) != old["metadata"].get(key) for key in ("labels", "annotations", "finalizers")):
+            causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
         causes += kind.validate_status(new, old)
     else:
         causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)

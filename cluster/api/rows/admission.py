@@ -12,28 +12,34 @@ _EXTENSIONS = ("api-extensions",)
 ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.MUTATING_WEBHOOKS, singular="mutatingwebhookconfiguration", categories=_EXTENSIONS,
+        allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_mutating, validate=admission.validate_webhooks,
     ),
     Kind(
         resource=known.VALIDATING_WEBHOOKS, singular="validatingwebhookconfiguration", categories=_EXTENSIONS,
+        allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_webhooks, validate=admission.validate_webhooks,
     ),
     Kind(
         resource=known.VALIDATING_POLICIES, singular="validatingadmissionpolicy", categories=_EXTENSIONS,
+        allows_unconditional_update=False,
         subresources=status("ValidatingAdmissionPolicy", "admissionregistration.k8s.io"), has_generation=True,
         defaults=admission.default_policy, validate=admission.validate_validating_policy,
         prepare_create=admission.observe_policy, prepare_update=admission.observe_policy_update,
     ),
     Kind(
         resource=known.VALIDATING_BINDINGS, singular="validatingadmissionpolicybinding", categories=_EXTENSIONS,
+        allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_binding, validate=admission.validate_validating_binding,
     ),
     Kind(
         resource=known.MUTATING_POLICIES, singular="mutatingadmissionpolicy", categories=_EXTENSIONS,
+        allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_policy, validate=admission.validate_mutating_policy,
     ),
     Kind(
         resource=known.MUTATING_BINDINGS, singular="mutatingadmissionpolicybinding", categories=_EXTENSIONS,
+        allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_binding, validate=admission.validate_mutating_binding,
     ),
 )  # fmt: skip

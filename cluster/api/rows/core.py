@@ -53,15 +53,18 @@ ROWS: tuple[Kind, ...] = (
         validate=config.validate_config_map, validate_update=config.validate_config_map_update,
     ),
     Kind(
-        resource=known.ENDPOINTS, singular="endpoints", short_names=("ep",), defaults=endpoints.default_endpoints,
+        resource=known.ENDPOINTS, singular="endpoints", create_on_update=True, short_names=("ep",),
+        defaults=endpoints.default_endpoints,
         validate=endpoints.validate_endpoints,
     ),
     Kind(
-        resource=known.EVENTS, singular="event", short_names=("ev",), selectable_fields=events.core_fields,
+        resource=known.EVENTS, singular="event", create_on_update=True, short_names=("ev",),
+        selectable_fields=events.core_fields,
         validate=events.validate_core, defaults=events.default_core,
     ),
     Kind(
-        resource=Resource("", "v1", "limitranges", "LimitRange"), singular="limitrange", short_names=("limits",),
+        resource=Resource("", "v1", "limitranges", "LimitRange"), singular="limitrange", create_on_update=True,
+        short_names=("limits",),
         defaults=limits.default_limit_range, validate=limits.validate_limit_range,
     ),
     Kind(
@@ -133,7 +136,7 @@ ROWS: tuple[Kind, ...] = (
         subresources={"token": Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io")},
     ),
     Kind(
-        resource=known.SERVICES, singular="service", short_names=("svc",), categories=("all",),
+        resource=known.SERVICES, singular="service", create_on_update=True, short_names=("svc",), categories=("all",),
         subresources={**status("Service"), "proxy": Subresource("proxy", _PROXY, "ServiceProxyOptions")},
         defaults=services.default_service, validate=services.validate_service,
         validate_status=services.validate_status,
@@ -142,13 +145,15 @@ ROWS: tuple[Kind, ...] = (
         name_errors=label_1035_errors,
     ),
     Kind(
-        resource=Resource("events.k8s.io", "v1", "events", "Event"), singular="event", short_names=("ev",),
+        resource=Resource("events.k8s.io", "v1", "events", "Event"), singular="event", create_on_update=True,
+        short_names=("ev",),
         selectable_fields=events.new_fields, validate=events.validate_new, validate_create=events.validate_create_new,
         validate_update=events.validate_update_new, storage_group="core",
         stored=events.to_core, served=events.from_core,
     ),
     Kind(
-        resource=known.LEASES, singular="lease", validate=cluster.validate_lease, create_on_update=True,
+        resource=known.LEASES, singular="lease", allows_unconditional_update=False, validate=cluster.validate_lease,
+        create_on_update=True,
     ),
     Kind(
         resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True, counted=("labels",),

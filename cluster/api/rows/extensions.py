@@ -9,7 +9,8 @@ from steersman.cluster.meta import resources as known
 
 ROWS: tuple[Kind, ...] = (
     Kind(
-        resource=known.CUSTOM_RESOURCE_DEFINITIONS, singular="customresourcedefinition", short_names=("crd", "crds"),
+        resource=known.CUSTOM_RESOURCE_DEFINITIONS, singular="customresourcedefinition",
+        allows_unconditional_update=False, short_names=("crd", "crds"),
         categories=("api-extensions",), subresources=status("CustomResourceDefinition", "apiextensions.k8s.io"),
         has_generation=True, defaults=naming.default_crd, validate=definition.validate_crd,
         validate_create=definition.validate_schemas, validate_update=definition.validate_crd_update,

@@ -10,25 +10,28 @@ from steersman.cluster.meta.names import path_segment_errors
 
 ROWS: tuple[Kind, ...] = (
     Kind(
-        resource=known.POD_DISRUPTION_BUDGETS, singular="poddisruptionbudget", short_names=("pdb",),
+        resource=known.POD_DISRUPTION_BUDGETS, singular="poddisruptionbudget", allows_unconditional_update=False,
+        short_names=("pdb",),
         subresources=status("PodDisruptionBudget", "policy"), has_generation=True, validate=policy.validate_budget,
         validate_status=policy.validate_budget_status,
         new_status={"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     ),
     Kind(
-        resource=known.ROLES, singular="role", name_errors=path_segment_errors, validate=access.validate_role,
+        resource=known.ROLES, singular="role", create_on_update=True, name_errors=path_segment_errors,
+        validate=access.validate_role,
     ),
     Kind(
-        resource=known.ROLE_BINDINGS, singular="rolebinding", name_errors=path_segment_errors,
+        resource=known.ROLE_BINDINGS, singular="rolebinding", create_on_update=True, name_errors=path_segment_errors,
         defaults=access.default_binding, validate=access.validate_role_binding,
         validate_update=access.validate_binding_update,
     ),
     Kind(
-        resource=known.CLUSTER_ROLES, singular="clusterrole", name_errors=path_segment_errors,
+        resource=known.CLUSTER_ROLES, singular="clusterrole", create_on_update=True, name_errors=path_segment_errors,
         validate=access.validate_cluster_role,
     ),
     Kind(
-        resource=known.CLUSTER_ROLE_BINDINGS, singular="clusterrolebinding", name_errors=path_segment_errors,
+        resource=known.CLUSTER_ROLE_BINDINGS, singular="clusterrolebinding", create_on_update=True,
+        name_errors=path_segment_errors,
         defaults=access.default_binding, validate=access.validate_cluster_role_binding,
         validate_update=access.validate_binding_update,
     ),

@@ -14,7 +14,8 @@ _FLOWS = "flowcontrol.apiserver.k8s.io"
 
 ROWS: tuple[Kind, ...] = (
     Kind(
-        resource=known.CERTIFICATE_SIGNING_REQUESTS, singular="certificatesigningrequest", short_names=("csr",),
+        resource=known.CERTIFICATE_SIGNING_REQUESTS, singular="certificatesigningrequest", create_on_update=True,
+        short_names=("csr",),
         subresources={
             **status("CertificateSigningRequest", _CERTIFICATES),
             "approval": Subresource("approval", STATUS_VERBS, "CertificateSigningRequest", _CERTIFICATES),
@@ -40,7 +41,8 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False),
-        singular="apiservice", categories=("api-extensions",), subresources=status("APIService",
+        singular="apiservice", allows_unconditional_update=False, categories=("api-extensions",),
+        subresources=status("APIService",
         "apiregistration.k8s.io"),
         name_errors=path_segment_errors, new_status={}, defaults=aggregation.default_service,
         prepare_create=aggregation.prepare_create, validate=aggregation.validate_service,

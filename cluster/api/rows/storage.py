@@ -13,16 +13,19 @@ _GROUP = "storage.k8s.io"
 ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "csidrivers", "CSIDriver", namespaced=False), singular="csidriver",
+        allows_unconditional_update=False,
         name_errors=csi.any_name,
         defaults=csi.default_driver, prepare_update=csi.prepare_driver_update, validate=csi.validate_driver,
         validate_update=csi.validate_driver_update,
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "csinodes", "CSINode", namespaced=False), singular="csinode",
+        allows_unconditional_update=False,
         validate=csi.validate_node, validate_update=csi.validate_node_update,
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "csistoragecapacities", "CSIStorageCapacity"), singular="csistoragecapacity",
+        allows_unconditional_update=False,
         validate=csi.validate_capacity, validate_update=csi.validate_capacity_update,
     ),
     Kind(
@@ -32,7 +35,8 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "volumeattachments", "VolumeAttachment", namespaced=False),
-        singular="volumeattachment", subresources=status("VolumeAttachment", _GROUP), validate=csi.validate_attachment,
+        singular="volumeattachment", allows_unconditional_update=False, subresources=status("VolumeAttachment",
+        _GROUP), validate=csi.validate_attachment,
         validate_update=csi.validate_attachment_update, validate_status=csi.validate_attachment_status,
         new_status={"attached": False},
     ),
@@ -43,7 +47,7 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False),
-        singular="runtimeclass", validate=policy.validate_runtime_class,
+        singular="runtimeclass", allows_unconditional_update=False, validate=policy.validate_runtime_class,
         validate_update=policy.validate_runtime_class_update,
     ),
 )  # fmt: skip
