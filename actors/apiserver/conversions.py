@@ -81,7 +81,14 @@ class _Gate:
         self._conversions = conversions
         self._queue: asyncio.Queue[Event] = asyncio.Queue(_WAITING_MAX)
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended)
         shelf.gate = self._take
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("changes are no longer converted, so that watches end", exc_info=error)
+            self._shelf.gate = None
+            self._shelf.close()
 
     def open(self) -> None:
         self._shelf.gate = None

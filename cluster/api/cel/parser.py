@@ -161,7 +161,7 @@ class _Parser:
                 return node
 
     def _identifier(self) -> Token:
-        if self._next.kind != "ident":
+        if self._next.kind != "ident" or self._next.text in ("in", *_CONSTANTS):
             raise self._unexpected("IDENTIFIER")
         return self._take()
 

@@ -49,9 +49,13 @@ _RESERVED = frozenset(
         "return",
     ]
 )
+#: of them those that are no names even behind a dot; the others need no escape there
+_TOKENS = frozenset({"true", "false", "null", "in"})
 _ESCAPABLE = re.compile(r"^[a-zA-Z_.\-/][a-zA-Z0-9_.\-/]*$")
 _PARTS = re.compile(r"__|[.\-/]")
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
+#: keys count nothing in Kubernetes' estimate
+_KEY = Type(STRING.name, size_max=0)
 _SCALARS = {"boolean": (BOOL, 4), "integer": (INT, 1), "number": (DOUBLE, 1)}
 #: format of a text to its type, its least and its greatest size
 _FORMATS = {
@@ -147,7 +151,7 @@ def _map(schema: Mapping[str, Any], name: str) -> _Measured | None:
     if value is None:
         return None
     size = schema.get("maxProperties", REQUEST_BYTES_MAX // (value.bytes_min + 6))
-    return _Measured(Type("map", (STRING, value.type), None, size), 2)
+    return _Measured(Type("map", (_KEY, value.type), None, size), 2)
 
 
 def _object(schema: Mapping[str, Any], name: str, resource: bool) -> _Measured:
@@ -163,6 +167,8 @@ def _object(schema: Mapping[str, Any], name: str, resource: bool) -> _Measured:
         if shown is None or found is None:
             continue
         fields[shown] = Field(found.type, key)
+        if key in _RESERVED and key not in _TOKENS:
+            fields[key] = fields[shown]
         if key in required and "default" not in child:
             least += len(key) + 4 + found.bytes_min
     return _Measured(ObjectType(name, fields=fields), least)

@@ -57,6 +57,7 @@ def _declared() -> Declarations:
         ("self.replicas +", 16, "Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', "
          "'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"),
         ("self.replicas $ 1", 15, "Syntax error: token recognition error at: '$'"),
+        ("self.in == 1", 6, "Syntax error: mismatched input 'in' expecting IDENTIFIER"),
         ("if", 1, "Syntax error: reserved identifier: if"),
         ("Object{a: 1}", 1, "undeclared reference to 'Object' (in container '')"),
     ],
@@ -84,6 +85,7 @@ def test_every_mistake_is_named_and_lines_are_counted() -> None:
         ("self.ports.map(p, p.port)", Type("list", (INT,))),
         ("self.port == 1 || self.port == 'http'", BOOL),
         ("self.a__dash__b == self.__for__", BOOL),
+        ("has(self.for) && self.for == 'x'", BOOL),
         ("self.labels.app == 'x'", BOOL),
         ("size(self.name)", INT),
         ("true ? self.port : 1", DYN),
