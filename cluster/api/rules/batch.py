@@ -29,7 +29,7 @@ from steersman.cluster.meta.selectors import SelectorError, from_dict
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOB_NAME = "batch.kubernetes.io/job-name"
 _OLD_UID, _OLD_NAME = "controller-uid", "job-name"
-_RESTART = ("Never", "OnFailure")
+_RESTART = ("OnFailure", "Never")
 #: the most pods that an indexed Job runs at a time
 _INDEXED_PODS_MAX = 100_000
 _CRON_MACROS = ("@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly")
@@ -147,7 +147,7 @@ def _restart(path: str, template: Obj, spec: Obj) -> list[Cause]:
     if policy in (None, "", "Always"):
         return [required(path, 'valid values: "OnFailure", "Never"')]
     if policy not in _RESTART:
-        return [unsupported(path, policy, _RESTART)]
+        return [unsupported(path, policy, _RESTART, in_order=True)]
     if spec.get("podFailurePolicy") is not None and policy != "Never":
         return [bad(path, policy, 'only "Never" is supported when podFailurePolicy is specified')]
     return []

@@ -75,7 +75,7 @@ def validate_node(obj: Obj) -> list[Cause]:
         if not effect:
             causes.append(required(f"{path}.effect"))
         elif effect not in EFFECTS:
-            causes.append(unsupported(f"{path}.effect", effect, EFFECTS))
+            causes.append(unsupported(f"{path}.effect", effect, EFFECTS, in_order=True))
         if (key, effect) in seen:
             causes.append(
                 Cause(path, "Duplicate value: taints must be unique by key and effect pair", "FieldValueDuplicate")

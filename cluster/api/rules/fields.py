@@ -59,16 +59,17 @@ def too_many(path: str, count: int, limit: int) -> Cause:
     return Cause(path, f"Too many: {count}: must have at most {limit} items", "FieldValueTooMany")
 
 
-def unsupported(path: str, value: Any, supported: Sequence[str]) -> Cause:
-    listed = ", ".join(show(item) for item in sorted(supported))
+def unsupported(path: str, value: Any, supported: Sequence[str], *, in_order: bool = False) -> Cause:
+    """The cause of a value that is none of those supported, which are told sorted or in an order of their own."""
+    listed = ", ".join(show(item) for item in (supported if in_order else sorted(supported)))
     return Cause(path, f"Unsupported value: {show(value)}: supported values: {listed}", "FieldValueNotSupported")
 
 
-def one_of(path: str, value: Any, supported: Sequence[str]) -> list[Cause]:
+def one_of(path: str, value: Any, supported: Sequence[str], *, in_order: bool = False) -> list[Cause]:
     """The cause of a value that is missing or not among those supported."""
     if not value:
         return [required(path)]
-    return [] if value in supported else [unsupported(path, value, supported)]
+    return [] if value in supported else [unsupported(path, value, supported, in_order=in_order)]
 
 
 def not_negative(path: str, value: int | None) -> list[Cause]:

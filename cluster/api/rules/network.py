@@ -12,8 +12,8 @@ from steersman.cluster.api.rules.ports import port_number, port_or_name
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
-_TYPES = ("Egress", "Ingress")
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+_TYPES = ("Ingress", "Egress")
 
 
 def default_network_policy(obj: Obj) -> None:
@@ -41,7 +41,7 @@ def validate_network_policy(obj: Obj) -> list[Cause]:
         return [*causes, bad("spec.policyTypes", types, "may not specify more than two policyTypes")]
     for index, kind in enumerate(types):
         if kind not in _TYPES:
-            causes.append(unsupported(f"spec.policyTypes[{index}]", kind, _TYPES))
+            causes.append(unsupported(f"spec.policyTypes[{index}]", kind, _TYPES, in_order=True))
     return causes
 
 
@@ -49,7 +49,7 @@ def _port(path: str, port: Obj) -> list[Cause]:
     protocol, number, end = port.get("protocol"), port.get("port"), port.get("endPort")
     causes: list[Cause] = []
     if protocol is not None and protocol not in _PROTOCOLS:
-        causes.append(unsupported(f"{path}.protocol", protocol, _PROTOCOLS))
+        causes.append(unsupported(f"{path}.protocol", protocol, _PROTOCOLS, in_order=True))
     if number is not None:
         causes += port_or_name(f"{path}.port", number)
     if end is None:

@@ -31,7 +31,7 @@ from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import milli
 
-RESTART_POLICIES = ("Always", "Never", "OnFailure")
+RESTART_POLICIES = ("Always", "OnFailure", "Never")
 _QOS_RESOURCES = ("cpu", "memory")
 
 
@@ -145,7 +145,7 @@ def validate_spec(path: str, spec: Obj, *, is_pod: bool = False) -> list[Cause]:
         wrong, claims = claim_names(f"{path}.resourceClaims", spec["resourceClaims"])
         causes += wrong
     causes += validate_containers(path, spec, volumes, claims)
-    causes += one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES)
+    causes += one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES, in_order=True)
     causes += validate_network(path, spec, is_pod=is_pod)
     if spec.get("nodeSelector"):
         causes += labels(f"{path}.nodeSelector", spec["nodeSelector"])

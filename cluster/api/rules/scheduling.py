@@ -12,7 +12,7 @@ from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 
-EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NODE_OPERATORS = ("DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn")
 
 
@@ -38,7 +38,7 @@ def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
         elif operator not in ("Gt", "Lt"):
             causes.append(unsupported(f"{where}.operator", operator, ("Equal", "Exists")))
         if row.get("effect") and row["effect"] not in EFFECTS:
-            causes.append(unsupported(f"{where}.effect", row["effect"], EFFECTS))
+            causes.append(unsupported(f"{where}.effect", row["effect"], EFFECTS, in_order=True))
     return causes
 
 

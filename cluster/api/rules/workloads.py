@@ -225,7 +225,7 @@ def _daemon_strategy(path: str, strategy: Obj) -> list[Cause]:
     if kind == "OnDelete":
         return []
     if kind != "RollingUpdate":
-        return [unsupported(path, strategy, ("OnDelete", "RollingUpdate"))]
+        return [unsupported(path, strategy, ("RollingUpdate", "OnDelete"), in_order=True)]
     most, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
     causes = int_or_percent(f"{where}.maxUnavailable", most, maximum=100)
     causes += int_or_percent(f"{where}.maxSurge", surge, maximum=100)

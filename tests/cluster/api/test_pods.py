@@ -107,7 +107,7 @@ CONTAINER = {"name": "main", "image": "nginx:1"}
         ({"containers": [{"image": "a"}]}, "spec.containers[0].name", "Required value"),
         ({"containers": [CONTAINER, CONTAINER]}, "spec.containers[1].name", 'Duplicate value: "main"'),
         ({"containers": [{"name": "A_b", "image": "x"}]}, "spec.containers[0].name", "a lowercase RFC 1123 label"),
-        ({"restartPolicy": "Sometimes"}, "spec.restartPolicy", 'supported values: "Always", "Never", "OnFailure"'),
+        ({"restartPolicy": "Sometimes"}, "spec.restartPolicy", 'supported values: "Always", "OnFailure", "Never"'),
         ({"dnsPolicy": "None"}, "spec.dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None"),
         ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds", "must be between 1 and 2147483647"),
         ({"nodeSelector": {"a": "b c"}}, "spec.nodeSelector", "a valid label must be"),
