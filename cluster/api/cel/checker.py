@@ -278,7 +278,7 @@ class Checker:
             if condition and not types.assign(BOOL, kind, {}):
                 shown = {"all": ("_&&_", "(bool, {})"), "exists": ("_||_", "(bool, {})")}.get(name)
                 function, form = shown or ("_?_:_", "({}, list, list)")
-                self._wrong(body, f"found no matching overload for '{function}' applied to '{form.format(kind)}'")
+                self._wrong(node, f"found no matching overload for '{function}' applied to '{form.format(kind)}'")
         match name:
             case "all" | "exists" | "exists_one":
                 return BOOL

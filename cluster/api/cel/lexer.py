@@ -86,7 +86,7 @@ def tokens(source: str) -> list[Token]:
     while at < len(source):
         match = _TOKEN.match(source, at)
         if match is None:
-            raise SyntaxIssue(at, f"token recognition error at: '{source[at]}'")
+            raise SyntaxIssue(at, f"token recognition error at: '{_unread(source, at)}'")
         kind, text = match.lastgroup or "", match[0]
         if kind in ("ident", "op"):
             found.append(Token(kind, text, at))
@@ -97,6 +97,13 @@ def tokens(source: str) -> list[Token]:
         at = match.end()
     found.append(Token("end", "<EOF>", at))
     return found
+
+
+def _unread(source: str, at: int) -> str:
+    """What the lexer looked at before it gave up: a text to the end of its line, or what might begin an operator."""
+    if source[at] in "'\"":
+        return source[at:].partition("\n")[0]
+    return source[at : at + 2] if source[at] in "=&|" else source[at]
 
 
 def _value(kind: str, text: str, at: int) -> Any:

@@ -16,17 +16,17 @@ class MacroIssue(Exception):
         super().__init__(text)
 
 
-def _has(_target: Node | None, args: list[Node], _offset: int) -> Node:
+def _has(_target: Node | None, args: list[Node], offset: int) -> Node:
     operand = args[0]
     if not isinstance(operand, Select) or operand.optional:
         raise MacroIssue(operand.offset, "invalid argument to has() macro")
-    return Select(offset=operand.offset, operand=operand.operand, field=operand.field, test=True)
+    return Select(offset=offset, operand=operand.operand, field=operand.field, test=True)
 
 
 def _comprehension(name: str, variables: int) -> Expand:
     def expand(target: Node | None, args: list[Node], offset: int) -> Node:
         assert target is not None
-        names = [_variable(arg) for arg in args[:variables]]
+        names = [_variable(name, arg) for arg in args[:variables]]
         if len(names) == 2 and names[0][0] == names[1][0]:
             raise MacroIssue(names[1][1], f"duplicate variable name: {names[1][0]}")
         return Macro(offset=offset, name=name, range=target, variables=names, bodies=args[variables:])
@@ -34,9 +34,10 @@ def _comprehension(name: str, variables: int) -> Expand:
     return expand
 
 
-def _variable(node: Node) -> tuple[str, int]:
+def _variable(macro: str, node: Node) -> tuple[str, int]:
     if not isinstance(node, Ident):
-        raise MacroIssue(node.offset, "argument must be a simple name")
+        detail = "argument is not an identifier" if macro in ("map", "filter") else "argument must be a simple name"
+        raise MacroIssue(node.offset, detail)
     return node.name, node.offset
 
 

@@ -71,7 +71,9 @@ class _Parser:
 
     def _expect(self, text: str) -> Token:
         if not self._is(text):
-            raise self._unexpected(f"'{text}'")
+            if self._next.kind == "end" and text == ")":
+                raise SyntaxIssue(self._next.offset, "missing ')' at '<EOF>'")
+            raise self._unexpected("{']', ','}" if text == "]" else f"'{text}'")
         return self._take()
 
     def _unexpected(self, wanted: str) -> SyntaxIssue:
@@ -79,8 +81,11 @@ class _Parser:
         return SyntaxIssue(token.offset, f"mismatched input '{token.text}' expecting {wanted}")
 
     def expect_end(self) -> None:
-        if self._next.kind != "end":
-            raise self._unexpected("<EOF>")
+        token = self._next
+        if token.kind != "end":
+            last = self._tokens[self._at + 1].kind == "end"
+            word = "extraneous" if last else "mismatched"
+            raise SyntaxIssue(token.offset, f"{word} input '{token.text}' expecting <EOF>")
 
     # ---- operators
 
@@ -162,7 +167,9 @@ class _Parser:
 
     def _identifier(self) -> Token:
         if self._next.kind != "ident" or self._next.text in ("in", *_CONSTANTS):
-            raise self._unexpected("IDENTIFIER")
+            token = self._next
+            seen = "" if token.kind == "end" else token.text
+            raise SyntaxIssue(token.offset, f"no viable alternative at input '.{seen}'")
         return self._take()
 
     def _call(self, function: str, target: Node | None, offset: int) -> Node:

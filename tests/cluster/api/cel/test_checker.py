@@ -34,7 +34,7 @@ def _declared() -> Declarations:
     [
         ("self.replica > 1", 5, "undefined field 'replica'"),
         ("self.free == 1", 5, "undefined field 'free'"),
-        ("has(self.nope)", 9, "undefined field 'nope'"),
+        ("has(self.nope)", 4, "undefined field 'nope'"),
         ("self.ports.all(p, p.x == 1)", 20, "undefined field 'x'"),
         ("other > 1", 1, "undeclared reference to 'other' (in container '')"),
         ("self.name.frob()", 15, "undeclared reference to 'frob' (in container '')"),
@@ -57,7 +57,12 @@ def _declared() -> Declarations:
         ("self.replicas +", 16, "Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', "
          "'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"),
         ("self.replicas $ 1", 15, "Syntax error: token recognition error at: '$'"),
-        ("self.in == 1", 6, "Syntax error: mismatched input 'in' expecting IDENTIFIER"),
+        ("self.in == 1", 6, "Syntax error: no viable alternative at input '.in'"),
+        ("(self.replicas", 15, "Syntax error: missing ')' at '<EOF>'"),
+        ("self.replicas)", 14, "Syntax error: extraneous input ')' expecting <EOF>"),
+        ("self.name == 'a", 14, "Syntax error: token recognition error at: ''a'"),
+        ("self.ports.all(p, p.port)", 15, "found no matching overload for '_&&_' applied to '(bool, int)'"),
+        ("self.ports.map(1, 2)", 16, "argument is not an identifier"),
         ("if", 1, "Syntax error: reserved identifier: if"),
         ("Object{a: 1}", 1, "undeclared reference to 'Object' (in container '')"),
     ],
