@@ -232,6 +232,9 @@ def _fixed(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
 
 
 def _costly(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
+    if len(operands) == 2:
+        return _costly_pair(compute, operands[0], operands[1], cost)
+
     def run(frame: Frame) -> Any:
         values = [operand(frame) for operand in operands]
         frame.cost += cost([size_of(value) for value in values])
@@ -239,6 +242,22 @@ def _costly(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
             raise BudgetExceeded
         try:
             return compute(*values)
+        except _MISFITS:
+            raise no_such_overload() from None
+
+    return run
+
+
+def _costly_pair(compute: Callable[..., Any], left: Run, right: Run, cost: Any) -> Run:
+    def run(frame: Frame) -> Any:
+        one, other = left(frame), right(frame)
+        frame.cost += cost(
+            (len(one) if type(one) is str else size_of(one), len(other) if type(other) is str else size_of(other))
+        )
+        if frame.cost > frame.limit:
+            raise BudgetExceeded
+        try:
+            return compute(one, other)
         except _MISFITS:
             raise no_such_overload() from None
 

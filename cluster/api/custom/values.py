@@ -54,11 +54,18 @@ def validate_custom(schema: Mapping[str, Any], rules: Rules | None, new: Obj, ol
     causes = _schema_causes(schema, new, MISSING)
     if causes and old is not MISSING:
         causes = _schema_causes(schema, new, old)
+        if any(map(_is_repetition, causes)) and any(map(_is_repetition, _schema_causes(schema, old, MISSING))):
+            causes = [cause for cause in causes if not _is_repetition(cause)]
     if rules is None:
         return causes
     if any(cause.reason in _BLOCKING for cause in causes):
         return [*causes, _UNCHECKED]
     return causes + broken_rules(rules, new, old)
+
+
+def _is_repetition(cause: Cause) -> bool:
+    """Whether a list has an item twice; where there was one before, an update may bring others."""
+    return cause.reason == "FieldValueDuplicate"
 
 
 def _schema_causes(schema: Mapping[str, Any], new: Obj, old: Any) -> list[Cause]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -206,6 +207,11 @@ async def test_a_webhook_that_does_not_answer_is_told_with_its_address(api: Any,
         "dial tcp 127.0.0.1:1: connect: connection refused"
     )
     await api.ok("DELETE", f"{CRDS}/hosts.example.com")
+    for _ in range(500):
+        if (await api.call("GET", f"{CRDS}/hosts.example.com")).status == 404:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError("a definition waits for its webhook")
 
 
 async def test_a_webhook_is_found_by_its_service(api: Any, webhook: Converting) -> None:

@@ -173,6 +173,13 @@ def test_items_with_the_same_keys_are_duplicates(value: Any, causes: list[tuple[
     assert _check({"type": "object", "properties": {"f": rows}}, {"f": value}) == causes
 
 
+@pytest.mark.parametrize(("old", "fields"), [(["a", "a"], []), (["a", "b"], ["spec.f[1]"])])
+def test_items_may_be_repeated_where_they_were_before(old: Any, fields: list[str]) -> None:
+    rows = {"type": "array", "x-kubernetes-list-type": "set", "items": STRING}
+    found = _check({"type": "object", "properties": {"f": rows}}, {"f": ["b", "b"]}, {"f": old})
+    assert [field for field, _ in found] == fields
+
+
 def test_an_object_in_an_object_has_a_type() -> None:
     inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
     found = _check(
