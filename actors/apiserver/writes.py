@@ -2,8 +2,8 @@
 
 A write is decided on cached state and committed in one store transaction that holds only if that state is still the
 newest; when it is not, the cache catches up and the write is decided again. A refusal counts only when it was decided
-on state no older than the request, and nobody outside (a webhook) is asked about an older one. Several writes can be
-committed together, all or nothing.
+on state no older than the request, so does a write that changes nothing, and nobody outside (a webhook) is asked about
+an older one. Several writes can be committed together, all or nothing.
 """
 
 from __future__ import annotations
@@ -451,13 +451,12 @@ class Writer:
             except _Stale:
                 continue
             except ApiError:
-                if ground.verified:
-                    raise
-                await self._verify(ground)
-                if self._cache.revision == ground.revision:
+                if not await self._outdated(ground):
                     raise
                 continue
             if dry_run or not any(change.operations for change in changes):
+                if await self._outdated(ground):
+                    continue
                 return [Outcome(change=change, revision=_dry_revision(change)) for change in changes]
             result = await self._store.txn(_transaction((*changes, *charged)))
             if result.succeeded:
@@ -478,6 +477,13 @@ class Writer:
         asked = attempt.again()
         await self._carry(pipeline.admit(self._registry, asked, ctx), {}, _Ground(self._cache.revision, True))
         return asked.obj
+
+    async def _outdated(self, ground: _Ground) -> bool:
+        """Whether a decision that writes nothing, be it a refusal, was made on older state than there is now."""
+        if ground.verified:
+            return False
+        await self._verify(ground)
+        return self._cache.revision != ground.revision
 
     async def _verify(self, ground: _Ground) -> None:
         await self._cache.fresh()
