@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from steersman.cluster.api.admission import (
+    certificates,
     limits,
     mutatingpolicy,
     namespaces,
+    nodes,
     podsecurity,
     priority,
+    runtime_classes,
     service_accounts,
     storage,
     tolerations,
@@ -30,18 +33,40 @@ from steersman.cluster.meta.objects import Obj
 
 _OnCreate = Callable[[Obj, WriteContext], None]
 _OnUpdate = Callable[[Obj, Obj, WriteContext], None]
+_OnAttempt = Callable[[Attempt, WriteContext], None]
 
-#: in order, by (group, plural)
+_PODS, _NODES, _CLAIMS = ("", "pods"), ("", "nodes"), ("", "persistentvolumeclaims")
+_CLASSES, _REQUESTS = ("scheduling.k8s.io", "priorityclasses"), ("certificates.k8s.io", "certificatesigningrequests")
+#: what changes new objects, in order, by (group, plural)
 _ON_CREATE: dict[tuple[str, str], tuple[_OnCreate, ...]] = {
-    ("", "pods"): (
-        service_accounts.admit_pod, priority.admit_pod, limits.admit_pod, tolerations.admit_pod,
+    _PODS: (
+        limits.admit_pod, service_accounts.admit_pod, priority.admit_pod, tolerations.admit_pod,
+        runtime_classes.admit_pod,
     ),
-    ("", "nodes"): (tolerations.admit_node,),
-    ("", "persistentvolumeclaims"): (storage.admit_claim,),
-    ("scheduling.k8s.io", "priorityclasses"): (priority.admit_class,),
+    _NODES: (tolerations.admit_node,),
+    _CLAIMS: (storage.admit_claim,),
+    ("networking.k8s.io", "ingresses"): (storage.admit_ingress,),
+    _CLASSES: (priority.admit_class,),
 }  # fmt: skip
 _ON_UPDATE: dict[tuple[str, str], tuple[_OnUpdate, ...]] = {
-    ("", "pods"): (priority.admit_pod_update,),
+    _PODS: (priority.admit_pod_update,),
+    _CLASSES: (priority.admit_class_update,),
+}
+#: what looks at more than the object, by (operation, group and plural, subresource)
+_BEFORE: dict[tuple[str, tuple[str, str], str], tuple[_OnAttempt, ...]] = {
+    (CREATE, _NODES, ""): (nodes.admit_node,),
+    (UPDATE, _NODES, ""): (nodes.admit_node,),
+    (UPDATE, _NODES, "status"): (nodes.admit_node,),
+    (CREATE, _PODS, "binding"): (nodes.admit_binding,),
+}
+#: what only looks, when the object is complete
+_AFTER: dict[tuple[str, tuple[str, str], str], tuple[_OnAttempt, ...]] = {
+    (CREATE, _PODS, ""): (limits.validate_pod, runtime_classes.validate_pod),
+    (CREATE, _CLAIMS, ""): (limits.validate_claim,),
+    (UPDATE, _CLAIMS, ""): (limits.validate_claim, storage.validate_resize),
+    (CREATE, _REQUESTS, ""): (certificates.validate_subject,),
+    (UPDATE, _REQUESTS, "approval"): (certificates.validate_approval,),
+    (UPDATE, _REQUESTS, "status"): (certificates.validate_signing,),
 }
 
 
@@ -69,6 +94,8 @@ def mutate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[Non
 
 
 def _run_plugins(attempt: Attempt, ctx: WriteContext) -> None:
+    for check in _BEFORE.get((attempt.operation, attempt.resource, attempt.subresource), ()):
+        check(attempt, ctx)
     if attempt.operation == CREATE and not attempt.subresource:
         _on_create(attempt, ctx)
     elif attempt.operation == UPDATE and attempt.subresource != "status":
@@ -92,6 +119,8 @@ def validate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[N
     Raises:
         ApiError: somebody refuses.
     """
+    for check in _AFTER.get((attempt.operation, attempt.resource, attempt.subresource), ()):
+        check(attempt, ctx)
     podsecurity.validate(attempt, ctx)
     hooks = ctx.hooks
     if hooks is not None and not attempt.is_exempt:

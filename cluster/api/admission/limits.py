@@ -1,88 +1,132 @@
 """LimitRanger: default requests and limits of containers, and the bounds of a namespace.
 
-Source: https://kubernetes.io/docs/concepts/policy/limit-range/
+Source: https://kubernetes.io/docs/concepts/policy/limit-range/ and k8s.io/kubernetes/plugin/pkg/admission/limitranger
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
+from steersman.cluster.api.admission.attempt import Attempt
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.meta.errors import Forbidden
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.quantity import add, parse
-from steersman.cluster.meta.resources import Resource
+from steersman.cluster.meta.quantity import form_of, format_value, parse
+from steersman.cluster.meta.quotas import Usage, pod_total
+from steersman.cluster.meta.resources import LIMIT_RANGES
 
-LIMIT_RANGES = Resource("", "v1", "limitranges", "LimitRange")
+_ANNOTATION = "kubernetes.io/limit-ranger"
+_KINDS = (("containers", "container"), ("initContainers", "init container"))
+#: quantities as a bound sees them, with the texts they came from
+_Amounts = Mapping[str, str]
+
+
+def _items(namespace: str | None, ctx: WriteContext) -> list[Obj]:
+    ranges = sorted(ctx.list(LIMIT_RANGES, namespace), key=lambda obj: str(obj["metadata"]["name"]))
+    return [item for found in ranges for item in (found.get("spec") or {}).get("limits") or ()]
+
+
+# ---- defaults
 
 
 def admit_pod(pod: Obj, ctx: WriteContext) -> None:
-    """Fills in the namespace's defaults and refuses a pod beyond its bounds."""
-    ranges = sorted(
-        ctx.list(LIMIT_RANGES, pod["metadata"].get("namespace")), key=lambda obj: str(obj["metadata"]["name"])
-    )
-    items = [item for found in ranges for item in (found.get("spec") or {}).get("limits") or ()]
-    if not items:
-        return
-    spec = pod["spec"]
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    for item in items:
+    """Fills in the namespace's defaults, and notes what it filled in."""
+    notes: list[str] = []
+    for item in _items(pod["metadata"].get("namespace"), ctx):
         if item.get("type") == "Container":
-            for container in containers:
-                _fill(container, item)
-    broken: list[str] = []
-    for item in items:
-        if item.get("type") == "Container":
-            for container in containers:
-                broken += _broken("Container", item, container.get("resources") or {})
-        elif item.get("type") == "Pod":
-            broken += _broken("Pod", item, _total(spec.get("containers") or ()))
-    if broken:
-        name = pod["metadata"].get("name", "")
-        detail = broken[0] if len(broken) == 1 else f"[{', '.join(broken)}]"
-        raise Forbidden(f'pods "{name}" is forbidden: {detail}', kind="pods", name=name)
+            for field, noun in _KINDS:
+                for container in pod["spec"].get(field) or ():
+                    notes += _filled(container, item, noun)
+    if notes:
+        annotations = pod["metadata"].get("annotations") or {}
+        text = "LimitRanger plugin set: " + "; ".join(notes)
+        pod["metadata"]["annotations"] = {**annotations, _ANNOTATION: text}
 
 
-def _fill(container: Obj, item: Obj) -> None:
+def _filled(container: Obj, item: Obj, noun: str) -> Iterator[str]:
     resources = container.setdefault("resources", {})
-    limits = {**(item.get("default") or {}), **(resources.get("limits") or {})}
-    own = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    requests = {**(item.get("defaultRequest") or {}), **own}
-    if limits:
-        resources["limits"] = limits
-    if requests:
-        resources["requests"] = requests
+    for side, key, word in (("requests", "defaultRequest", "request"), ("limits", "default", "limit")):
+        own = resources.get(side) or {}
+        added = {name: text for name, text in (item.get(key) or {}).items() if name not in own}
+        if added:
+            resources[side] = {**own, **added}
+            yield f"{', '.join(sorted(added))} {word} for {noun} {container.get('name', '')}"
 
 
-def _total(containers: Iterable[Obj]) -> Obj:
-    total: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
-    for container in containers:
-        for side, found in total.items():
-            for key, value in ((container.get("resources") or {}).get(side) or {}).items():
-                found[key] = add(found[key], value) if key in found else value
-    return total
+# ---- bounds
 
 
-def _broken(what: str, item: Obj, resources: Obj) -> list[str]:
-    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-    broken = []
-    for key, bound in (item.get("min") or {}).items():
-        used = requests.get(key)
-        if used is None:
-            broken.append(f"minimum {key} usage per {what} is {bound}.  No request is specified")
-        elif parse(used) < parse(bound):
-            broken.append(f"minimum {key} usage per {what} is {bound}, but request is {used}")
-    for key, bound in (item.get("max") or {}).items():
-        used = limits.get(key)
-        if used is None:
-            broken.append(f"maximum {key} usage per {what} is {bound}.  No limit is specified")
-        elif parse(used) > parse(bound):
-            broken.append(f"maximum {key} usage per {what} is {bound}, but limit is {used}")
-    for key, bound in (item.get("maxLimitRequestRatio") or {}).items():
-        if key in limits and key in requests and parse(requests[key]) > 0:
-            ratio = parse(limits[key]) / parse(requests[key])
-            if ratio > parse(bound):
-                broken.append(
-                    f"{key} max limit to request ratio per {what} is {bound}, but provided ratio is {ratio:f}"
-                )
-    return broken
+def validate_pod(attempt: Attempt, ctx: WriteContext) -> None:
+    """Refuses a pod beyond the bounds of its namespace."""
+    pod = attempt.obj or {}
+    broken: list[str] = []
+    for item in _items(attempt.namespace, ctx):
+        if item.get("type") == "Container":
+            for field, _ in _KINDS:
+                for container in pod["spec"].get(field) or ():
+                    resources = container.get("resources") or {}
+                    broken += _broken("Container", item, resources.get("requests") or {}, resources.get("limits") or {})
+        elif item.get("type") == "Pod":
+            sides = [_texts(pod_total(pod, side), item) for side in ("requests", "limits")]
+            broken += _broken("Pod", item, *sides)
+    _refuse(attempt, broken)
+
+
+def validate_claim(attempt: Attempt, ctx: WriteContext) -> None:
+    """Refuses a claim of more or less storage than the namespace allows."""
+    requests = (((attempt.obj or {}).get("spec") or {}).get("resources") or {}).get("requests") or {}
+    broken: list[str] = []
+    for item in _items(attempt.namespace, ctx):
+        if item.get("type") == "PersistentVolumeClaim":
+            broken += _too_little("PersistentVolumeClaim", item, requests, {})
+            for key, bound in sorted((item.get("max") or {}).items()):
+                start = f"maximum {key} usage per PersistentVolumeClaim is {bound}"
+                if key not in requests:
+                    broken.append(f"{start}.  No request is specified")
+                elif parse(requests[key]) > parse(bound):
+                    broken.append(f"{start}, but request is {requests[key]}")
+    _refuse(attempt, broken)
+
+
+def _refuse(attempt: Attempt, broken: list[str]) -> None:
+    distinct = list(dict.fromkeys(broken))
+    if distinct:
+        raise attempt.forbidden(distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]")
+
+
+def _texts(amounts: Usage, item: Obj) -> dict[str, str]:
+    """Amounts in the form in which the item's bounds are written."""
+    bounds = {**(item.get("max") or {}), **(item.get("min") or {})}
+    return {key: format_value(amount, form_of(bounds.get(key, "1"))) for key, amount in amounts.items()}
+
+
+def _broken(what: str, item: Obj, requests: _Amounts, limits: _Amounts) -> Iterator[str]:
+    yield from _too_little(what, item, requests, limits)
+    for key, bound in sorted((item.get("max") or {}).items()):
+        start = f"maximum {key} usage per {what} is {bound}"
+        if key not in limits:
+            yield f"{start}.  No limit is specified"
+        elif parse(limits[key]) > parse(bound):
+            yield f"{start}, but limit is {limits[key]}"
+        elif key in requests and parse(requests[key]) > parse(bound):
+            yield f"{start}, but request is {requests[key]}"
+    for key, bound in sorted((item.get("maxLimitRequestRatio") or {}).items()):
+        start = f"{key} max limit to request ratio per {what} is {bound}"
+        request, limit = (parse(side.get(key, "0")) for side in (requests, limits))
+        if request == Decimal(0):
+            yield f"{start}, but no request is specified or request is 0"
+        elif limit == Decimal(0):
+            yield f"{start}, but no limit is specified or limit is 0"
+        elif limit / request > parse(bound):
+            yield f"{start}, but provided ratio is {float(limit / request):f}"
+
+
+def _too_little(what: str, item: Obj, requests: _Amounts, limits: _Amounts) -> Iterator[str]:
+    for key, bound in sorted((item.get("min") or {}).items()):
+        start = f"minimum {key} usage per {what} is {bound}"
+        if key not in requests:
+            yield f"{start}.  No request is specified"
+        elif parse(requests[key]) < parse(bound):
+            yield f"{start}, but request is {requests[key]}"
+        elif key in limits and parse(limits[key]) < parse(bound):
+            yield f"{start}, but limit is {limits[key]}"

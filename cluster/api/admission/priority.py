@@ -61,6 +61,11 @@ def admit_class(cls: Obj, ctx: WriteContext) -> None:
             )
 
 
+def admit_class_update(new: Obj, _old: Obj, ctx: WriteContext) -> None:
+    """The same when a class becomes the default."""
+    admit_class(new, ctx)
+
+
 def _class(name: str, ctx: WriteContext) -> Obj | None:
     found = ctx.lookup(PRIORITY_CLASSES, "", name)
     if found is None and name in SYSTEM_CLASSES:

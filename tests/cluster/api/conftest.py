@@ -14,6 +14,7 @@ import pytest
 
 from steersman.cluster.api import write
 from steersman.cluster.api.admission.quota import Charge, settle
+from steersman.cluster.api.cel import Decision
 from steersman.cluster.api.context import Deletion, WriteContext, Written
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
@@ -74,6 +75,7 @@ class Api:
             field_validation="Strict",
             lookup=self.lookup,
             list=self.list,
+            authorize=lambda question: Decision(allowed=True),
         )
         return replace(base, **changes)
 

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from steersman.cluster.api import write
+from steersman.cluster.api.admission.attempt import Attempt
 from steersman.cluster.api.binding import bind
+from steersman.cluster.api.cel import Decision
 from steersman.cluster.api.eviction import budget_status, evict
+from steersman.cluster.api.steps import settled
 from steersman.cluster.meta.errors import Conflict, Forbidden, InternalError, Invalid, TooManyRequests
 
 
@@ -161,3 +170,152 @@ def test_a_pod_that_never_ran_is_evicted_whatever_the_budget(api: Any) -> None:
     api.create("pods", api.pod())
     assert evict(api.registry, api.get("pods", "web"), {}, api.context()).deletion.remove
     assert write.representation(api.row("pods"), api.get("pods", "web"))["metadata"]["name"] == "web"
+
+
+def _range(api: Any, **item: Any) -> None:
+    api.create("limitranges", {"metadata": {"name": "l"}, "spec": {"limits": [item]}})
+
+
+def _container(requests: Any = None, limits: Any = None) -> list[Any]:
+    return [{"name": "main", "image": "x:1", "resources": {"requests": requests or {}, "limits": limits or {}}}]
+
+
+def test_a_limit_range_notes_what_it_fills_in(api: Any) -> None:
+    _range(api, type="Container", default={"cpu": "1", "memory": "1Gi"}, defaultRequest={"cpu": "500m"})
+    pod = api.create("pods", api.pod())
+    assert pod["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == (
+        "LimitRanger plugin set: cpu, memory request for container main; cpu, memory limit for container main"
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "requests", "limits", "wrong"),
+    [
+        ({"type": "Container", "min": {"cpu": "1"}, "default": {"cpu": "2"}, "defaultRequest": {"cpu": "1"}},
+         {"cpu": "500m"}, {}, "minimum cpu usage per Container is 1, but request is 500m"),
+        ({"type": "Pod", "max": {"cpu": "1"}}, {"cpu": "2"}, {"cpu": "3"},
+         "maximum cpu usage per Pod is 1, but limit is 3"),
+        ({"type": "Pod", "max": {"memory": "1Gi"}}, {}, {},
+         "maximum memory usage per Pod is 1Gi.  No limit is specified"),
+        ({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}, {"cpu": "1"}, {"cpu": "3"},
+         "cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"),
+    ],
+)  # fmt: skip
+def test_a_limit_range_bounds_containers_and_pods(api: Any, item: Any, requests: Any, limits: Any, wrong: str) -> None:
+    _range(api, **item)
+    with pytest.raises(Forbidden) as refused:
+        api.create("pods", api.pod(containers=_container(requests, limits)))
+    assert refused.value.message == f'pods "web" is forbidden: {wrong}'
+
+
+def _claim(size: str, **spec: Any) -> Any:
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
+    return {"metadata": {"name": "c"}, "spec": asked}
+
+
+def test_a_limit_range_bounds_claims(api: Any) -> None:
+    _range(api, type="PersistentVolumeClaim", min={"storage": "1Gi"}, max={"storage": "2Gi"})
+    api.create("persistentvolumeclaims", _claim("1Gi"))
+    for size, wrong in (("1Mi", "minimum"), ("3Gi", "maximum")):
+        with pytest.raises(Forbidden, match=f"{wrong} storage usage per PersistentVolumeClaim is .Gi, but request is"):
+            api.create("persistentvolumeclaims", {**_claim(size), "metadata": {"name": "d"}})
+
+
+def test_a_claim_grows_only_where_its_class_provides_for_it(api: Any) -> None:
+    for name, grows in (("fixed", False), ("grows", True)):
+        cls = {"metadata": {"name": name}, "provisioner": "x/y", "allowVolumeExpansion": grows}
+        api.create("storageclasses", cls)
+        claim = {**_claim("1Gi", storageClassName=name), "metadata": {"name": name}}
+        api.create("persistentvolumeclaims", claim)
+        api.change("persistentvolumeclaims", name, lambda obj: obj.update(status={"phase": "Bound"}), "status")
+
+    def grow(obj: Any) -> None:
+        obj["spec"]["resources"]["requests"]["storage"] = "2Gi"
+
+    with pytest.raises(Forbidden, match="the storageclass that provisions the pvc must support resize"):
+        api.change("persistentvolumeclaims", "fixed", grow)
+    api.change("persistentvolumeclaims", "grows", grow)
+
+
+def test_an_ingress_without_a_class_gets_the_default_one(api: Any) -> None:
+    mark = {"ingressclass.kubernetes.io/is-default-class": "true"}
+    for name in ("b", "a"):
+        row = {"metadata": {"name": name, "annotations": mark}, "spec": {"controller": "x.example/y"}}
+        api.create("ingressclasses", row)
+    backend = {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}
+    made = api.create("ingresses", {"metadata": {"name": "i"}, "spec": backend})
+    assert made["spec"]["ingressClassName"] == "a"
+
+
+def test_a_runtime_class_gives_a_pod_its_overhead_and_place(api: Any) -> None:
+    row = {
+        "metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "100m"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]},
+    }  # fmt: skip
+    api.create("runtimeclasses", row)
+    spec = api.create("pods", api.pod(runtimeClassName="vm"))["spec"]
+    assert spec["overhead"] == {"cpu": "100m"} and spec["nodeSelector"] == {"vm": "yes"}
+    assert {"key": "vm", "operator": "Exists"} in spec["tolerations"]
+    for bad, wrong in (
+        ({"runtimeClassName": "none"}, 'pod rejected: RuntimeClass "none" not found'),
+        ({"runtimeClassName": "vm", "nodeSelector": {"vm": "no"}}, "conflict: runtimeClass.scheduling.nodeSelector"),
+        ({"overhead": {"cpu": "1"}}, "pod rejected: Pod overhead set without corresponding RuntimeClass"),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            api.create("pods", api.pod("other", **bad))
+        assert wrong in refused.value.message
+
+
+def test_a_node_may_not_give_itself_what_sets_it_apart(api: Any) -> None:
+    me = {"user": "system:node:n1", "groups": ("system:nodes",)}
+    apart = {"node-restriction.kubernetes.io/team": "a"}
+    with pytest.raises(Forbidden, match="not allowed to set the following labels: node-restriction"):
+        api.create("nodes", {"metadata": {"name": "n1", "labels": apart}}, **me)
+    own = {"kubernetes.io/hostname": "n1", "example.com/x": "y", "node.kubernetes.io/z": ""}
+    api.create("nodes", {"metadata": {"name": "n1", "labels": own}}, **me)
+    with pytest.raises(Forbidden, match=r"is not allowed to modify labels: k8s\.io/x"):
+        api.change("nodes", "n1", lambda obj: obj["metadata"]["labels"].update({"k8s.io/x": "1"}), **me)
+    with pytest.raises(Forbidden, match='node "n1" is not allowed to modify taints'):
+        api.change("nodes", "n1", lambda obj: obj["spec"].update(taints=[]), **me)
+    api.change("nodes", "n1", lambda obj: obj["metadata"]["labels"].update(apart))
+
+
+def test_who_may_not_approve_or_sign_for_a_signer_does_not(api: Any) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+
+    def request(*groups: str) -> str:
+        names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names))
+        return base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)).decode()
+
+    def made(name: str, *groups: str) -> Any:
+        spec = {"signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
+        return {"metadata": {"name": name}, "spec": {**spec, "request": request(*groups)}}
+
+    with pytest.raises(Forbidden, match="signer with system:masters group is not allowed"):
+        api.create("certificatesigningrequests", made("a", "system:masters"))
+    api.create("certificatesigningrequests", made("a", "devs"))
+    asked: list[Any] = []
+
+    def nobody(question: Any) -> Decision:
+        asked.append((question.verb, question.resource, question.name))
+        return Decision(allowed=False)
+
+    row = {"type": "Approved", "status": "True", "reason": "x"}
+    with pytest.raises(Forbidden, match='not permitted to approve requests with signerName "kubernetes'):
+        api.change("certificatesigningrequests", "a", lambda obj: obj["status"].update(conditions=[row]), "approval",
+                   authorize=nobody)  # fmt: skip
+    assert asked == [
+        ("approve", "signers", "kubernetes.io/kube-apiserver-client"), ("approve", "signers", "kubernetes.io/*"),
+    ]  # fmt: skip
+
+
+def test_a_pod_learns_the_zone_of_its_node_as_it_is_bound(api: Any) -> None:
+    labels = {"topology.kubernetes.io/zone": "z", "other": "x"}
+    api.create("nodes", {"metadata": {"name": "n1", "labels": labels}})
+    binding = {"metadata": {"name": "web"}, "target": {"kind": "Node", "name": "n1"}}
+    attempt = Attempt(
+        operation="CREATE", kind=api.row("pods"), subresource="binding", namespace="default", name="web", obj=binding
+    )
+    settled(write.admit(api.registry, attempt, api.context()))
+    assert binding["metadata"]["labels"] == {"topology.kubernetes.io/zone": "z"}
