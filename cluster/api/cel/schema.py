@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steersman.cluster.api.cel.lexer import RESERVED
 from steersman.cluster.api.cel.types import (
     BOOL,
     BYTES,
@@ -27,30 +28,10 @@ from steersman.cluster.api.cel.types import (
 
 #: the largest request: what bounds a list or text that its schema does not
 REQUEST_BYTES_MAX = 3 * 1024 * 1024
-_RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-    ]
-)
-#: of them those that are no names even behind a dot; the others need no escape there
+#: words that are no names even behind a dot
 _TOKENS = frozenset({"true", "false", "null", "in"})
+#: words that fields have an escape for, which all but the former need no more
+_RESERVED = _TOKENS | RESERVED - {"var", "void", "while"}
 _ESCAPABLE = re.compile(r"^[a-zA-Z_.\-/][a-zA-Z0-9_.\-/]*$")
 _PARTS = re.compile(r"__|[.\-/]")
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}

@@ -12,12 +12,12 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from steersman.cluster.api.custom.naming import APPROVAL, approval, is_established
 from steersman.cluster.api.custom.paths import PathError, field_schema
 from steersman.cluster.api.custom.schema_rules import schema_causes
 from steersman.cluster.api.custom.shape import misfits
+from steersman.cluster.api.rules.clients import validate_client
 from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, one_of, required, too_many
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1035_errors, subdomain_errors
@@ -27,7 +27,6 @@ SELECTABLE_FIELDS_MAX = 8
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _WARNING_CHARS_MAX = 256
-_URL_FORM = "; desired format: https://host[/path]"
 
 
 def validate_crd(obj: Obj) -> list[Cause]:
@@ -243,46 +242,12 @@ def _conversion(conversion: Obj) -> list[Cause]:
         return causes + ([forbidden(f"{path}.conversionReviewVersions", detail)] if versions else [])
     if config is None:
         causes.append(required(where, "required when strategy is set to Webhook"))
-    elif (config.get("url") is None) == (config.get("service") is None):
-        causes.append(required(where, "exactly one of url or service is required"))
-    elif config.get("url") is not None:
-        causes += _url(f"{where}.url", config["url"])
     else:
-        causes += _service(f"{where}.service", config["service"])
+        causes += validate_client(where, config)
     if config is not None and config.get("caBundle") and not _is_pem(config["caBundle"]):
         detail = "unable to load root certificates: unable to parse bytes as PEM block"
         causes.append(bad(f"{where}.caBundle", config["caBundle"], detail))
     return causes + _review_versions(versions, f"{path}.conversionReviewVersions")
-
-
-def _url(path: str, text: str) -> list[Cause]:
-    try:
-        parts = urlsplit(text)
-    except ValueError as error:
-        return [required(path, f"url must be a valid URL: {error}{_URL_FORM}")]
-    causes: list[Cause] = []
-    if parts.scheme != "https":
-        causes.append(bad(path, parts.scheme, f"'https' is the only allowed URL scheme{_URL_FORM}"))
-    if not parts.netloc:
-        causes.append(bad(path, parts.netloc, f"host must be specified{_URL_FORM}"))
-    if "@" in parts.netloc:
-        causes.append(bad(path, parts.netloc.rpartition("@")[0], "user information is not permitted in the URL"))
-    if parts.fragment:
-        causes.append(bad(path, parts.fragment, "fragments are not permitted in the URL"))
-    if parts.query:
-        causes.append(bad(path, parts.query, "query parameters are not permitted in the URL"))
-    return causes
-
-
-def _service(path: str, service: Obj) -> list[Cause]:
-    causes = [required(f"{path}.{key}", f"service {key} is required") for key in ("name", "namespace")
-              if not service.get(key)]  # fmt: skip
-    port = service.get("port", 443)
-    if not 1 <= port <= 65535:
-        causes.append(bad(f"{path}.port", port, "port is not valid: must be between 1 and 65535, inclusive"))
-    if service.get("path") is not None and not service["path"].startswith("/"):
-        causes.append(bad(f"{path}.path", service["path"], "must start with a '/'"))
-    return causes
 
 
 def _is_pem(text: str) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from steersman.cluster.api.admission.names import Expression, Names, compiled_variables, expression
 from steersman.cluster.api.cel.types import BOOL, STRING, Type
 from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.rules.clients import validate_client
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
@@ -31,7 +31,6 @@ _CONDITIONS_MAX = 64
 _VERSIONS = ("v1", "v1beta1")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
-_URL_FORM = "; desired format: https://host[/path]"
 _IDENTIFIER = re.compile(r"^[_a-zA-Z][_a-zA-Z0-9]*$")
 
 
@@ -196,52 +195,6 @@ def _rule_resources(path: str, resources: Sequence[str]) -> list[Cause]:
             causes.append(bad(where, text, f"if '{resource}/*' is present, must not specify {text}"))
         elif slash and resource != "*" and sub in below:
             causes.append(bad(where, text, f"if '*/{sub}' is present, must not specify {text}"))
-    return causes
-
-
-def validate_client(path: str, config: Obj) -> list[Cause]:
-    """Rules of a `clientConfig`: a URL or a Service, not both."""
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        return [required(path, "exactly one of url or service is required")]
-    return _url(f"{path}.url", url or "") if service is None else _service(f"{path}.service", service)
-
-
-def _url(path: str, text: str) -> list[Cause]:
-    try:
-        parts = urlsplit(text)
-    except ValueError as error:
-        return [required(path, f"url must be a valid URL: {error}{_URL_FORM}")]
-    causes: list[Cause] = []
-    if parts.scheme != "https":
-        causes.append(bad(path, parts.scheme, f"'https' is the only allowed URL scheme{_URL_FORM}"))
-    if not parts.netloc:
-        causes.append(bad(path, parts.netloc, f"host must be specified{_URL_FORM}"))
-    if "@" in parts.netloc:
-        causes.append(bad(path, parts.netloc.rpartition("@")[0], "user information is not permitted in the URL"))
-    if parts.fragment:
-        causes.append(bad(path, parts.fragment, "fragments are not permitted in the URL"))
-    if parts.query:
-        causes.append(bad(path, parts.query, "query parameters are not permitted in the URL"))
-    return causes
-
-
-def _service(path: str, service: Obj) -> list[Cause]:
-    causes: list[Cause] = []
-    if not service.get("name"):
-        causes.append(required(f"{path}.name", "service name is required"))
-    if not service.get("namespace"):
-        causes.append(required(f"{path}.namespace", "service namespace is required"))
-    if not 0 < service.get("port", 443) < 65536:
-        detail = "port is not valid: must be between 1 and 65535, inclusive"
-        causes.append(bad(f"{path}.port", service["port"], detail))
-    if (where := service.get("path")) is not None:
-        if where and not where.startswith("/"):
-            causes.append(bad(f"{path}.path", where, "must start with a '/'"))
-        for index, step in enumerate(where.strip("/").split("/") if where not in ("", "/") else ()):
-            if not step:
-                causes.append(bad(f"{path}.path", where, f"segment[{index}] may not be empty"))
-            causes += bad_all(f"{path}.path", where, [f"segment[{index}]: {text}" for text in subdomain_errors(step)])
     return causes
 
 
