@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from steersman.actors.rpc import etcd_values as wire
 from steersman.actors.rpc.etcd_answers import guard, header_of
-from steersman.actors.rpc.h2.calls import Call as Context
+from steersman.actors.rpc.h2.calls import StreamingCall as Context
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.values import Compacted, StoreError, WatchBatch
 from steersman.pb import etcd_pb2, etcd_pb2_grpc, mvcc_pb2
 
 #: event bytes of one watch response when the watcher asked for fragments
 FRAGMENT_BYTES_MAX = 1 << 20
-#: responses of one watch stream that wait for the client
-WATCH_RESPONSES_MAX = 256
 #: watches of one stream
 WATCHES_MAX = 10_000
 
@@ -30,47 +28,39 @@ class WatchServicer(etcd_pb2_grpc.WatchServicer):
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
 
-    async def Watch(
-        self, requests: AsyncIterator[etcd_pb2.WatchRequest], context: Context
-    ) -> AsyncIterator[etcd_pb2.WatchResponse]:
-        stream = _WatchStream(self._replica)
-        reader = asyncio.create_task(stream.read(requests))
+    async def Watch(self, requests: AsyncIterator[etcd_pb2.WatchRequest], context: Context) -> None:
+        stream = _WatchStream(self._replica, context.write)
         try:
-            while (response := await stream.responses.get()) is not None:
-                yield response
-            await guard(context, reader)
+            await guard(context, stream.read(requests))
         finally:
-            reader.cancel()
             stream.close()
-            await asyncio.gather(reader, return_exceptions=True)
 
 
 class _WatchStream:
-    """The watches of one client stream."""
+    """The watches of one client stream.
 
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
-        #: None when the client leaves, or the store ended
-        self.responses: asyncio.Queue[etcd_pb2.WatchResponse | None] = asyncio.Queue(WATCH_RESPONSES_MAX)
+    Args:
+        write: sends a response; waits while the client does not take what was sent before.
+    """
+
+    def __init__(self, replica: Replica, write: Callable[[etcd_pb2.WatchResponse], Awaitable[None]]) -> None:
+        self._replica, self._write = replica, write
         self._watches: dict[int, asyncio.Task[None]] = {}
         #: each watch to the revision up to which its events have been queued
         self._reached: dict[int, int] = {}
         self._next_id = 0
 
     async def read(self, requests: AsyncIterator[etcd_pb2.WatchRequest]) -> None:
-        try:
-            async for request in requests:
-                match request.WhichOneof("request_union"):
-                    case "create_request":
-                        await self._create(request.create_request)
-                    case "cancel_request":
-                        await self._cancel(request.cancel_request.watch_id)
-                    case "progress_request":
-                        revision = min(self._reached.values(), default=self._replica.revision)
-                        await self._respond(-1, revision=revision)
-            await asyncio.gather(*self._watches.values(), return_exceptions=True)
-        finally:
-            await self.responses.put(None)
+        async for request in requests:
+            match request.WhichOneof("request_union"):
+                case "create_request":
+                    await self._create(request.create_request)
+                case "cancel_request":
+                    await self._cancel(request.cancel_request.watch_id)
+                case "progress_request":
+                    revision = min(self._reached.values(), default=self._replica.revision)
+                    await self._respond(-1, revision=revision)
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
 
     def close(self) -> None:
         for task in self._watches.values():
@@ -86,7 +76,7 @@ class _WatchStream:
             canceled=canceled,
             cancel_reason=reason,
         )
-        await self.responses.put(response)
+        await self._write(response)
 
     async def _create(self, request: etcd_pb2.WatchCreateRequest) -> None:
         refusal = self._refusal(request)
@@ -134,7 +124,7 @@ class _WatchStream:
             response = etcd_pb2.WatchResponse(
                 header=header, watch_id=watch_id, canceled=True, compact_revision=error.revision
             )
-            await self.responses.put(response)
+            await self._write(response)
         except StoreError as error:
             await self._end(watch_id, error)
         self._reached.pop(watch_id, None)
@@ -143,7 +133,7 @@ class _WatchStream:
     async def _end(self, watch_id: int, error: StoreError) -> None:
         """Tells the client that the store ended, without asking the store for a header."""
         reason = wire.status_of(error)[1]
-        await self.responses.put(etcd_pb2.WatchResponse(watch_id=watch_id, canceled=True, cancel_reason=reason))
+        await self._write(etcd_pb2.WatchResponse(watch_id=watch_id, canceled=True, cancel_reason=reason))
 
     async def _hand_over(self, watch_id: int, request: etcd_pb2.WatchCreateRequest, batch: WatchBatch) -> None:
         no_put = etcd_pb2.WatchCreateRequest.NOPUT in request.filters
@@ -161,7 +151,7 @@ class _WatchStream:
         header = header_of(self._replica, batch.revision)
         pieces = _fragments(events) if request.fragment else [events]
         for position, piece in enumerate(pieces):
-            await self.responses.put(
+            await self._write(
                 etcd_pb2.WatchResponse(
                     header=header, watch_id=watch_id, events=piece, fragment=position < len(pieces) - 1
                 )

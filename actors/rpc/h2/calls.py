@@ -198,11 +198,12 @@ class StreamingCall(Call):
             yield request
 
     async def write(self, message: Any) -> None:
-        """Sends an answer; waits while the client does not take what was sent before."""
+        """Sends an answer; waits while the client does not take what was sent before. Several may write at once."""
         self.send(self._method.encode(message))
         if self.waiting_bytes > UNSENT_BYTES_MAX:
-            self._room = self._link.loop.create_future()
-            await self._room
+            if self._room is None or self._room.done():
+                self._room = self._link.loop.create_future()
+            await asyncio.shield(self._room)
 
     async def _serve(self) -> None:
         method = self._method
