@@ -40,4 +40,5 @@ def context_of(protocol: int, ca: Path, cert: Path, key: Path) -> ssl.SSLContext
     context.load_verify_locations(ca)
     context.load_cert_chain(cert, key)
     context.set_alpn_protocols(["h2"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # which HTTP/2 forbids
     return context

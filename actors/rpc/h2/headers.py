@@ -12,8 +12,8 @@ import hpack
 
 #: bytes of a header list, as RFC 9113 section 6.5.2 counts them
 HEADER_LIST_BYTES_MAX = 16 << 10
-#: decoded blocks that one connection keeps; more begin anew
-BLOCKS_KEPT_MAX = 128
+#: decoded blocks that one connection keeps, none longer than; more begin anew
+BLOCKS_KEPT_MAX, KEPT_BLOCK_BYTES_MAX = 128, 1024
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class HeaderDecoder(Generic[T]):
         found = self._parse(fields)
         if self._table_changed() or len(self._kept) >= BLOCKS_KEPT_MAX:
             self._kept.clear()
-        else:
+        elif len(block) <= KEPT_BLOCK_BYTES_MAX:
             self._kept[block] = found
         return found
 
