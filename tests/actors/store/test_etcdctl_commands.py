@@ -199,6 +199,9 @@ NORMAL = [
     (re.compile(r"^HOST, \d+$", re.M), "HOST, HASH"),
     (re.compile(r"^(HOST|URL), [0-9a-f]+, 3.4.\d+, .*? [kM]?B, true, false, .*", re.M), r"\1 STATUS"),
     (re.compile(r"^[0-9a-f]+, (started|unstarted)", re.M), r"MEMBER, \1"),
+    # members come in the order of their ids, which are a matter of chance
+    (re.compile(r"^(MEMBER, unstarted.*)\n(MEMBER, started.*)$", re.M), r"\2\n\1"),
+    (re.compile(r"other=URL,(s1|default)=URL"), r"\1=URL,other=URL"),
     (re.compile(r"^Member +[0-9a-f]+ added to cluster +[0-9a-f]+", re.M), "Member ADDED"),
     (re.compile(r'"name":"(s1|default)"|, (s1|default),|"(s1|default)='), "NAME"),
     (re.compile(r"^[0-9a-f]+, (\d+), \d+, [\d.]+ kB$", re.M), r"HASH, \1"),
