@@ -87,7 +87,7 @@ def _create(
     kind.prepare_create(obj, ctx)
     causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
     causes += kind.validate(obj) + kind.validate_create(obj)
-    _refuse(kind, meta.get("name", ""), causes)
+    _refuse(kind, meta.get("name", ""), causes, ctx)
     reservations = allocate(kind, obj, ctx)
     attempt.obj = obj
     yield from chain.validate(registry, attempt, ctx)
@@ -136,9 +136,13 @@ def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
     return meta
 
 
-def _refuse(kind: Kind, name: str, causes: list[Cause]) -> None:
-    if causes:
-        raise errors.invalid(kind.resource.kind, name, causes, kind.resource.group)
+def _refuse(kind: Kind, name: str, causes: list[Cause], ctx: WriteContext) -> None:
+    """Refuses what is wrong; warns of what has been wrong before."""
+    for cause in causes:
+        if cause.forgiven:
+            ctx.warn(f"{cause.field}: {cause.message}")
+    if wrong := [cause for cause in causes if not cause.forgiven]:
+        raise errors.invalid(kind.resource.kind, name, wrong, kind.resource.group)
 
 
 def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext) -> Steps[Written]:
@@ -196,7 +200,7 @@ def _update(
     else:
         causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
         causes += kind.validate(new) + kind.validate_parts.get(subresource, kind.validate_update)(new, old)
-    _refuse(kind, meta["name"], causes)
+    _refuse(kind, meta["name"], causes, ctx)
     reservations, releases = reallocate(kind, new, old, ctx)
     attempt.obj = scale_of(kind, new) if subresource == "scale" else new
     yield from chain.validate(registry, attempt, ctx)

@@ -29,11 +29,13 @@ class Cause:
         message: what is wrong, in Kubernetes' words.
         reason: `FieldValueRequired`, `FieldValueInvalid`, `FieldValueNotSupported`, `FieldValueDuplicate`,
             `FieldValueForbidden`, `FieldValueTooLong`, `FieldManagerConflict`, ...
+        forgiven: it was so before, and is only to be warned of.
     """
 
     field: str
     message: str
     reason: str = "FieldValueInvalid"
+    forgiven: bool = False
 
     def to_dict(self) -> dict[str, str]:
         row = {"reason": self.reason, "message": self.message, "field": self.field}

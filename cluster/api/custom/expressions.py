@@ -9,7 +9,7 @@ Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steersman.cluster.api import cel
@@ -130,7 +130,7 @@ MISSING: Any = object()
 
 
 def broken_rules(rules: Rules, new: Any, old: Any = MISSING) -> list[Cause]:
-    """Returns what an object breaks of its rules.
+    """Returns what an object breaks of its rules; what it broke before is marked as forgiven.
 
     Args:
         old: the object before the update; MISSING when it is new.
@@ -208,14 +208,15 @@ class _Run:
                 detail = f"'{error}': {meant} for rule: {rule.shown}"
             self.causes.append(_invalid(path, rules.kind, detail))
             return
-        if rule.is_transition or unchanged is None or not unchanged.holds():
-            self._refuse(rule, rules, values, path)
+        cause = self._refusal(rule, rules, values, path)
+        forgiven = not rule.is_transition and unchanged is not None and unchanged.holds()
+        self.causes.append(replace(cause, forgiven=True) if forgiven else cause)
 
     def _stop(self, path: str, rules: Rules, detail: str) -> None:
         self.causes.append(_invalid(path, rules.kind, detail))
         self._stopped = True
 
-    def _refuse(self, rule: Rule, rules: Rules, values: dict[str, Any], path: str) -> None:
+    def _refusal(self, rule: Rule, rules: Rules, values: dict[str, Any], path: str) -> Cause:
         where = rule.raw.get("fieldPath", "").strip().lstrip(".")
         place = f"{path}.{where}" if path and where else (path or where)
         detail = self._message(rule, values) or (
@@ -223,13 +224,12 @@ class _Run:
         )
         match rule.raw.get("reason"):
             case "FieldValueForbidden":
-                self.causes.append(forbidden(place, detail))
+                return forbidden(place, detail)
             case "FieldValueRequired":
-                self.causes.append(required(place, detail))
+                return required(place, detail)
             case "FieldValueDuplicate":
-                self.causes.append(duplicate(place, rules.kind))
-            case _:
-                self.causes.append(_invalid(place, rules.kind, detail))
+                return duplicate(place, rules.kind)
+        return _invalid(place, rules.kind, detail)
 
     def _message(self, rule: Rule, values: dict[str, Any]) -> str:
         """What the rule's message expression says; empty when it fails or says nothing that can be shown."""
