@@ -156,7 +156,7 @@ class TinyApi:
             if meta.get(field, old["metadata"][field]) != old["metadata"][field]:
                 raise errors.conflict(resource.plural, name, "the object has been modified", resource.group)
         if subresource == "status":
-            new = {**old, "status": new.get("status") or {}}
+            new = {**old, "metadata": new["metadata"], "status": new.get("status") or {}}
         elif subresource == "finalize":
             new = {**old, "spec": new.get("spec") or {}}
         elif "status" in old:
