@@ -105,10 +105,10 @@ def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_lease(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    holder, duration = spec.get("holderIdentity"), spec.get("leaseDurationSeconds")
+    duration, strategy, preferred = spec.get("leaseDurationSeconds"), spec.get("strategy"), spec.get("preferredHolder")
     causes = not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
-    if holder == "":
-        causes.append(bad("spec.holderIdentity", holder, "must not be empty"))
     if duration is not None and duration <= 0:
         causes.append(bad("spec.leaseDurationSeconds", duration, "must be greater than 0"))
+    if preferred and not strategy:
+        causes.append(bad("spec.preferredHolder", preferred, "may only be specified if `strategy` is defined"))
     return causes

@@ -21,7 +21,7 @@ _QUOTA = frozenset(
         "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage",
         "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods",
         "resourcequotas", "services", "replicationcontrollers", "secrets", "persistentvolumeclaims", "configmaps",
-        "services.nodeports", "services.loadbalancers", "count", "storage",
+        "services.nodeports", "services.loadbalancers",
     }
 )  # fmt: skip
 _WHOLE = frozenset(
