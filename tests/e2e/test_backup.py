@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,9 +28,11 @@ def place(tmp_path: Path) -> Iterator[Embedded]:
 def writer(place: Embedded) -> Iterator[None]:
     """Somebody who makes objects all the time."""
     loop = 'n=0; while :; do n=$((n+1)); "$0" -m steersman.cli.main create configmap "busy-$n" >/dev/null; done'
-    with subprocess.Popen(["sh", "-c", loop, sys.executable], env=place.environment, stderr=subprocess.DEVNULL) as it:
+    with subprocess.Popen(
+        ["sh", "-c", loop, sys.executable], env=place.environment, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as it:
         yield
-        it.kill()
+        os.killpg(it.pid, signal.SIGKILL)  # the command under way too
 
 
 def test_a_cluster_comes_back_from_a_backup_taken_while_it_was_used(place: Embedded, tmp_path: Path) -> None:

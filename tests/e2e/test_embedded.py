@@ -52,7 +52,7 @@ class Embedded:
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "steersman.cli.main", *words]
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=self.environment, timeout=60, check=False
+            command, input=stdin, capture_output=True, text=True, env=self.environment, timeout=180, check=False
         )
 
     def up(self, *words: str) -> subprocess.CompletedProcess[str]:

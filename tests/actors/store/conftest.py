@@ -20,8 +20,8 @@ from steersman.actors.store.replica import Replica
 from steersman.actors.store.settings import ReplicaSettings
 
 
-async def until(state: Callable[[], Any], deadline_s: float = 15.0) -> Any:
-    """Waits for a state, looking every few milliseconds."""
+async def until(state: Callable[[], Any], deadline_s: float = 60.0) -> Any:
+    """Waits for a state, looking every few milliseconds; a busy machine may give a test a hundredth of a core."""
     async with asyncio.timeout(deadline_s):
         while not (found := state()):  # noqa: ASYNC110  (a state of several objects has no event)
             await asyncio.sleep(0.005)
