@@ -112,9 +112,10 @@ def _mutated(policy: Policy, registry: Registry, attempt: Attempt, param: Obj | 
     if kind is None:
         return False
     namespace = namespace_of(attempt, ctx)
-    conditions = Scope(attempt, kind, ctx, CONDITIONS_BUDGET, params=param, namespace=namespace)
-    if policy.conditions.rows and not policy.conditions.hold(conditions):
-        return False
+    if policy.conditions.rows:
+        conditions = Scope(attempt, kind, ctx, CONDITIONS_BUDGET, params=param, namespace=namespace)
+        if not policy.conditions.hold(conditions):
+            return False
     of_kind = attempt.body[2] == attempt.kind.resource.kind
     body = kind if of_kind else registry.body_kind(attempt.kind, attempt.subresource)
     changed = False

@@ -105,9 +105,10 @@ def _evaluate(
     namespace = namespace_of(attempt, ctx)
     failed = () if policy.ignores_failure else (True,)
     try:
-        conditions = Scope(attempt, kind, ctx, CONDITIONS_BUDGET, params=param, namespace=namespace)
-        if policy.conditions.rows and not policy.conditions.hold(conditions):
-            return
+        if policy.conditions.rows:
+            conditions = Scope(attempt, kind, ctx, CONDITIONS_BUDGET, params=param, namespace=namespace)
+            if not policy.conditions.hold(conditions):
+                return
     except Failed as error:
         yield from (_Failure(str(error)) for _ in failed)
         return

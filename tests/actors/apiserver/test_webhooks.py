@@ -394,3 +394,81 @@ async def test_the_connection_to_a_webhook_is_kept(api: Any, hook: Hook) -> None
     assert len(api.server._webhooks._transports) == 1
     (transport,) = api.server._webhooks._transports.values()
     assert len(transport._idle) == 1
+
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def definition() -> Any:
+    fields = {"spec": {"type": "object", "properties": {"kept": {"type": "string"}}}}
+    return {
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [
+                {"name": version, "served": True, "storage": version == "v1",
+                 "schema": {"openAPIV3Schema": {"type": "object", "properties": fields}}}
+                for version in ("v1", "v2")
+            ],
+        },
+    }  # fmt: skip
+
+
+async def test_custom_resources_are_changed_pruned_and_refused_in_every_version(api: Any, hook: Hook) -> None:
+    hook.answers["/m"] = lambda request: patch({"op": "add", "path": "/spec", "value": {"kept": "yes", "pruned": "no"}})
+    hook.answers["/v"] = lambda request: {"allowed": request["name"] != "bad" and request["operation"] != "DELETE"}
+    await api.ok("POST", CRDS, definition())
+    things = "/apis/example.com/{}/namespaces/default/things"
+    rules = [rule("things", groups=("example.com",), operations=("CREATE", "DELETE"))]
+    created = [rule("things", groups=("example.com",))]
+    await register(api, "mutating", "m", {"clientConfig": hook.config("/m"), "rules": created})
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v"), "rules": rules})
+    made = await api.ok("POST", things.format("v2"), {"apiVersion": "example.com/v2", "kind": "Thing",
+                                                      "metadata": {"name": "a"}})  # fmt: skip
+    assert (made["apiVersion"], made["spec"]) == ("example.com/v2", {"kept": "yes"})
+    request = hook.requests("/m")[0]
+    assert (request["kind"]["version"], request["requestKind"]["version"]) == ("v1", "v2")
+    assert request["object"]["apiVersion"] == "example.com/v1"
+    await api.refused(400, "DELETE", f"{things.format('v1')}/a")
+    bad = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "bad"}}
+    await api.refused(400, "POST", things.format("v1"), bad)
+    for sort in ("mutating", "validating"):
+        await api.ok("DELETE", f"{ADMISSION}/{sort}webhookconfigurations")
+    await api.ok("DELETE", f"{things.format('v1')}/a")
+
+
+async def test_definitions_themselves_can_be_refused(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = deny("no such things")
+    rules = [rule("customresourcedefinitions", groups=("apiextensions.k8s.io",))]
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v"), "rules": rules})
+    assert "no such things" in (await api.refused(400, "POST", CRDS, definition()))["message"]
+
+
+async def test_ten_configurations_count_until_they_are_deleted_together(api: Any, hook: Hook) -> None:
+    hook.answers["/m"] = lambda request: patch(
+        {"op": "add", "path": f"/data/{len(request['object']['data'])}", "value": "x"}
+    )
+    for n in range(10):
+        row = {
+            "name": "h.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "rules": [rule("configmaps")], "clientConfig": hook.config("/m"),
+        }  # fmt: skip
+        body = {"metadata": {"name": f"m{n}", "labels": {"of": "test"}}, "webhooks": [row]}
+        await api.ok("POST", f"{ADMISSION}/mutatingwebhookconfigurations", body)
+    listed = await api.ok("GET", f"{ADMISSION}/mutatingwebhookconfigurations?labelSelector=of%3Dtest")
+    assert len(listed["items"]) == 10
+    made = await api.ok("POST", MAPS, {"metadata": {"name": "a"}, "data": {"zero": ""}})
+    assert len(made["data"]) == 11
+    await api.ok("DELETE", f"{ADMISSION}/mutatingwebhookconfigurations?labelSelector=of%3Dtest")
+    assert (await api.ok("POST", MAPS, {"metadata": {"name": "b"}, "data": {"zero": ""}}))["data"] == {"zero": ""}
+
+
+async def test_a_webhook_whose_operations_change_is_asked_by_the_new_ones(api: Any, hook: Hook) -> None:
+    hook.answers["/m"] = add("m", "1")
+    await register(api, "mutating", "m", {"clientConfig": hook.config("/m")})
+    path = f"{ADMISSION}/mutatingwebhookconfigurations/m"
+    for operation, asked in (("UPDATE", False), ("CREATE", True)):
+        change = [{"op": "replace", "path": "/webhooks/0/rules/0/operations", "value": [operation]}]
+        await api.ok("PATCH", path, change, content_type="application/json-patch+json")
+        made = await api.ok("POST", MAPS, {"metadata": {"name": operation.lower()}, "data": {"x": ""}})
+        assert ("m" in made["data"]) is asked
