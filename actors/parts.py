@@ -153,6 +153,7 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         tls_cert=pem.cert.read_bytes(),
         tls_key=pem.key.read_bytes(),
         client_ca=pem.ca.read_bytes(),
+        client_ca_key=(site.pki / "ca.key").read_bytes(),
         service_account_key=(site.pki / "sa.key").read_bytes(),
         kubernetes_version=config.kubernetes_version,
         cluster_domain=config.networking.cluster_domain,

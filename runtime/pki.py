@@ -43,12 +43,12 @@ class Authority:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ca = directory / "ca.crt"
-        self._key = directory / "ca.key"
+        self.key = directory / "ca.key"
 
     def ensure(self) -> None:
         """Makes the authority and the key that signs service account tokens, unless they are there."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._key.exists():
+        if not self.key.exists():
             key = ec.generate_private_key(ec.SECP256R1())
             name = _name("steersman-ca", ())
             cert = (
@@ -59,7 +59,7 @@ class Authority:
                 .sign(key, hashes.SHA256())
             )
             _write(self.ca, cert.public_bytes(serialization.Encoding.PEM), 0o644)
-            _write(self._key, _pem(key), 0o600)
+            _write(self.key, _pem(key), 0o600)
         if not self.service_account_key.exists():
             _write(self.service_account_key, _pem(ec.generate_private_key(ec.SECP256R1())), 0o600)
 
@@ -84,7 +84,7 @@ class Authority:
 
     def _sign(self, identity: Identity, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
         authority = x509.load_pem_x509_certificate(self.ca.read_bytes())
-        key = serialization.load_pem_private_key(self._key.read_bytes(), None)
+        key = serialization.load_pem_private_key(self.key.read_bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if identity.hosts:

@@ -35,6 +35,7 @@ class ApiServerConfig:
     Args:
         host: address to listen on; port: 0 for any free one, None for no socket at all (in-process callers only).
         tls_cert, tls_key, client_ca: PEM bytes; with none of them the socket speaks plain HTTP.
+        client_ca_key: PEM of the key of `client_ca`, with which certificate requests are signed; empty for none.
         service_account_key: PEM of the P-256 key that signs service-account tokens.
         kubernetes_version: the minor version whose API is served.
         node_port_range: first and last node port, both included.
@@ -54,6 +55,7 @@ class ApiServerConfig:
     tls_cert: bytes = b""
     tls_key: bytes = b""
     client_ca: bytes = b""
+    client_ca_key: bytes = b""
     service_account_key: bytes = b""
     kubernetes_version: str = "1.36"
     cluster_domain: str = "cluster.local"

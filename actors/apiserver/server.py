@@ -24,6 +24,7 @@ from steersman.actors.apiserver.authenticator import Authenticator, bearer, user
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call, Query
+from steersman.actors.apiserver.certificates import Certificates
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.custom import CustomKinds
@@ -49,6 +50,7 @@ from steersman.actors.webhook import Webhook
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth.attributes import Attributes, read_attributes
+from steersman.cluster.auth.certificates import Authority
 from steersman.cluster.auth.tokens import TokenIssuer
 from steersman.cluster.meta.errors import (
     ApiError,
@@ -116,6 +118,10 @@ class ApiServer:
         self._legacy_tokens = None
         if issuer is not None:
             self._legacy_tokens = LegacyTokens(self.cache, self.registry, self.writer, issuer, config.client_ca)
+        self._certificates = None
+        if config.client_ca_key:
+            authority = Authority(config.client_ca, config.client_ca_key)
+            self._certificates = Certificates(self.cache, self.registry, self.writer, self.authorizer, authority, now)
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
@@ -172,6 +178,8 @@ class ApiServer:
         await self._flows.start()
         if self._legacy_tokens is not None:
             self._legacy_tokens.start()
+        if self._certificates is not None:
+            self._certificates.start()
         if self.config.authentication.issuers:
             self._renewal = asyncio.create_task(self._others.renew())
         if self.config.port is not None:
@@ -197,6 +205,8 @@ class ApiServer:
         await self._flows.stop()
         if self._legacy_tokens is not None:
             await self._legacy_tokens.stop()
+        if self._certificates is not None:
+            await self._certificates.stop()
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)

@@ -108,6 +108,7 @@ def cluster(
         tls_cert=serving.cert.read_bytes(),
         tls_key=serving.key.read_bytes(),
         client_ca=serving.ca.read_bytes(),
+        client_ca_key=authority.key.read_bytes(),
         service_account_key=authority.service_account_key.read_bytes(),
     )
     loop = asyncio.new_event_loop()

@@ -317,6 +317,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         tls_cert=serving.cert.read_bytes(),
         tls_key=serving.key.read_bytes(),
         client_ca=authority.ca.read_bytes(),
+        client_ca_key=authority.key.read_bytes(),
         service_account_key=authority.service_account_key.read_bytes(),
     )
 
