@@ -1,14 +1,12 @@
 """Servicers' methods as exchanges: each call is a task with a context, as grpc.aio has them.
 
-The part of `grpc.aio.ServicerContext` that servicers here use: `abort`, `write`, `invocation_metadata`, `peer`,
-`time_remaining`, `set_trailing_metadata`.
+Of `grpc.aio.ServicerContext` they have what servicers here use: `abort`, `write`, `invocation_metadata`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn
@@ -21,6 +19,7 @@ from steersman.actors.rpc.h2.frames import Pieces
 from steersman.actors.rpc.h2.heads import Metadata, RequestHead
 from steersman.actors.rpc.h2.link import Link
 from steersman.actors.rpc.h2.outlet import Stream
+from steersman.actors.rpc.h2.waiting import Room, Unread
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +55,11 @@ class Method(Struct, frozen=True):
 
 def method_of(handler: Any) -> Method:
     """Reads what generated code registers."""
-    kinds = {(False, False): "unary_unary", (False, True): "unary_stream"}
-    kinds |= {(True, False): "stream_unary", (True, True): "stream_stream"}
+    takes, gives = (
+        "stream" if stream else "unary" for stream in (handler.request_streaming, handler.response_streaming)
+    )
     return Method(
-        getattr(handler, kinds[handler.request_streaming, handler.response_streaming]),
+        getattr(handler, f"{takes}_{gives}"),
         handler.request_deserializer or bytes,
         handler.response_serializer or bytes,
         handler.request_streaming,
@@ -70,21 +70,20 @@ def method_of(handler: Any) -> Method:
 class Call(Exchange):
     """A call that is answered by a task; it is the context of its handler."""
 
-    __slots__ = ("_method", "_task", "_trailing")
+    __slots__ = ("_method", "_task")
 
     def __init__(self, link: Link, stream: Stream, head: RequestHead, method: Method) -> None:
         super().__init__(link, stream, head)
         self._method = method
         self._task: asyncio.Task[None] | None = None
-        self._trailing: Metadata = ()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._link.loop.create_task(self._guarded(work))
+    def _start(self, work: Callable[..., Coroutine[Any, Any, None]], *given: Any) -> None:
+        self._task = self._link.loop.create_task(self._guarded(work, *given))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[..., Coroutine[Any, Any, None]], *given: Any) -> None:
         try:
-            await work
-            self.finish(metadata=self._trailing)
+            await work(*given)
+            self.finish()
         except Aborted as error:
             self.finish(error.code, error.words, error.metadata)
         except asyncio.CancelledError:
@@ -116,12 +115,6 @@ class Call(Exchange):
     def invocation_metadata(self) -> Metadata:
         return self.head.metadata
 
-    def set_trailing_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
-        self._trailing = tuple(metadata)
-
-    def time_remaining(self) -> float | None:
-        return None if self._timer is None else self._timer.when() - self._link.loop.time()
-
 
 class UnaryCall(Call):
     """One request, one answer."""
@@ -141,7 +134,7 @@ class UnaryCall(Call):
         if self._data is None:
             self.refuse(StatusCode.UNIMPLEMENTED, "this method takes one request, none came")
         elif (request := self._decoded(self._data)) is not None:
-            self._start(self._answer(request))
+            self._start(self._answer, request)
 
     async def _answer(self, request: Any) -> None:
         answer = await self._method.behaviour(request, self)
@@ -154,44 +147,25 @@ class UnaryCall(Call):
 class StreamingCall(Call):
     """Requests, answers or both come in any number."""
 
-    __slots__ = ("_ended", "_requests", "_room", "_unread_bytes", "_wake")
+    __slots__ = ("_room", "_unread")
 
     def __init__(self, link: Link, stream: Stream, head: RequestHead, method: Method) -> None:
         super().__init__(link, stream, head, method)
-        self._requests: deque[bytes] = deque()
-        self._unread_bytes = 0
-        self._ended = False
-        #: somebody waits for a request; for room to write
-        self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._start(self._serve())
+        self._unread = Unread(UNREAD_BYTES_MAX, self.hold, self.release)
+        self._room = Room()
+        self._start(self._serve)
 
     def received(self, data: bytes) -> None:
-        self._requests.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > UNREAD_BYTES_MAX:
-            self.hold()
-        _resolve(self._wake)
+        self._unread.put(data)
 
     def ended(self) -> None:
-        self._ended = True
-        _resolve(self._wake)
+        self._unread.end()
 
     def drained(self) -> None:
-        _resolve(self._room)
+        self._room.make()
 
     async def requests(self) -> AsyncIterator[Any]:
-        while True:
-            while not self._requests:
-                if self._ended:
-                    return
-                self._wake = self._link.loop.create_future()
-                await self._wake
-            data = self._requests.popleft()
-            was_full = self._unread_bytes > UNREAD_BYTES_MAX
-            self._unread_bytes -= len(data)
-            if was_full and self._unread_bytes <= UNREAD_BYTES_MAX:
-                self.release()
+        while (data := await self._unread.get()) is not None:
             request = self._decoded(data)
             if request is None:
                 raise asyncio.CancelledError
@@ -201,9 +175,7 @@ class StreamingCall(Call):
         """Sends an answer; waits while the client does not take what was sent before. Several may write at once."""
         self.send(self._method.encode(message))
         if self.waiting_bytes > UNSENT_BYTES_MAX:
-            if self._room is None or self._room.done():
-                self._room = self._link.loop.create_future()
-            await asyncio.shield(self._room)
+            await self._room.wait()
 
     async def _serve(self) -> None:
         method = self._method
@@ -223,8 +195,3 @@ class StreamingCall(Call):
             async with aclosing(answer) as answers:
                 async for message in answers:
                     await self.write(message)
-
-
-def _resolve(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

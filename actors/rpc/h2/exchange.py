@@ -127,10 +127,6 @@ class Exchange:
     def _expire(self) -> None:
         self.refuse(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    @property
-    def peer(self) -> str:
-        return self._link.peer
-
 
 class Refusal(Exchange):
     """A call that is not answered, but told why."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from grpc import StatusCode
@@ -12,6 +10,7 @@ from steersman.actors.rpc.h2.frames import ErrorCode
 from steersman.actors.rpc.h2.heads import AnswerHead, Metadata
 from steersman.actors.rpc.h2.link import Link
 from steersman.actors.rpc.h2.outlet import Stream
+from steersman.actors.rpc.h2.waiting import Room, Unread
 
 #: bytes of answers that nobody has read; beyond it the server is given no more room
 UNREAD_BYTES_MAX = 4 << 20
@@ -111,26 +110,20 @@ class PulledCall(OutgoingCall):
 
     def __init__(self, link: Link, stream: Stream) -> None:
         super().__init__(link, stream)
-        self._messages: deque[bytes] = deque()
-        self._unread_bytes = 0
+        self._unread = Unread(UNREAD_BYTES_MAX, self.hold, self.release)
+        self._room = Room()
         self._outcome: AnswerHead | None = None
-        self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
 
     def received(self, data: bytes) -> None:
-        self._messages.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > UNREAD_BYTES_MAX:
-            self.hold()
-        _resolve(self._wake)
+        self._unread.put(data)
 
     def closed(self, outcome: AnswerHead) -> None:
         self._outcome = outcome
-        _resolve(self._wake)
-        _resolve(self._room)
+        self._unread.end()
+        self._room.make()
 
     def drained(self) -> None:
-        _resolve(self._room)
+        self._room.make()
 
     async def read(self) -> bytes | None:
         """Returns the next message; None when the call has ended well.
@@ -138,18 +131,9 @@ class PulledCall(OutgoingCall):
         Raises:
             CallFailed: it has not.
         """
-        while not self._messages:
-            if self._outcome is not None:
-                if self._outcome.code is StatusCode.OK:
-                    return None
-                raise self.failure()
-            self._wake = self._link.loop.create_future()
-            await self._wake
-        data = self._messages.popleft()
-        was_full = self._unread_bytes > UNREAD_BYTES_MAX
-        self._unread_bytes -= len(data)
-        if was_full and self._unread_bytes <= UNREAD_BYTES_MAX:
-            self.release()
+        data = await self._unread.get()
+        if data is None and self._outcome is not None and self._outcome.code is not StatusCode.OK:
+            raise self.failure()
         return data
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -162,15 +146,9 @@ class PulledCall(OutgoingCall):
             raise self.failure()
         self.send(body)
         if self.waiting_bytes > UNSENT_BYTES_MAX:
-            self._room = self._link.loop.create_future()
-            await self._room
+            await self._room.wait()
 
     def failure(self) -> CallFailed:
         outcome = self._outcome
         assert outcome is not None
         return CallFailed(outcome.code or StatusCode.UNKNOWN, outcome.words, outcome.metadata)
-
-
-def _resolve(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from steersman.actors.rpc.h2.exchange import Exchange
 from steersman.actors.rpc.h2.limits import Limits
 from steersman.actors.rpc.h2.outgoing import CallFailed, PulledCall
 from steersman.actors.rpc.h2.server import Server
+from steersman.pb import etcd_pb2_grpc
 
 ECHO = "/test.Echo/Echo"
 
@@ -226,3 +228,24 @@ async def test_a_connection_that_speaks_no_http2_is_closed() -> None:
     assert b"this is not HTTP/2" in answer
     writer.close()
     await server.stop(0)
+
+
+async def test_calls_cancelled_as_soon_as_they_are_made_leave_nothing_behind(recwarn: pytest.WarningsRecorder) -> None:
+    server = Server(None)
+    etcd_pb2_grpc.add_KVServicer_to_server(etcd_pb2_grpc.KVServicer(), server)
+    await server.start(address := free_address())
+    channel = Channel(address, None)
+    for _ in range(20):
+        call = await channel.open("/etcdserverpb.KV/Put", PulledCall)
+        call.send(b"")
+        call.end()
+        call.cancel()
+    answered = await channel.open("/etcdserverpb.KV/Nothing", PulledCall)
+    with pytest.raises(CallFailed):
+        await answered.read()
+    (link,) = server._links
+    assert not link.h2.streams
+    await channel.close()
+    await server.stop(0)
+    gc.collect()
+    assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
