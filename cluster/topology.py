@@ -96,6 +96,7 @@ _FAMILIES = {
     "namespace": "garbage",
     "garbagecollector": "garbage",
     "resourcequota": "garbage",
+    "volume-protection": "garbage",
     "podgc": "nodes",
     "nodeipam": "nodes",
     "nodelifecycle": "nodes",

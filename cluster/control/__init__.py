@@ -27,6 +27,7 @@ _PLACES = {
     "root-ca": ("serviceaccount", "ROOT_CA_PUBLISHER"),
     "serviceaccount": ("serviceaccount", "SERVICE_ACCOUNT"),
     "ttl-after-finished": ("ttl", "TTL_AFTER_FINISHED"),
+    "volume-protection": ("protection", "VOLUME_PROTECTION"),
 }
 
 

@@ -35,6 +35,17 @@ def tracked(obj: Obj) -> Iterable[str]:
     return (f"{namespace(obj)}/{names[0]}",)
 
 
+def claim(obj: Obj) -> Iterable[str]:
+    """`namespace/claim` of each claim that a pod's volumes name, or that is made for one of them."""
+    found = []
+    for volume in (obj.get("spec") or {}).get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            found.append(f"{namespace(obj)}/{volume['persistentVolumeClaim'].get('claimName', '')}")
+        elif "ephemeral" in volume:
+            found.append(f"{namespace(obj)}/{obj['metadata']['name']}-{volume['name']}")
+    return found
+
+
 def in_namespace(obj: Obj) -> Iterable[str]:
     """The namespace; empty for cluster-scoped objects."""
     return (namespace(obj),)
@@ -100,4 +111,5 @@ INDEXES: Mapping[str, Callable[[Obj], Iterable[str]]] = {
     "phase": phase,
     "uid": uid,
     "aggregating": aggregating,
+    "claim": claim,
 }
