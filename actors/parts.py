@@ -162,6 +162,7 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         grpc_port=grpc_port(config, index),
         grpc_token_port=grpc_token_port(config, index),
         requests_in_flight=config.control_plane.requests_in_flight,
+        admission_plugins=tuple(config.control_plane.admission_plugins),
         former_service_account_keys=apifiles.former_keys_of(site),
         authentication=apifiles.authentication_of(site),
         token_webhook=apifiles.webhook_file(config.security.token_webhook),

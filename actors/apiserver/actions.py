@@ -109,6 +109,12 @@ class Actions:
             raise ServiceUnavailable("this server has no key to sign tokens with")
         request = self._body(call, "authentication.k8s.io/v1", "TokenRequest")
         namespace, name = call.attributes.namespace, call.attributes.name
+        context = self._context(call, call.query.dry_run())
+        attempt = Attempt(
+            operation=CREATE, kind=kind, subresource="token", namespace=namespace, name=name, obj=request,
+            options=pipeline.options_of(context),
+        )  # fmt: skip
+        request = await self._writer.admit(attempt, context) or request
         spec = request.get("spec") or {}
         seconds = spec.get("expirationSeconds") or _TOKEN_S
         if not _TOKEN_MIN_S <= seconds <= _TOKEN_MAX_S:

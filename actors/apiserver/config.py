@@ -46,6 +46,7 @@ class ApiServerConfig:
         former_service_account_keys: PEM of further keys whose tokens are accepted.
         authentication: which other issuers' tokens are accepted, and what may be asked anonymously.
         token_webhook: kubeconfig of a server that says whose other tokens are.
+        admission_plugins: those that are on beside the usual ones.
         requests_in_flight: seats that the levels of priority share.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
@@ -68,6 +69,7 @@ class ApiServerConfig:
     authentication: Authentication = NO_OTHERS
     token_webhook: Path | None = None
     requests_in_flight: int = 600
+    admission_plugins: tuple[str, ...] = ()
     encryption: Path | None = None
     audit: AuditConfig | None = None
 

@@ -98,6 +98,7 @@ class ApiServer:
             service_cidr=config.service_cidr,
             node_port_range=config.node_port_range,
             cluster_domain=config.cluster_domain,
+            plugins=frozenset(config.admission_plugins),
         )
         self._sealed = SealedStore(store, config.encryption) if config.encryption else None
         store = self._sealed or store

@@ -21,6 +21,7 @@ class ApiSettings:
     Args:
         service_cidr: where cluster IPs come from, as `10.96.0.0/16`.
         node_port_range: first and last node port, both included.
+        plugins: admission plugins that are on beside the usual ones.
         default_toleration_s: how long a pod stays on a node that is not ready or not reachable.
     """
 
@@ -28,6 +29,7 @@ class ApiSettings:
     node_port_range: tuple[int, int] = (30000, 32767)
     cluster_domain: str = "cluster.local"
     default_toleration_s: int = 300
+    plugins: frozenset[str] = frozenset()
 
 
 class Lookup(Protocol):

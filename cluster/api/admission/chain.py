@@ -16,6 +16,7 @@ from steersman.cluster.api.admission import (
     mutatingpolicy,
     namespaces,
     nodes,
+    optional,
     podsecurity,
     priority,
     runtime_classes,
@@ -94,6 +95,8 @@ def mutate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[Non
 
 
 def _run_plugins(attempt: Attempt, ctx: WriteContext) -> None:
+    if optional.PULL in ctx.settings.plugins:
+        optional.pull_images(attempt)
     for check in _BEFORE.get((attempt.operation, attempt.resource, attempt.subresource), ()):
         check(attempt, ctx)
     if attempt.operation == CREATE and not attempt.subresource:
@@ -121,6 +124,8 @@ def validate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[N
     """
     for check in _AFTER.get((attempt.operation, attempt.resource, attempt.subresource), ()):
         check(attempt, ctx)
+    if optional.OWNERS in ctx.settings.plugins:
+        optional.validate_owners(registry, attempt, ctx)
     podsecurity.validate(attempt, ctx)
     hooks = ctx.hooks
     if hooks is not None and not attempt.is_exempt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,17 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 POD = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "main", "image": "nginx"}]}}
 
 Answer = Callable[[Any], Any]
+
+
+def own_address() -> str:
+    """An address of this machine that is none of its loopback; empty when it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        found = str(probe.getsockname()[0])
+    return "" if found.startswith(("127.", "0.")) else found
 
 
 @dataclass
@@ -67,7 +79,7 @@ async def hook(authority: Authority) -> AsyncIterator[Hook]:
     context.load_cert_chain(Path(pair.cert), Path(pair.key))
     found = Hook(base64.b64encode(authority.ca.read_bytes()).decode())
     server = HttpServer(
-        found, host="127.0.0.1", port=0, tls=context, identify=lambda _cert: None,
+        found, host="0.0.0.0", port=0, tls=context, identify=lambda _cert: None,
         uploads=lambda _method, _target: False, limits=HttpLimits(),
     )  # fmt: skip
     await server.start()
@@ -314,6 +326,40 @@ async def test_a_service_is_called_by_its_name_at_one_of_its_endpoints(api: Any,
     await register(api, "validating", "v", {"clientConfig": {"service": address, "caBundle": hook.ca}})
     assert "so says the service" in (await api.refused(400, "POST", MAPS, {"metadata": {"name": "a"}}))["message"]
     assert hook.requests("/v")[0]["host"] == f"hook.default.svc:{hook.port}"
+
+
+async def test_a_service_is_called_at_its_ready_endpoints(api: Any, hook: Hook) -> None:
+    address = own_address()
+    if not address:
+        pytest.skip("this machine has no address but loopback")
+    hook.answers["/v"] = deny("so says the endpoint")
+    spec = {"ports": [{"name": "https", "port": 443, "targetPort": 8443}]}
+    await api.ok("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "hook"}, "spec": spec})
+    client = {"service": {"name": "hook", "namespace": "default", "path": "/v"}, "caBundle": hook.ca}
+    await register(api, "validating", "v", {"clientConfig": client})
+    found = await api.refused(500, "POST", MAPS, {"metadata": {"name": "a"}})
+    assert found["message"].endswith('no endpoints available for service "hook"')
+    part = {
+        "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}}, "addressType": "IPv4",
+        "ports": [{"name": "https", "port": hook.port, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": ["192.0.2.1"], "conditions": {"ready": False}},
+            {"addresses": [address], "conditions": {"ready": True}},
+        ],
+    }  # fmt: skip
+    await api.ok("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", part)
+    await api.server.cache.fresh()
+    assert "so says the endpoint" in (await api.refused(400, "POST", MAPS, {"metadata": {"name": "a"}}))["message"]
+
+
+async def test_tokens_are_operations_too(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = deny("no tokens today")
+    await register(
+        api, "validating", "v", {"clientConfig": hook.config("/v"), "rules": [rule("serviceaccounts/token")]}
+    )
+    found = await api.refused(400, "POST", "/api/v1/namespaces/default/serviceaccounts/default/token", {})
+    assert "no tokens today" in found["message"]
+    assert hook.requests("/v")[0]["kind"]["kind"] == "TokenRequest"
 
 
 async def test_a_dry_run_asks_only_webhooks_without_effects(api: Any, hook: Hook) -> None:

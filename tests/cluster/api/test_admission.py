@@ -14,6 +14,7 @@ from steersman.cluster.api import write
 from steersman.cluster.api.admission.attempt import Attempt
 from steersman.cluster.api.binding import bind
 from steersman.cluster.api.cel import Decision
+from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.eviction import budget_status, evict
 from steersman.cluster.api.steps import settled
 from steersman.cluster.meta.errors import Conflict, Forbidden, InternalError, Invalid, TooManyRequests
@@ -319,3 +320,19 @@ def test_a_pod_learns_the_zone_of_its_node_as_it_is_bound(api: Any) -> None:
     )
     settled(write.admit(api.registry, attempt, api.context()))
     assert binding["metadata"]["labels"] == {"topology.kubernetes.io/zone": "z"}
+
+
+def test_plugins_that_are_off_by_default_can_be_had(api: Any) -> None:
+    pulls = ApiSettings(plugins=frozenset({"AlwaysPullImages"}))
+    for settings, policy in ((ApiSettings(), "IfNotPresent"), (pulls, "Always")):
+        made = api.prepare("pods", api.pod(), settings=settings).obj
+        assert made["spec"]["containers"][0]["imagePullPolicy"] == policy
+    owners = {"settings": ApiSettings(plugins=frozenset({"OwnerReferencesPermissionEnforcement"}))}
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "1", "blockOwnerDeletion": True}
+    owned = {"metadata": {"name": "a", "ownerReferences": [reference]}}
+    for denied, wrong in (("delete", "you can't delete"), ("update", "you can't set finalizers on")):
+        with pytest.raises(Forbidden, match=wrong):
+            api.prepare("configmaps", owned, authorize=lambda row, denied=denied: Decision(allowed=row.verb != denied),
+                        **owners)  # fmt: skip
+    api.prepare("configmaps", owned, **owners)
+    api.prepare("configmaps", owned, authorize=lambda row: Decision(allowed=False))

@@ -1,0 +1,72 @@
+"""Plugins that are off unless the cluster's configuration names them.
+
+    AlwaysPullImages                       nobody runs an image without being allowed to pull it
+    OwnerReferencesPermissionEnforcement   nobody binds the life of objects that they may not delete
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
+"""
+
+from __future__ import annotations
+
+from steersman.cluster.api.admission.attempt import Attempt
+from steersman.cluster.api.cel import Decision, Question
+from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.kinds import Registry
+from steersman.cluster.meta.objects import Obj, owner_references
+
+PULL, OWNERS = "AlwaysPullImages", "OwnerReferencesPermissionEnforcement"
+_CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
+
+
+def pull_images(attempt: Attempt) -> None:
+    """Makes every container of a pod pull its image."""
+    if attempt.resource != ("", "pods") or attempt.subresource not in ("", "ephemeralcontainers"):
+        return
+    for field in _CONTAINERS:
+        for container in ((attempt.obj or {}).get("spec") or {}).get(field) or ():
+            container["imagePullPolicy"] = "Always"
+
+
+def validate_owners(registry: Registry, attempt: Attempt, ctx: WriteContext) -> None:
+    """Refuses owner references by somebody who may not delete the object, or block the deletion of its owners."""
+    obj, old = attempt.obj, attempt.old
+    if obj is None or "metadata" not in obj or (attempt.resource, attempt.subresource) == (("", "pods"), "status"):
+        return
+    before = owner_references(old) if old is not None else []
+    if owner_references(obj) == before:
+        return
+    resource = attempt.kind.resource
+    verdict = ctx.authorize(
+        Question(
+            verb="delete", group=resource.group, resource=resource.plural, subresource=attempt.subresource,
+            namespace=attempt.namespace, name=attempt.name,
+        )
+    )  # fmt: skip
+    if not verdict.allowed:
+        detail = f"cannot set an ownerRef on a resource you can't delete: {verdict.reason}, <nil>"
+        raise attempt.forbidden(detail)
+    blocked = {row["uid"] for row in before if row.get("blockOwnerDeletion")}
+    for row in owner_references(obj):
+        if row.get("blockOwnerDeletion") and row.get("uid") not in blocked:
+            _check_owner(registry, attempt, row, ctx)
+
+
+def _check_owner(registry: Registry, attempt: Attempt, reference: Obj, ctx: WriteContext) -> None:
+    version, name = reference.get("apiVersion", ""), reference.get("kind", "")
+    owner = registry.by_kind(version, name)
+    if owner is None:
+        raise attempt.forbidden(
+            f"cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion {version} "
+            f'Kind {name}: no matches for kind "{name}" in version "{version}"'
+        )
+    verdict: Decision = ctx.authorize(
+        Question(
+            verb="update", group=owner.resource.group, resource=owner.resource.plural, subresource="finalizers",
+            namespace=attempt.namespace if owner.resource.namespaced else "", name=reference.get("name", ""),
+        )
+    )  # fmt: skip
+    if not verdict.allowed:
+        raise attempt.forbidden(
+            "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: "
+            f"{verdict.reason}, <nil>"
+        )
