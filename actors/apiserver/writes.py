@@ -136,7 +136,12 @@ class Writer:
         dry_run: bool = False,
         call: Call | None = None,
     ) -> WriteContext:
-        """Args: call: is told the warnings and annotations of the write."""
+        """What a write depends on.
+
+        Args:
+            call: the request, which is told the warnings and annotations of the write; None of a write that the server
+                makes by itself, about which nobody is asked: a webhook must not keep it from starting.
+        """
         context = WriteContext(
             now=self._now(),
             new_uid=self.new_uid,
@@ -146,7 +151,7 @@ class Writer:
             user_uid=user.uid,
             user_extra=user.extra,
             dry_run=dry_run,
-            hooks=self._webhooks.hooks(),
+            hooks=None if call is None else self._webhooks.hooks(),
             authorize=partial(self._authorize, user),
             field_manager=field_manager,
             field_validation=field_validation,

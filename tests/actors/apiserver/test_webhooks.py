@@ -412,6 +412,16 @@ async def test_configurations_of_admission_itself_are_beyond_the_reach_of_webhoo
     await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
 
 
+async def test_a_server_starts_although_a_webhook_fails_everything(api: Any, make_api: Any) -> None:
+    everything = [rule("*/*", operations=("*",), groups=("*",), versions=("*",))]
+    client = {"url": "https://127.0.0.1:1/x"}
+    await api.ok("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterroles/view")  # the next one makes it anew
+    await register(api, "validating", "v", {"clientConfig": client, "rules": everything})
+    other = await make_api(api.store)
+    await other.refused(500, "POST", MAPS, {"metadata": {"name": "a"}})
+    await other.server.stop()
+
+
 async def test_a_transaction_asks_for_each_of_its_writes(api: Any, hook: Hook) -> None:
     hook.answers["/m"] = add("m", "1")
     hook.answers["/v"] = lambda request: {"allowed": request["name"] != "bad"}
