@@ -72,6 +72,8 @@ class Channel:
             if isinstance(found, CallFailed):
                 raise found
             link = found
+            if not link.takes_calls:  # nobody would tell a call on it that it is over
+                raise CallFailed(StatusCode.UNAVAILABLE, f"{self.address}: the connection was lost as it was made")
         if len(link.h2.streams) >= link.h2.streams_max:
             raise CallFailed(StatusCode.RESOURCE_EXHAUSTED, f"{self.address} takes no more calls at once")
         scheme = "http" if self._tls is None else "https"

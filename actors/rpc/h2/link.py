@@ -99,11 +99,16 @@ class Link(asyncio.Protocol):
 
     def flush(self) -> None:
         self._flushes = True
-        while self._writers:
-            writers, self._writers = self._writers, []
-            for writer in writers:
-                writer()
-        self._flushes = False
+        try:
+            while self._writers:
+                writers, self._writers = self._writers, []
+                for writer in writers:
+                    writer()
+        except Exception:
+            logger.exception("what was to be sent to %s could not be made", self.peer)
+            self.abort("this side failed")
+        finally:
+            self._flushes = False
         if self.h2.outlet.has_output and not self.is_over:
             pieces = self.h2.outlet.take()
             if len(pieces) == 1:

@@ -249,3 +249,45 @@ async def test_calls_cancelled_as_soon_as_they_are_made_leave_nothing_behind(rec
     await server.stop(0)
     gc.collect()
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
+
+
+async def test_a_failure_while_answers_are_gathered_ends_the_connection() -> None:
+    class Failing(Echo):
+        __slots__ = ()
+
+        def received(self, data: bytes) -> None:
+            self.write_soon(self.fail)
+
+        def fail(self) -> None:
+            raise ValueError("oops")
+
+    server = Server(None)
+    server.add_exchange(ECHO, Failing)
+    await server.start(address := free_address())
+    channel = Channel(address, None)
+    call = await channel.open(ECHO, PulledCall)
+    call.send(b"x")
+    with pytest.raises(CallFailed) as caught:
+        await asyncio.wait_for(call.read(), 10)
+    assert caught.value.code is StatusCode.UNAVAILABLE
+    assert not server._links
+    await channel.close()
+    await server.stop(0)
+
+
+async def test_a_connection_that_is_lost_as_it_is_made_leaves_no_call_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await echo_server(address := free_address())
+    made = _ClientLink.connection_made
+
+    def lost(link: _ClientLink, transport: Any) -> None:
+        made(link, transport)
+        link.abort("gone")
+
+    monkeypatch.setattr(_ClientLink, "connection_made", lost)
+    channel = Channel(address, None)
+    with pytest.raises(CallFailed) as caught:
+        call = await channel.open(ECHO, PulledCall)
+        await asyncio.wait_for(call.read(), 5)
+    assert caught.value.code is StatusCode.UNAVAILABLE
+    await channel.close()
+    await server.stop(0)
