@@ -166,10 +166,13 @@ def _update(
         name=old["metadata"]["name"], obj=new, old=old, options=options_of(ctx),
     )  # fmt: skip
     if subresource == "scale":
+        base = old
+        if not track:  # an apply has made the whole object of the Scale already
+            base, attempt.obj = new, scale_of(kind, new)
         attempt.old = scale_of(kind, old)
         yield from chain.mutate(registry, attempt, ctx)
         assert attempt.obj is not None
-        new = with_scale(kind, old, attempt.obj)
+        new = with_scale(kind, base, attempt.obj)
     meta = _rebase(kind, new, old)
     new = _only_its_part(kind, new, old, subresource)
     kind.defaults(new)
@@ -382,8 +385,7 @@ def _apply(
     if old is None:
         written = yield from _create(registry, kind, fresh, ctx, namespace, track=False)
     else:
-        part = "" if subresource == "scale" else subresource
-        written = yield from _update(registry, kind, fresh, old, part, ctx, track=False)
+        written = yield from _update(registry, kind, fresh, old, subresource, ctx, track=False)
     return _with_warnings(written, warnings)
 
 

@@ -233,13 +233,18 @@ async def test_scale_status_and_actions_are_operations_of_their_own(api: Any, ho
     scaled = await api.ok("PATCH", f"{base}/d/scale", {"spec": {"replicas": 9}}, content_type=merge)
     assert scaled["spec"]["replicas"] == 3
     assert (await api.ok("GET", f"{base}/d"))["spec"]["replicas"] == 3
+    apply = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 7}}
+    query, media = "fieldManager=me&force=true", "application/apply-patch+yaml"
+    applied = await api.ok("PATCH", f"{base}/d/scale?{query}", apply, content_type=media)
+    assert applied["spec"]["replicas"] == 3
+    assert (await api.ok("GET", f"{base}/d"))["metadata"]["managedFields"][0]["manager"] == "me"
     await api.ok("PATCH", f"{base}/d/status", {"status": {"replicas": 3}}, content_type=merge)
     await api.ok("POST", "/api/v1/namespaces/default/pods", POD)
     await api.ok("POST", "/api/v1/namespaces/default/pods/web/binding", {"target": {"kind": "Node", "name": "n1"}})
     await api.ok("POST", "/api/v1/namespaces/default/pods/web/eviction", {"metadata": {"name": "web"}})
     found = [(row["kind"]["kind"], row.get("subResource", ""), row["operation"]) for row in hook.requests("/v")]
     assert found == [
-        ("Deployment", "", "CREATE"), ("Scale", "scale", "UPDATE"), ("Deployment", "status", "UPDATE"),
+        ("Deployment", "", "CREATE"), *[("Scale", "scale", "UPDATE")] * 2, ("Deployment", "status", "UPDATE"),
         ("Pod", "", "CREATE"), ("Binding", "binding", "CREATE"), ("Eviction", "eviction", "CREATE"),
     ]  # fmt: skip
     sent = hook.requests("/v")[1]
