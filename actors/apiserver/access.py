@@ -17,7 +17,7 @@ from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import node as node_rules
 from steersman.cluster.auth.attributes import ALLOWED, Attributes, Verdict, forbidden_message
 from steersman.cluster.auth.identity import AUTHENTICATED, impersonated
-from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compile_rules, uncovered
+from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compacted, compile_rules, uncovered
 from steersman.cluster.meta.errors import BadRequest, Forbidden
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
@@ -28,6 +28,12 @@ from steersman.cluster.meta.resources import (
     ROLES,
     Resource,
 )
+
+_ANY = frozenset({"*"})
+#: what only an administrator of the cluster has
+_EVERYTHING = (Rule(_ANY, _ANY, _ANY), Rule(_ANY, paths=("*",)))
+#: missing rules that a refusal names
+_RULES_MAX = 20
 
 
 def forbidden(user: User, attributes: Attributes, verdict: Verdict) -> Forbidden:
@@ -43,6 +49,7 @@ class Authorizer:
 
     def __init__(self, cache: WatchCache, registry: Registry) -> None:
         self._cache = cache
+        self._registry = registry
         self._prefixes = [
             _prefix(registry, row) for row in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
         ]
@@ -100,9 +107,20 @@ class Authorizer:
         if MASTERS in user.groups:
             return ALLOWED
         node = node_rules.node_of(user.name, user.groups)
-        if node and node_rules.allows(node, attributes, self.pods_on):
-            return ALLOWED
-        return self.policy().judge(user.name, user.groups, attributes)
+        if not node:
+            return self.policy().judge(user.name, user.groups, attributes)
+        verdict = node_rules.judge(node, attributes, self.pods_on, self._find)
+        if verdict.allowed:
+            return verdict
+        by_role = self.policy().judge(user.name, user.groups, attributes)
+        return by_role if by_role.allowed else verdict
+
+    def _find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
+        kind = self._registry.kind(resource.group, resource.version, resource.plural)
+        if kind is None:
+            return None
+        entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if resource.namespaced else name)
+        return None if entry is None else entry.obj
 
     def answer(self, user: User, question: Question) -> Decision:
         """The answer to a question of an expression."""
@@ -156,26 +174,30 @@ class Authorizer:
 
     def _check_grant(self, user: User, kind: Kind, obj: Obj) -> None:
         meta, resource = obj["metadata"], kind.resource
-        namespace = meta.get("namespace", "")
+        namespace, policy = meta.get("namespace", ""), self.policy()
         reference = obj.get("roleRef")
         if reference is None:
             wanted: tuple[Rule, ...] = compile_rules(obj.get("rules"))
             verb, name, plural = "escalate", meta["name"], resource.plural
-            if obj.get("aggregationRule"):
-                everything = frozenset({"*"})
-                wanted = (*wanted, Rule(everything, everything, everything), Rule(everything, paths=("*",)))
         else:
-            wanted = self.policy().rules_of(reference, namespace) or ()
+            wanted = policy.rules_of(reference, namespace) or ()
             plural = "clusterroles" if reference.get("kind") == "ClusterRole" else "roles"
             verb, name = "bind", reference.get("name", "")
-        attributes = Attributes(verb, "", resource.group, resource.version, plural, "", namespace, name)
-        missing = uncovered(wanted, self.policy().rules_in(user.name, user.groups, namespace))
-        if missing and not self.allows(user, attributes):
-            lines = "\n".join(_rule_text(rule) for rule in missing[:20])
+        if self.allows(user, Attributes(verb, "", resource.group, resource.version, plural, "", namespace, name)):
+            return
+        text = ""
+        if obj.get("aggregationRule") and uncovered(_EVERYTHING, policy.rules_in(user.name, user.groups, "")):
+            text = "must have cluster-admin privileges to use an aggregationRule"
+        elif missing := uncovered(wanted, policy.rules_in(user.name, user.groups, namespace)):
+            lines = "\n".join(_rule_text(rule) for rule in compacted(missing)[:_RULES_MAX])
             groups = " ".join(f'"{group}"' for group in user.groups)
+            text = (
+                f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:'
+                f"\n{lines}"
+            )
+        if text:
             raise Forbidden(
-                f'{resource} "{meta["name"]}" is forbidden: user "{user.name}" (groups=[{groups}]) is attempting to '
-                f"grant RBAC permissions not currently held:\n{lines}",
+                f'{resource} "{meta["name"]}" is forbidden: {text}',
                 kind=resource.plural, group=resource.group, name=meta["name"],
             )  # fmt: skip
 

@@ -26,6 +26,7 @@ class Attributes:
         verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a path that is no
             resource the method in lower case; also `impersonate`, `bind`, `escalate` when asked by the server itself.
         resource: plural; empty when the path is no resource.
+        selected: the fields, with their values, that a list is restricted to by its field selector.
         rest: path segments after the subresource, as of `nodes/NAME/proxy/images`.
         path: the whole decoded path.
     """
@@ -39,6 +40,7 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     rest: tuple[str, ...] = ()
+    selected: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_resource(self) -> bool:
@@ -94,13 +96,15 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
     elif rest[0] == "namespaces" and len(rest) >= 2:
         namespace = rest[1]
     name = rest[1] if len(rest) > 1 else ""
+    selected: tuple[tuple[str, str], ...] = ()
     if not name:
         if verb == "get":
             verb = "watch" if is_truthy(query.get("watch", "")) else "list"
         elif verb == "delete":
             verb = "deletecollection"
         if verb in ("list", "watch", "deletecollection"):
-            name = _selected_name(query.get("fieldSelector", ""))
+            selected = _selected(query.get("fieldSelector", ""))
+            name = dict(selected).get("metadata.name", "")
     elif verb == "get" and is_truthy(query.get("watch", "")) and len(rest) == 2:
         verb = "watch"
     return Attributes(
@@ -113,16 +117,18 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
         namespace,
         name,
         tuple(rest[3:]),
+        selected,
     )
 
 
-def _selected_name(selector: str) -> str:
-    """The one name that `metadata.name=X` in a field selector restricts the request to."""
-    for term in selector.split(","):
-        path, _, value = term.partition("=")
-        if path.strip() == "metadata.name" and "!" not in term:
-            return value.lstrip("=")
-    return ""
+def _selected(selector: str) -> tuple[tuple[str, str], ...]:
+    """The fields that a field selector restricts the request to, with the value of each."""
+    found = []
+    for term in selector.split(",") if selector else ():
+        path, equal, value = term.partition("=")
+        if equal and "!" not in term:
+            found.append((path.strip(), value.lstrip("=").strip()))
+    return tuple(found)
 
 
 def forbidden_message(user: str, attributes: Attributes, detail: str = "") -> str:

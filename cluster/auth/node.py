@@ -1,6 +1,6 @@
 """What a node's own identity may do: see the cluster's network, and touch only itself and its pods.
 
-`allows` is asked beside RBAC (either may allow); `refusal` afterwards, before a node's write, with the object at hand.
+`judge` is asked beside RBAC (either may allow); `refusal` afterwards, before a node's write, with the object at hand.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/node/ and the NodeRestriction admission plugin
 """
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from steersman.cluster.auth.attributes import Attributes
+from steersman.cluster.auth.attributes import ALLOWED, NO_OPINION, Attributes, Verdict
 from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.resources import PERSISTENT_VOLUMES, RESOURCE_SLICES, VOLUME_ATTACHMENTS, Resource
 
 NODES_GROUP = "system:nodes"
 _PREFIX = "system:node:"
@@ -22,22 +23,28 @@ _COMMON: dict[tuple[str, str], frozenset[str]] = {
     ("", "services"): _READ,
     ("", "endpoints"): _READ,
     ("", "namespaces"): _READ,
-    ("", "nodes"): _READ | {"create"},
-    ("", "pods"): _READ | {"create"},
+    ("", "nodes"): frozenset({"create"}),
+    ("", "pods"): frozenset({"create"}),
     ("", "events"): frozenset({"create", "patch", "update"}),
     ("events.k8s.io", "events"): frozenset({"create", "patch", "update"}),
     ("discovery.k8s.io", "endpointslices"): _READ,
     ("networking.k8s.io", "networkpolicies"): _READ,
     ("node.k8s.io", "runtimeclasses"): _READ,
     ("storage.k8s.io", "csidrivers"): _READ,
-    ("", "persistentvolumes"): frozenset({"get"}),
-    ("", "persistentvolumeclaims"): frozenset({"get"}),
     ("authentication.k8s.io", "tokenreviews"): frozenset({"create"}),
     ("authorization.k8s.io", "subjectaccessreviews"): frozenset({"create"}),
+    ("authorization.k8s.io", "localsubjectaccessreviews"): frozenset({"create"}),
     ("certificates.k8s.io", "certificatesigningrequests"): frozenset({"create", "get", "list", "watch"}),
+    ("certificates.k8s.io", "clustertrustbundles"): _READ,
 }
 #: what a node may do with pods bound to it
-_OWN_POD = {"": frozenset({"delete"}), "status": frozenset({"update", "patch"}), "eviction": frozenset({"create"})}
+_OWN_POD = {
+    "": frozenset({"get", "delete"}), "status": frozenset({"update", "patch"}), "eviction": frozenset({"create"}),
+}  # fmt: skip
+_OWN_OBJECT = frozenset({"get", "create", "update", "patch", "delete"})
+
+#: finds an object by (resource, namespace, name)
+Find = Callable[[Resource, str, str], Obj | None]
 
 
 def node_of(user: str, groups: Sequence[str]) -> str:
@@ -45,61 +52,123 @@ def node_of(user: str, groups: Sequence[str]) -> str:
     return user[len(_PREFIX) :] if user.startswith(_PREFIX) and NODES_GROUP in groups else ""
 
 
-def allows(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]]) -> bool:
-    """Whether a node may do this, as far as it can be told without the object.
+def judge(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]], find: Find) -> Verdict:
+    """Whether a node may do this, as far as it can be told without the object; or why it may not.
 
     Args:
         pods_on: the pods bound to a node.
     """
     resource, subresource, verb = attributes.resource, attributes.subresource, attributes.verb
     if not subresource and verb in _COMMON.get((attributes.group, resource), ()):
-        return True
+        return ALLOWED
     match attributes.group, resource:
         case "", "nodes":
-            return attributes.name == node and subresource in ("", "status") and verb in ("get", "update", "patch")
+            return _own_node(node, attributes)
         case "", "pods":
-            return verb in _OWN_POD.get(subresource, ()) and _is_here(node, attributes, pods_on)
+            if verb in ("list", "watch") and not subresource:
+                own = ("spec.nodeName", node) in attributes.selected
+                return _when(own, "can only list/watch pods with spec.nodeName field selector")
+            known = verb in _OWN_POD.get(subresource, ())
+            return _related(node, known and any(_is(pod, attributes) for pod in pods_on(node)))
         case "coordination.k8s.io", "leases":
-            own = attributes.namespace == _LEASE_NAMESPACE and attributes.name in (node, "")
-            return own and verb in ("get", "create", "update", "patch", "delete")
-        case "", "secrets" | "configmaps":
-            one = verb in _READ and bool(attributes.name) and not subresource
-            return one and _is_used(node, attributes, pods_on)
+            if attributes.namespace != _LEASE_NAMESPACE:
+                return Verdict(False, f'can only access leases in the "{_LEASE_NAMESPACE}" system namespace')
+            own = verb in _OWN_OBJECT and attributes.name in (node, "" if verb == "create" else node)
+            return _when(own, "can only access node lease with the same name as the requesting node")
+        case "storage.k8s.io", "csinodes":
+            own = verb in _OWN_OBJECT and attributes.name in (node, "" if verb == "create" else node)
+            return _when(own, "can only access CSINode with the same name as the requesting node")
+        case "resource.k8s.io", "resourceslices":
+            return _own_slice(node, attributes, find)
         case "", "serviceaccounts":
-            if subresource == "token":
-                return verb == "create" and _uses_account(node, attributes, pods_on)
-            return verb == "get" and not subresource and _uses_account(node, attributes, pods_on)
-    return False
+            known = verb == ("create" if subresource == "token" else "get") and subresource in ("", "token")
+            here = list(_in_namespace(node, attributes.namespace, pods_on))
+            return _related(node, known and any(_account(pod) == attributes.name for pod in here))
+        case group, resource if (group, resource) in _READ_BY_USE:
+            return _read_by_use(node, attributes, pods_on, find)
+    return NO_OPINION
 
 
-def _is_here(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]]) -> bool:
-    return any(
-        pod["metadata"]["name"] == attributes.name and pod["metadata"]["namespace"] == attributes.namespace
-        for pod in pods_on(node)
-    )
+#: what a node reads only while a pod on it uses it
+_READ_BY_USE = frozenset(
+    {
+        ("", "secrets"), ("", "configmaps"), ("", "persistentvolumeclaims"), ("", "persistentvolumes"),
+        ("storage.k8s.io", "volumeattachments"), ("resource.k8s.io", "resourceclaims"),
+    }
+)  # fmt: skip
+
+
+def _when(fits: bool, why: str) -> Verdict:
+    return ALLOWED if fits else Verdict(False, why)
+
+
+def _related(node: str, fits: bool) -> Verdict:
+    return _when(fits, f"no relationship found between node '{node}' and this object")
+
+
+def _own_node(node: str, attributes: Attributes) -> Verdict:
+    verb, subresource = attributes.verb, attributes.subresource
+    if verb in _READ and not subresource:
+        why = f"node '{node}' cannot read '{attributes.name}', only its own Node object"
+        return _when(attributes.name == node, why if attributes.name else f"node '{node}' cannot read all nodes")
+    own = attributes.name == node and subresource in ("", "status") and verb in ("get", "update", "patch")
+    return ALLOWED if own else NO_OPINION
+
+
+def _own_slice(node: str, attributes: Attributes, find: Find) -> Verdict:
+    if attributes.verb in ("list", "watch", "deletecollection"):
+        own = ("spec.nodeName", node) in attributes.selected
+        return _when(own, "can only list/watch/deletecollection resourceslices with spec.nodeName field selector")
+    if attributes.verb == "create":
+        return ALLOWED
+    found = find(RESOURCE_SLICES, "", attributes.name)
+    return _related(node, found is None or (found.get("spec") or {}).get("nodeName") == node)
+
+
+def _read_by_use(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]], find: Find) -> Verdict:
+    namespace, name, resource = attributes.namespace, attributes.name, attributes.resource
+    many = _READ if resource in ("secrets", "configmaps", "resourceclaims") else frozenset({"get"})
+    if attributes.verb not in many:
+        return Verdict(False, "can only read resources of this type")
+    if attributes.subresource:
+        return Verdict(False, "cannot read subresource")
+    if not name:
+        return Verdict(False, "No Object name found")
+    if resource == "volumeattachments":
+        found = find(VOLUME_ATTACHMENTS, "", name)
+        return _related(node, found is not None and (found.get("spec") or {}).get("nodeName") == node)
+    if resource == "persistentvolumes":
+        claim = ((find(PERSISTENT_VOLUMES, "", name) or {}).get("spec") or {}).get("claimRef") or {}
+        namespace, name, resource = claim.get("namespace", ""), claim.get("name", ""), "persistentvolumeclaims"
+    wanted = (resource, name)
+    return _related(node, any(wanted in references(pod) for pod in _in_namespace(node, namespace, pods_on)))
+
+
+def _is(pod: Obj, attributes: Attributes) -> bool:
+    meta = pod["metadata"]
+    return bool(meta["name"] == attributes.name and meta["namespace"] == attributes.namespace)
+
+
+def _account(pod: Obj) -> str:
+    return str(pod["spec"].get("serviceAccountName", "default"))
 
 
 def _in_namespace(node: str, namespace: str, pods_on: Callable[[str], Iterable[Obj]]) -> Iterator[Obj]:
     return (pod for pod in pods_on(node) if pod["metadata"]["namespace"] == namespace)
 
 
-def _is_used(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]]) -> bool:
-    wanted = (attributes.resource, attributes.name)
-    return any(wanted in references(pod) for pod in _in_namespace(node, attributes.namespace, pods_on))
-
-
-def _uses_account(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]]) -> bool:
-    return any(
-        pod["spec"].get("serviceAccountName", "default") == attributes.name
-        for pod in _in_namespace(node, attributes.namespace, pods_on)
-    )
-
-
 def references(pod: Obj) -> set[tuple[str, str]]:
-    """The secrets and config maps that a pod names: (plural, name)."""
+    """The secrets, config maps and claims that a pod uses: (plural, name)."""
     spec = pod.get("spec") or {}
+    pod_name = (pod.get("metadata") or {}).get("name", "")
     found = {("secrets", row.get("name", "")) for row in spec.get("imagePullSecrets") or ()}
+    claims = [*(spec.get("resourceClaims") or ()), *((pod.get("status") or {}).get("resourceClaimStatuses") or ())]
+    found |= {("resourceclaims", row["resourceClaimName"]) for row in claims if row.get("resourceClaimName")}
     for volume in spec.get("volumes") or ():
+        if claim := volume.get("persistentVolumeClaim"):
+            found.add(("persistentvolumeclaims", claim.get("claimName", "")))
+        if volume.get("ephemeral"):
+            found.add(("persistentvolumeclaims", f"{pod_name}-{volume.get('name', '')}"))
         sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
         for source in sources:
             if secret := source.get("secret"):

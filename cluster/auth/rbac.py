@@ -237,6 +237,18 @@ def uncovered(wanted: Sequence[Rule], held: Sequence[Rule]) -> list[Rule]:
     return missing
 
 
+def compacted(rules: Iterable[Rule]) -> list[Rule]:
+    """The same rules with the verbs of one resource together, in a fixed order."""
+    verbs: dict[tuple[Any, ...], set[str]] = {}
+    for rule in rules:
+        place = (rule.paths, tuple(sorted(rule.groups)), tuple(sorted(rule.resources)), tuple(sorted(rule.names)))
+        verbs.setdefault(place, set()).update(rule.verbs)
+    return [
+        Rule(frozenset(found), frozenset(groups), frozenset(resources), frozenset(names), paths)
+        for (paths, groups, resources, names), found in sorted(verbs.items())
+    ]
+
+
 def _atoms(rule: Rule) -> Iterable[Rule]:
     for verb in sorted(rule.verbs):
         one = frozenset({verb})

@@ -193,3 +193,24 @@ async def test_a_user_can_list_their_rules(api: Any) -> None:
     found = (await api.ok("POST", base, {"spec": {"namespace": "default"}}, user=JANE))["status"]
     assert any("pods/log" in rule["resources"] for rule in found["resourceRules"])
     assert any("/api" in rule["nonResourceURLs"] for rule in found["nonResourceRules"])
+
+
+async def test_a_refused_grant_names_what_is_missing_and_only_administrators_gather_roles(api: Any) -> None:
+    await grant(api, JANE, "admin")
+    rules = [{"apiGroups": ["apps"], "resources": ["widgets"], "verbs": ["list", "get"]}]
+    body = {"metadata": {"name": "r"}, "rules": rules}
+    refused = await api.refused(403, "POST", f"{RBAC}/namespaces/default/roles", body, user=JANE)
+    assert refused["message"] == (
+        'roles.rbac.authorization.k8s.io "r" is forbidden: user "jane" (groups=["devs" "system:authenticated"]) is '
+        "attempting to grant RBAC permissions not currently held:\n"
+        '{APIGroups:["apps"], Resources:["widgets"], Verbs:["get" "list"]}'
+    )
+    own = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["*"]}
+    await api.ok(
+        "POST", f"{RBAC}/clusterroles", {"metadata": {"name": "writer"}, "rules": [{**own, "verbs": ["create"]}]}
+    )
+    binding = {"metadata": {"name": "writer"}, "roleRef": reference("writer"), "subjects": [subject(JANE)]}
+    await api.ok("POST", f"{RBAC}/clusterrolebindings", binding)
+    body = {"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
+    refused = await api.refused(403, "POST", f"{RBAC}/clusterroles", body, user=JANE)
+    assert refused["message"].endswith("must have cluster-admin privileges to use an aggregationRule")

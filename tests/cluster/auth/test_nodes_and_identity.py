@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from steersman.cluster.auth import node
-from steersman.cluster.auth.attributes import Attributes
+from steersman.cluster.auth.attributes import Attributes, read_attributes
 from steersman.cluster.auth.identity import from_certificate, impersonated, is_anonymous_path
 
 POD = {
@@ -18,6 +18,8 @@ POD = {
         "imagePullSecrets": [{"name": "pull"}],
         "volumes": [
             {"name": "s", "secret": {"secretName": "tls"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "disk"}},
+            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}},
             {"name": "p", "projected": {"sources": [{"configMap": {"name": "settings"}}]}},
         ],
         "containers": [
@@ -41,7 +43,19 @@ def pods_on(name: str) -> list[dict[str, Any]]:
         ("update", "nodes", "status", "", "n1", True),
         ("update", "nodes", "status", "", "n2", False),
         ("delete", "nodes", "", "", "n1", False),
-        ("list", "pods", "", "", "", True),
+        ("list", "pods", "", "", "", False),
+        ("get", "pods", "", "a", "web", True),
+        ("get", "pods", "", "a", "other", False),
+        ("get", "nodes", "", "", "n1", True),
+        ("get", "nodes", "", "", "n2", False),
+        ("list", "nodes", "", "", "", False),
+        ("watch", "nodes", "", "", "n1", True),
+        ("get", "persistentvolumeclaims", "", "a", "disk", True),
+        ("get", "persistentvolumeclaims", "", "a", "web-scratch", True),
+        ("get", "persistentvolumeclaims", "", "a", "other", False),
+        ("list", "persistentvolumeclaims", "", "a", "", False),
+        ("get", "persistentvolumes", "", "", "bound", True),
+        ("get", "persistentvolumes", "", "", "free", False),
         ("delete", "pods", "", "a", "web", True),
         ("delete", "pods", "", "a", "other", False),
         ("patch", "pods", "status", "a", "web", True),
@@ -64,7 +78,52 @@ def test_a_node_touches_itself_its_pods_and_what_they_use(
     verb: str, resource: str, subresource: str, namespace: str, name: str, allowed: bool
 ) -> None:
     attributes = Attributes(verb, "", "", "v1", resource, subresource, namespace, name)
-    assert node.allows("n1", attributes, pods_on) is allowed
+    assert node.judge("n1", attributes, pods_on, find).allowed is allowed
+
+
+OBJECTS: dict[tuple[str, str], Any] = {
+    ("persistentvolumes", "bound"): {"spec": {"claimRef": {"namespace": "a", "name": "disk"}}},
+    ("persistentvolumes", "free"): {"spec": {}},
+    ("volumeattachments", "mine"): {"spec": {"nodeName": "n1"}},
+    ("volumeattachments", "theirs"): {"spec": {"nodeName": "n2"}},
+    ("resourceslices", "mine"): {"spec": {"nodeName": "n1"}},
+    ("resourceslices", "theirs"): {"spec": {"nodeName": "n2"}},
+}
+
+
+def find(resource: Any, _namespace: str, name: str) -> Any:
+    return OBJECTS.get((resource.plural, name))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "why"),
+    [
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName=n1", ""),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName=n2", "can only list/watch pods with spec.nodeName field"),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName!=n1", "can only list/watch pods with spec.nodeName field"),
+        ("GET", "/api/v1/nodes?fieldSelector=metadata.name=n1&watch=1", ""),
+        ("GET", "/api/v1/nodes/n2", "node 'n1' cannot read 'n2', only its own Node object"),
+        ("GET", "/api/v1/namespaces/a/secrets/x", "no relationship found between node 'n1' and this object"),
+        ("GET", "/api/v1/namespaces/a/secrets", "No Object name found"),
+        ("DELETE", "/api/v1/namespaces/a/secrets/tls", "can only read resources of this type"),
+        ("GET", "/apis/storage.k8s.io/v1/csinodes/n1", ""),
+        ("PUT", "/apis/storage.k8s.io/v1/csinodes/n2", "can only access CSINode with the same name"),
+        ("POST", "/apis/storage.k8s.io/v1/csinodes", ""),
+        ("GET", "/apis/storage.k8s.io/v1/volumeattachments/mine", ""),
+        ("GET", "/apis/storage.k8s.io/v1/volumeattachments/theirs", "no relationship found"),
+        ("GET", "/apis/resource.k8s.io/v1/resourceslices", "can only list/watch/deletecollection resourceslices"),
+        ("GET", "/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName=n1", ""),
+        ("PUT", "/apis/resource.k8s.io/v1/resourceslices/mine", ""),
+        ("DELETE", "/apis/resource.k8s.io/v1/resourceslices/theirs", "no relationship found"),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/a/leases/n1", 'in the "kube-node-lease" system namespace'),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2", "node lease with the same name"),
+    ],
+)
+def test_a_node_is_told_why_not(method: str, target: str, why: str) -> None:
+    path, _, query = target.partition("?")
+    attributes = read_attributes(method, path, dict(part.split("=", 1) for part in query.split("&") if part))
+    verdict = node.judge("n1", attributes, pods_on, find)
+    assert verdict.allowed is not bool(why) and why in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -73,7 +132,7 @@ def test_a_node_touches_itself_its_pods_and_what_they_use(
 )
 def test_a_node_renews_its_own_lease_only(namespace: str, name: str, allowed: bool) -> None:
     attributes = Attributes("update", "", "coordination.k8s.io", "v1", "leases", "", namespace, name)
-    assert node.allows("n1", attributes, pods_on) is allowed
+    assert node.judge("n1", attributes, pods_on, find).allowed is allowed
 
 
 def test_a_node_is_refused_objects_that_are_not_its_own() -> None:

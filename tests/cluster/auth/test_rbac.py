@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman.cluster.auth.attributes import Attributes
-from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compile_rules, uncovered
+from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compacted, compile_rules, uncovered
 
 BOOTSTRAP = Path(__file__).parents[3] / "deploy" / "bootstrap"
 
@@ -104,6 +104,12 @@ def test_a_request_is_allowed_exactly_where_a_role_says_so(
 ) -> None:
     assert POLICY.judge(user, groups, ask(request_text)).allowed is allowed
     assert POLICY.judge(user, groups, ask(request_text)).allowed is allowed, "the remembered decision is the same"
+
+
+def test_missing_rules_are_told_with_the_verbs_of_a_resource_together() -> None:
+    rule = {"apiGroups": ["", "apps"], "resources": ["pods"], "verbs": ["list", "get"]}
+    found = compacted(uncovered(compile_rules([rule]), ()))
+    assert [(sorted(row.verbs), *row.groups) for row in found] == [(["get", "list"], ""), (["get", "list"], "apps")]
 
 
 def test_a_verdict_names_the_binding_that_allows() -> None:
