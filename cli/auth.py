@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from steersman.cli.errors import Failed, failed
@@ -24,13 +26,23 @@ auth = ExampleGroup(
 )
 
 
-@api_command("can-i", group=auth, examples="steer auth can-i create deployments -n shop\nsteer auth can-i '*' '*' -A")
+@api_command(
+    "can-i",
+    group=auth,
+    examples="""
+    steer auth can-i create deployments -n shop
+    steer auth can-i '*' '*' -A
+    steer auth can-i list secrets --as jane --as-group devs
+    """,
+)
 @click.argument("verb", required=False)
 @click.argument("resource", required=False, metavar="TYPE[/NAME]|URL")
 @click.argument("name", required=False)
 @click.option("--list", "listing", is_flag=True, help="List everything that is allowed.")
 @click.option("--subresource", default="", metavar="NAME", help="As log or exec.")
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="In all namespaces.")
+@click.option("--as", "user", default="", metavar="USER", help="Ask for somebody else.")
+@click.option("--as-group", "groups", multiple=True, metavar="GROUP", help="Of that user; may be repeated.")
 @click.option("-q", "--quiet", is_flag=True, help="The exit code alone tells.")
 @click.option("--no-headers", is_flag=True, help="Leave the heading out.")
 async def can_i(
@@ -41,18 +53,24 @@ async def can_i(
     listing: bool,
     subresource: str,
     everywhere: bool,
+    user: str,
+    groups: tuple[str, ...],
     quiet: bool,
     no_headers: bool,
 ) -> None:
     """Tell whether an action is allowed: yes with exit code 0, or no with exit code 1."""
+    if groups and not user:
+        raise failed("--as-group says more about the user of --as: give that as well")
+    others = {"impersonate-user": user, "impersonate-group": ", ".join(groups)}
+    whose = {key: value for key, value in others.items() if value}
     if listing:
-        await _list(session, no_headers)
+        await _list(session, whose, no_headers)
         return
     if not verb or not resource:
         raise failed("you must specify two arguments: verb and resource, or --list")
     spec = await _attributes(session, verb, resource, name, subresource, everywhere)
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
-    answer = await session.post(f"{_REVIEWS}/selfsubjectaccessreviews", review)
+    answer = await session.post(f"{_REVIEWS}/selfsubjectaccessreviews", review, whose)
     status = answer.get("status") or {}
     allowed = bool(status.get("allowed"))
     if not quiet:
@@ -87,13 +105,13 @@ async def _attributes(
     return {"resourceAttributes": found}
 
 
-async def _list(session: Session, no_headers: bool) -> None:
+async def _list(session: Session, whose: Mapping[str, str], no_headers: bool) -> None:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
         "spec": {"namespace": session.namespace},
     }
-    status = (await session.post(f"{_REVIEWS}/selfsubjectrulesreviews", review)).get("status") or {}
+    status = (await session.post(f"{_REVIEWS}/selfsubjectrulesreviews", review, whose)).get("status") or {}
     rows = []
     for rule in status.get("resourceRules") or ():
         groups = rule.get("apiGroups") or [""]

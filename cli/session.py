@@ -105,11 +105,11 @@ class Session:
 
         return await read_body(await self._answer("GET", target, accept=accept))
 
-    async def post(self, target: str, obj: Obj) -> Obj:
+    async def post(self, target: str, obj: Obj, headers: Mapping[str, str] | None = None) -> Obj:
         """POSTs an object to a target and returns the answer; raises ApiError."""
         from steersman.actors.client import read_body
 
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **(headers or {})}
         answer = await self._answer("POST", target, body=orjson.dumps(obj), headers=headers)
         found: Obj = orjson.loads(await read_body(answer))
         return found

@@ -110,7 +110,10 @@ def _own_node(node: str, attributes: Attributes) -> Verdict:
     verb, subresource = attributes.verb, attributes.subresource
     if verb in _READ and not subresource:
         why = f"node '{node}' cannot read '{attributes.name}', only its own Node object"
-        return _when(attributes.name == node, why if attributes.name else f"node '{node}' cannot read all nodes")
+        return _when(
+            attributes.name == node,
+            why if attributes.name else f"node '{node}' cannot read all nodes, only its own Node object",
+        )
     own = attributes.name == node and subresource in ("", "status") and verb in ("get", "update", "patch")
     return ALLOWED if own else NO_OPINION
 

@@ -97,6 +97,9 @@ def test_who_may_what(steer: Steer) -> None:
     assert steer("auth", "can-i", "*", "*") == "yes\n"
     assert steer("auth", "can-i", "get", "/healthz") == "yes\n"
     assert "*.*" in steer("auth", "can-i", "--list")
+    steer.fails("auth", "can-i", "get", "secrets", "--as", "jane")
+    assert steer("auth", "can-i", "get", "secrets", "--as", "jane", "--as-group", "system:masters") == "yes\n"
+    assert "selfsubjectreviews" in steer("auth", "can-i", "--list", "--as", "jane")
     assert steer("auth", "whoami").splitlines()[1].split() == ["Username", "admin"]
 
 
