@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from steersman.cluster.api.columns import (
     access,
+    admission,
     batch,
     core,
     csi,
@@ -26,6 +27,7 @@ from steersman.cluster.api.columns.column import Age, Columns, Name, age, name
 #: (group, kind) to its columns
 COLUMNS: Mapping[tuple[str, str], Columns] = {
     **access.COLUMNS,
+    **admission.COLUMNS,
     **batch.COLUMNS,
     **core.COLUMNS,
     **csi.COLUMNS,

@@ -38,6 +38,9 @@ HEADINGS = [
         "Name Status Roles Age Version | Internal-IP, External-IP, OS-Image, Kernel-Version, Container-Runtime",
     ),
     ("Namespace", "v1", "Name Status Age | "),
+    ("ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "Name Validations ParamKind Age | "),
+    ("MutatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "Name Mutations ParamKind Age | "),
+    ("ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", "Name PolicyName ParamRef Age | "),
     ("Service", "v1", "Name Type Cluster-IP External-IP Port(s) Age | Selector"),
     ("Endpoints", "v1", "Name Endpoints Age | "),
     ("EndpointSlice", "discovery.k8s.io/v1", "Name AddressType Ports Endpoints Age | "),
@@ -363,3 +366,16 @@ def test_rows_carry_what_was_asked_for() -> None:
     assert table("ConfigMap", "v1", [obj], NOW, with_definitions=False)["columnDefinitions"] == []
     with pytest.raises(BadRequest, match="supported values"):
         table("ConfigMap", "v1", [obj], NOW, include_object="All")
+
+
+def test_policies_and_bindings_show_what_they_refer_to() -> None:
+    group = "admissionregistration.k8s.io/v1"
+    params = {"apiVersion": "v1", "kind": "ConfigMap"}
+    policy = {"metadata": meta("p"), "spec": {"validations": [{}, {}], "paramKind": params}}
+    assert row("ValidatingAdmissionPolicy", group, policy) == {
+        "Name": "p", "Validations": 2, "ParamKind": "v1/ConfigMap", "Age": "5m",
+    }  # fmt: skip
+    binding = {"metadata": meta("b"), "spec": {"policyName": "p", "paramRef": {"name": "x"}}}
+    assert row("MutatingAdmissionPolicyBinding", group, binding) == {
+        "Name": "b", "PolicyName": "p", "ParamRef": "*/x", "Age": "5m",
+    }  # fmt: skip
