@@ -1,6 +1,6 @@
 """Rules of device classes, resource claims and their templates.
 
-CEL selectors are bounded in length here; whether they compile is for the scheduler's allocator to find.
+What a CEL selector reads of a device is not checked, only that it is an expression which may come to a truth.
 
 Source: k8s.io/kubernetes/pkg/apis/resource/{v1/defaults.go,validation/validation.go}
 """
@@ -8,9 +8,13 @@ Source: k8s.io/kubernetes/pkg/apis/resource/{v1/defaults.go,validation/validatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import orjson
 
+from steersman.cluster.api.cel import CelError, Declarations
+from steersman.cluster.api.cel import compile as compile_cel
+from steersman.cluster.api.cel.types import BOOL, DYN
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
@@ -268,7 +272,22 @@ def _selector(path: str, row: Obj) -> list[Cause]:
     expression, where = cel.get("expression", ""), f"{path}.cel.expression"
     if not expression:
         return [required(where)]
-    return [too_long(where, _EXPRESSION_BYTES_MAX)] if len(expression) > _EXPRESSION_BYTES_MAX else []
+    if len(expression) > _EXPRESSION_BYTES_MAX:
+        return [too_long(where, _EXPRESSION_BYTES_MAX)]
+    wrong = _uncompiled(expression)
+    return [bad(where, expression, wrong)] if wrong else []
+
+
+@lru_cache(maxsize=1024)
+def _uncompiled(expression: str) -> str:
+    """What keeps a selector from being one; empty when nothing does."""
+    try:
+        program = compile_cel(expression, Declarations(variables={"device": DYN}))
+    except CelError as error:
+        return f"compilation failed: {error}"
+    if program.type in (BOOL, DYN):
+        return ""
+    return f"must evaluate to bool or the unknown type, not {program.type}"
 
 
 def _opaque(path: str, row: Obj) -> list[Cause]:

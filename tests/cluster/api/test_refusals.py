@@ -67,7 +67,8 @@ def outcome(api: Any, case: Case) -> list[str]:
             part = "" if case.verb == "update" else case.verb
             api.patch(case.plural, made["metadata"]["name"], case.change, subresource=part)
     except ApiError as error:
-        return [f"{cause.field}: {cause.message}" for cause in error.causes] or [error.message]
+        causes = [f"{cause.field}: {cause.message}" for cause in error.causes] or [error.message]
+        return [cause.replace("\n", "\\n") for cause in causes]
     return ["ok"]
 
 
