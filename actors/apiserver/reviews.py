@@ -15,6 +15,7 @@ from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import reviews
 from steersman.cluster.auth.jwt import InvalidToken
+from steersman.cluster.auth.node import node_of
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.objects import Obj
 
@@ -58,7 +59,9 @@ class Reviews:
         namespace = spec.get("namespace", "")
         if not namespace:
             raise errors.BadRequest("no namespace on request")
-        return reviews.rules_status(self._authorizer.policy().rules_in(user.name, user.groups, namespace))
+        is_node = bool(node_of(user.name, user.groups))
+        rules = self._authorizer.policy().rules_in(user.name, user.groups, namespace)
+        return reviews.rules_status(rules, is_node=is_node)
 
     async def _token(self, spec: Obj) -> Obj:
         token, audiences = spec.get("token", ""), spec.get("audiences") or []

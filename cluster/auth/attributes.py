@@ -103,7 +103,7 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
         elif verb == "delete":
             verb = "deletecollection"
         if verb in ("list", "watch", "deletecollection"):
-            selected = _selected(query.get("fieldSelector", ""))
+            selected = selected_fields(query.get("fieldSelector", ""))
             name = dict(selected).get("metadata.name", "")
     elif verb == "get" and is_truthy(query.get("watch", "")) and len(rest) == 2:
         verb = "watch"
@@ -121,7 +121,7 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
     )
 
 
-def _selected(selector: str) -> tuple[tuple[str, str], ...]:
+def selected_fields(selector: str) -> tuple[tuple[str, str], ...]:
     """The fields that a field selector restricts the request to, with the value of each."""
     found = []
     for term in selector.split(",") if selector else ():

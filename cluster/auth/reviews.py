@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steersman.cluster.auth.attributes import Attributes, Verdict
+from steersman.cluster.auth.attributes import Attributes, Verdict, selected_fields
 from steersman.cluster.auth.rbac import Rule
 from steersman.cluster.auth.tokens import Identity
 from steersman.cluster.meta.errors import Cause
@@ -26,9 +26,21 @@ def asked(spec: Obj) -> Attributes:
             row.get("subresource", ""),
             row.get("namespace", ""),
             row.get("name", ""),
+            selected=_selected(row.get("fieldSelector") or {}),
         )
     row = spec.get("nonResourceAttributes") or {}
     return Attributes(row.get("verb", ""), row.get("path", ""))
+
+
+def _selected(selector: Obj) -> tuple[tuple[str, str], ...]:
+    """The fields that a review's selector restricts the request to, with the value of each."""
+    if raw := selector.get("rawSelector"):
+        return selected_fields(raw)
+    return tuple(
+        (row.get("key", ""), row["values"][0])
+        for row in selector.get("requirements") or ()
+        if row.get("operator") == "In" and len(row.get("values") or ()) == 1
+    )
 
 
 def access_causes(spec: Obj, *, of_self: bool, namespace: str = "") -> list[Cause]:
@@ -62,13 +74,16 @@ def access_status(verdict: Verdict) -> Obj:
     return row
 
 
-def rules_status(rules: Sequence[Rule]) -> Obj:
-    """The status of a SelfSubjectRulesReview."""
-    return {
+def rules_status(rules: Sequence[Rule], *, is_node: bool = False) -> Obj:
+    """The status of a SelfSubjectRulesReview; what a node may do is not told by rules alone."""
+    status: Obj = {
         "resourceRules": [rule.to_dict() for rule in rules if not rule.paths],
         "nonResourceRules": [rule.to_dict() for rule in rules if rule.paths],
-        "incomplete": False,
+        "incomplete": is_node,
     }
+    if is_node:
+        status["evaluationError"] = "node authorizer does not support user rule resolution"
+    return status
 
 
 def user_info(name: str, groups: Sequence[str], uid: str, extra: Mapping[str, Sequence[str]]) -> Obj:

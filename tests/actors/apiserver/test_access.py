@@ -214,3 +214,22 @@ async def test_a_refused_grant_names_what_is_missing_and_only_administrators_gat
     body = {"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
     refused = await api.refused(403, "POST", f"{RBAC}/clusterroles", body, user=JANE)
     assert refused["message"].endswith("must have cluster-admin privileges to use an aggregationRule")
+
+
+async def test_a_review_asks_for_a_node_with_the_selector_of_its_list(api: Any) -> None:
+    review = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+    async def asked(selector: Any) -> Any:
+        attributes = {"verb": "list", "version": "v1", "resource": "pods", "fieldSelector": selector}
+        spec = {"user": NODE.name, "groups": list(NODE.groups), "resourceAttributes": attributes}
+        return (await api.ok("POST", review, {"spec": spec}))["status"]
+
+    own = [{"key": "spec.nodeName", "operator": "In", "values": ["n1"]}]
+    assert (await asked({"requirements": own}))["allowed"]
+    assert (await asked({"rawSelector": "spec.nodeName=n1"}))["allowed"]
+    refused = await asked({"requirements": [{**own[0], "values": ["n2"]}]})
+    assert not refused["allowed"] and "spec.nodeName field selector" in refused["reason"]
+    rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    user = User(NODE.name, (*NODE.groups, "system:authenticated"))
+    status = (await api.ok("POST", rules, {"spec": {"namespace": "default"}}, user=user))["status"]
+    assert status["incomplete"] and "node authorizer" in status["evaluationError"]
