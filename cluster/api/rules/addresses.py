@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.fields import bad, bad_all, cidr, immutable, is_ip, required
+from steersman.cluster.api.rules.fields import bad, bad_all, cidr, immutable, is_ip, required, segments
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import path_segment_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -38,11 +38,7 @@ def validate_address(obj: Obj) -> list[Cause]:
     causes: list[Cause] = []
     if parent.get("group"):
         causes += bad_all(f"{path}.group", parent["group"], subdomain_errors(parent["group"]))
-    for key in ("resource", "name"):
-        if not parent.get(key):
-            causes.append(required(f"{path}.{key}"))
-        else:
-            causes += bad_all(f"{path}.{key}", parent[key], path_segment_errors(parent[key]))
+    causes += segments(path, parent, ("resource", "name"))
     if parent.get("namespace"):
         causes += bad_all(f"{path}.namespace", parent["namespace"], path_segment_errors(parent["namespace"]))
     return causes

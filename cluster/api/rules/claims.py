@@ -7,7 +7,7 @@ Source: k8s.io/kubernetes/pkg/apis/resource/{v1/defaults.go,validation/validatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import orjson
@@ -15,10 +15,10 @@ import orjson
 from steersman.cluster.api.cel import CelError, Declarations
 from steersman.cluster.api.cel import compile as compile_cel
 from steersman.cluster.api.cel.types import BOOL, DYN
+from steersman.cluster.api.rules.csi import driver_name
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
-    duplicate,
     forbidden,
     immutable,
     labels,
@@ -27,7 +27,7 @@ from steersman.cluster.api.rules.fields import (
     too_many,
     unsupported,
 )
-from steersman.cluster.api.rules.metadata import validate_annotations
+from steersman.cluster.api.rules.metadata import validate_annotations, validate_unique
 from steersman.cluster.api.rules.scheduling import validate_node_selector
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors, subdomain_errors
@@ -40,7 +40,6 @@ _RESERVED_MAX = 256
 _EXPRESSION_BYTES_MAX = 10 * 1024
 _PARAMETERS_BYTES_MAX = 10 * 1024
 _POOL_BYTES_MAX = 253
-_DRIVER_BYTES_MAX = 63
 _REFERENCE = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
 _ONE_REQUEST = "exactly one of `exactly` or `firstAvailable` is required"
 
@@ -99,27 +98,9 @@ def _listed(path: str, rows: Sequence[Obj], limit: int, rule: Callable[[str, Obj
     return causes
 
 
-def _unique(path: str, values: Iterable[object]) -> list[Cause]:
-    seen: list[object] = []
-    causes = []
-    for index, value in enumerate(values):
-        if value in seen:
-            causes.append(duplicate(f"{path}[{index}]", value))
-        seen.append(value)
-    return causes
-
-
 def name_label(path: str, name: str) -> list[Cause]:
     """The rules of a required DNS label."""
     return bad_all(path, name, label_1123_errors(name)) if name else [required(path)]
-
-
-def driver_name(path: str, name: str) -> list[Cause]:
-    """The rules of a driver's name."""
-    if not name:
-        return [required(path)]
-    causes = [too_long(path, _DRIVER_BYTES_MAX)] if len(name) > _DRIVER_BYTES_MAX else []
-    return causes + bad_all(path, name, subdomain_errors(name.lower()))
 
 
 def pool_name(path: str, name: str) -> list[Cause]:
@@ -171,7 +152,7 @@ def _devices(path: str, devices: Obj) -> list[Cause]:
     known = _names(devices)
     requests = devices.get("requests") or []
     causes = _listed(f"{path}.requests", requests, _LIST_MAX, _request)
-    causes += _unique(f"{path}.requests", (row.get("name", "") for row in requests))
+    causes += validate_unique(f"{path}.requests", (row.get("name", "") for row in requests))
 
     def constraint(where: str, row: Obj) -> list[Cause]:
         found = _references(f"{where}.requests", row.get("requests") or (), known)
@@ -192,7 +173,7 @@ def _references(path: str, names: Sequence[str], known: Mapping[str, set[str]]) 
     causes = [too_many(path, len(names), _LIST_MAX)] if len(names) > _LIST_MAX else []
     for index, name in enumerate(names):
         causes += _reference(f"{path}[{index}]", name, known)
-    return causes + _unique(path, names)
+    return causes + validate_unique(path, names)
 
 
 def _reference(path: str, name: str, known: Mapping[str, set[str]]) -> list[Cause]:
@@ -218,7 +199,7 @@ def _request(path: str, request: Obj) -> list[Cause]:
         causes += _wanted(f"{path}.exactly", exactly)
     else:
         causes += _listed(f"{path}.firstAvailable", several, _SUBREQUESTS_MAX, _subrequest)
-        causes += _unique(f"{path}.firstAvailable", (row.get("name", "") for row in several))
+        causes += validate_unique(f"{path}.firstAvailable", (row.get("name", "") for row in several))
     return causes
 
 
@@ -308,7 +289,7 @@ def validate_claim_status(new: Obj, old: Obj) -> list[Cause]:
     status, before = new.get("status") or {}, old.get("status") or {}
     reserved, path = status.get("reservedFor") or [], "status.reservedFor"
     causes = _listed(path, reserved, _RESERVED_MAX, _consumer)
-    causes += _unique(path, (row.get("uid", "") for row in reserved))
+    causes += validate_unique(path, (row.get("uid", "") for row in reserved))
     allocation = status.get("allocation")
     if reserved and allocation is None:
         causes.append(forbidden(path, "may not be specified when `allocated` is not set"))

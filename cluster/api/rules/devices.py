@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.claims import driver_name, name_label, pool_name, qualified
+from steersman.cluster.api.rules.claims import name_label, pool_name, qualified
+from steersman.cluster.api.rules.csi import driver_name
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
+from steersman.cluster.meta.names import label_value_errors, path_segment_errors, qualified_name_errors
 
 
 def show(value: Any) -> str:
@@ -127,6 +127,15 @@ def _expression(path: str, row: Mapping[str, Any]) -> list[Cause]:
     causes += bad_all(f"{path}.key", row.get("key", ""), qualified_name_errors(row.get("key", "")))
     for index, value in enumerate(values):
         causes += bad_all(f"{path}.values[{index}]", value, label_value_errors(value))
+    return causes
+
+
+def segments(path: str, found: Mapping[str, Any], keys: Sequence[str]) -> list[Cause]:
+    """The rules of fields that must be there and may stand in a path."""
+    causes: list[Cause] = []
+    for key in keys:
+        value = found.get(key, "")
+        causes += bad_all(f"{path}.{key}", value, path_segment_errors(value)) if value else [required(f"{path}.{key}")]
     return causes
 
 

@@ -16,12 +16,13 @@ from steersman.cluster.api.rules.fields import (
     ip,
     is_ip,
     required,
+    segments,
     too_long,
     unsupported,
 )
 from steersman.cluster.api.rules.ports import port_name_errors, port_number
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1123_errors, path_segment_errors, subdomain_errors
+from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj, annotations_of
 
 _CLASS = "kubernetes.io/ingress.class"
@@ -71,12 +72,7 @@ def _reference(path: str, found: Obj) -> list[Cause]:
     causes: list[Cause] = []
     if found.get("apiGroup") is not None:
         causes += bad_all(f"{path}.apiGroup", found["apiGroup"], subdomain_errors(found["apiGroup"]))
-    for key in ("kind", "name"):
-        if not found.get(key):
-            causes.append(required(f"{path}.{key}"))
-        else:
-            causes += bad_all(f"{path}.{key}", found[key], path_segment_errors(found[key]))
-    return causes
+    return causes + segments(path, found, ("kind", "name"))
 
 
 def _parameters(path: str, found: Obj | None) -> list[Cause]:

@@ -5,7 +5,7 @@ Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from steersman.cluster.api.rules.fields import (
@@ -120,7 +120,7 @@ def validate_metadata_update(new: Obj, old: Obj) -> list[Cause]:
     return causes
 
 
-def validate_unique(path: str, values: list[Any]) -> list[Cause]:
+def validate_unique(path: str, values: Iterable[Any]) -> list[Cause]:
     """The duplicates of a list that is a set."""
     seen: list[Any] = []
     causes = []

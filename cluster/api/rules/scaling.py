@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, label_selector, required, unsupported
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, label_selector, required, segments, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import path_segment_errors
 from steersman.cluster.meta.objects import Obj
@@ -58,13 +58,7 @@ def validate(obj: Obj) -> list[Cause]:
 
 
 def _reference(path: str, found: Obj) -> list[Cause]:
-    causes: list[Cause] = []
-    for key in ("kind", "name"):
-        if not found.get(key):
-            causes.append(required(f"{path}.{key}"))
-        else:
-            causes += bad_all(f"{path}.{key}", found[key], path_segment_errors(found[key]))
-    return causes
+    return segments(path, found, ("kind", "name"))
 
 
 def _metric(path: str, metric: Obj) -> list[Cause]:
