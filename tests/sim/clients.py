@@ -12,12 +12,14 @@ from tests.sim.group import DRIFT_MAX, Group
 from tests.sim.history import Broken, LeaseLife, Operation, Watched
 from tests.sim.linearizable import Moment, Value
 
+from steersman.actors.store.refusals import GroupRefusal
 from steersman.actors.store.replica import Replica
 from steersman.cluster.store.values import (
     Compacted,
     Compare,
     CompareTarget,
     DeleteRange,
+    FutureRevision,
     KeyValue,
     LeaseNotFound,
     NoSpace,
@@ -64,7 +66,8 @@ class Clients:
     def works(self) -> list[Coroutine[None, None, None]]:
         """All that goes on until `over`."""
         users = [self.use(f"c{number}") for number in range(3)]
-        return [*users, self.hold_leases("a"), self.hold_leases("b"), self.watch_anew(), self.compact()]
+        others = [self.hold_leases("a"), self.hold_leases("b"), self.watch_anew(), self.compact(), self.administer()]
+        return [*users, *others]
 
     async def pause(self, longest_s: float) -> None:
         await asyncio.sleep(self._rng.uniform(0, longest_s))
@@ -270,6 +273,50 @@ class Clients:
                     await self.read_old(self._any(), revision)
                 except (Compacted, Unavailable):
                     await self.pause(0.1)
+
+    # what administrators ask
+
+    async def administer(self) -> None:
+        """Moves the leader, has logs shortened, looks at leases and compares members, now and then."""
+        works = (self._move_leader, self._shorten_a_log, self._look_at_leases, self._compare_members)
+        while not self.over:
+            await self.pause(1.0)
+            try:
+                async with asyncio.timeout(2.0):
+                    await self._rng.choice(works)()
+            except (Unavailable, GroupRefusal, TimeoutError):
+                await self.pause(0.1)
+
+    async def _move_leader(self) -> None:
+        leader, to = self._group.leader(), self._any()
+        member = self._any() if leader is None else leader.member
+        await self._group.call(member, lambda replica: replica.transfer_leadership(to))
+
+    async def _shorten_a_log(self) -> None:
+        await self._ask(lambda replica: replica.shorten_log())
+
+    async def _look_at_leases(self) -> None:
+        asked = self.moment()
+        for lease in await self._ask(lambda replica: replica.leases()):
+            life = self.leases.get(lease)
+            try:
+                _, granted_s, _ = await self._ask(lambda replica: replica.lease_remaining(lease))  # noqa: B023
+            except LeaseNotFound:
+                if life is not None and life.ended is None and self.moment() < life.ends_after:
+                    raise Broken(f"lease {lease} was gone before {life.ends_after}") from None
+                continue
+            if life is None or granted_s != LEASE_S:
+                raise Broken(f"lease {lease} of {granted_s} s was seen at {asked}, which nobody was granted")
+
+    async def _compare_members(self) -> None:
+        """Two members must have had the same at the same revision."""
+        revision = self.watches[0].next - 1
+        try:
+            sums = {(await self._ask(lambda replica: replica.checksum(revision)))[1] for _ in range(2)}
+        except (Compacted, FutureRevision):
+            return
+        if len(sums) > 1:
+            raise Broken(f"two members had different things at revision {revision}")
 
 
 def _equals(key: bytes, value: Value) -> Compare:

@@ -13,7 +13,7 @@ from tests.sim.disk import Disk, Lanes
 from tests.sim.faults import Fault, Faults
 from tests.sim.history import Broken
 from tests.sim.network import Network
-from tests.sim.process import Process
+from tests.sim.process import Place, Process
 
 from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.disk import DataDamaged, DataDirForeign, DiskFailure
@@ -204,6 +204,12 @@ class Group:
             if machine.process is not None:
                 machine.process.die()
         self.world.close()
+
+    @property
+    def died_at(self) -> set[Place]:
+        """Each `await` in which a process died."""
+        machines = (*self.former, *self.machines.values())
+        return {place for machine in machines for process in machine.past for place in process.died_at}
 
     def up(self) -> list[Machine]:
         return [machine for _, machine in sorted(self.machines.items()) if machine.replica is not None]

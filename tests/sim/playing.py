@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tests.sim.deaths import Death, ShortStory
 from tests.sim.faults import Faults
+from tests.sim.process import Place
 from tests.sim.story import STORY_S, Story, live
 
 from steersman.actors.clocks import VirtualTimeLoop
@@ -31,11 +32,13 @@ class Played:
     Args:
         failed: what went wrong, by the command that plays that story again.
         faults: how often each sort of trouble occurred in all of them.
+        died_at: (file, line) of each `await` in which a process died.
     """
 
     stories: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     faults: Faults = field(default_factory=Faults)
+    died_at: set[Place] = field(default_factory=set)
 
     @property
     def report(self) -> str:
@@ -46,6 +49,7 @@ class Played:
         self.stories += other.stories
         self.failed |= other.failed
         self.faults.update(other.faults)
+        self.died_at |= other.died_at
 
     def play(self, story: Story, again: str) -> None:
         """Lives a story; `again` is the command that plays it alone."""
@@ -55,6 +59,7 @@ class Played:
         except Exception as error:
             self.failed[again] = f"{type(error).__name__}: {error}"
         self.faults.update(story.group.faults)
+        self.died_at |= story.group.died_at
 
 
 def play(seed: int, story_s: float = STORY_S) -> Story:

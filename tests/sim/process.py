@@ -9,10 +9,12 @@ own after the time that a disk takes.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import random
+import types
 from asyncio.events import _set_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +37,10 @@ THREAD_S = 0.002
 DRIFT_SEEN = 0.02
 
 
+#: file and line
+Place = tuple[str, int]
+
+
 class PowerLoss(BaseException):
     """The process died in the middle of a step: nothing of what follows happens."""
 
@@ -50,6 +56,7 @@ class Process(asyncio.AbstractEventLoop):
         thread_s: the longest time that work in a thread takes.
         points: how often it could have died so far.
         points_left: points until it dies; None for never.
+        died_at: (file, line) of each `await` in which one of its coroutines was when it died.
         wall_offset_s: by how much its wall clock has jumped.
     """
 
@@ -67,6 +74,7 @@ class Process(asyncio.AbstractEventLoop):
         self.thread_s = THREAD_S
         self.points = 0
         self.points_left: int | None = None
+        self.died_at: set[Place] = set()
         self.bugs: list[BaseException] = []
         self._rng, self._faults, self._on_death = rng, faults, on_death
         #: when it was frozen, and whether its clock stands still; None while it runs
@@ -99,6 +107,8 @@ class Process(asyncio.AbstractEventLoop):
                 coroutine: Any = task.get_coro()
                 if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                     coroutine.close()  # nobody will ever begin it
+                elif not task.done():
+                    self.died_at.update(_places(coroutine))
             for future in self._calls:
                 if not future.done():
                     future.set_exception(ConnectionResetError("the process died"))
@@ -245,3 +255,17 @@ class Process(asyncio.AbstractEventLoop):
             self.bugs.append(error)
 
     default_exception_handler = call_exception_handler
+
+
+def _places(coroutine: Any) -> Iterator[Place]:
+    """Where a coroutine is, and each one that it waits for."""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None:
+            yield frame.f_code.co_filename, frame.f_lineno
+        if isinstance(coroutine, types.CoroutineType):
+            coroutine = coroutine.cr_await
+        elif isinstance(coroutine, types.AsyncGeneratorType):
+            coroutine = coroutine.ag_await
+        else:  # the next step of an asynchronous generator hides it
+            coroutine = next((each for each in gc.get_referents(coroutine) if inspect.isasyncgen(each)), None)

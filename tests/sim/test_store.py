@@ -6,17 +6,31 @@ what was not synced, clocks that drift and jump, and a network that loses, delay
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.sim.faults import Fault
 from tests.sim.playing import Played, fingerprint, play, play_seeds, spread
 
+from steersman.actors.store.replica import Replica
+
 SEEDS = int(os.environ.get("SIM_SEEDS", "2000"))
 #: stories among which each sort of trouble must occur at least once
 STORIES_A_FAULT = 200
+#: the modules of which a member is made that wait for anything
+SHELLS = ("replica", "snapshots", "filedisk", "groupchanges", "watches")
+#: functions that no story calls: the end of a process, a group of one, and backups, which change nothing
+NOT_TOLD = {"stop", "close", "wait_ready", "database", "backup"}
+#: what is answered at once here, or only after the disk failed
+WAIT_FOR_NOTHING = {
+    "await self._transport.start(self)", "await self._take_part(recovered)", "await self.wait_ready()",
+    "await self.close()",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +48,21 @@ def test_no_promise_is_broken(played: Played) -> None:
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
 def test_it_happens_that(fault: Fault, played: Played) -> None:
     assert played.faults[fault] >= played.stories // STORIES_A_FAULT
+
+
+@pytest.mark.skipif(SEEDS < 2000, reason="fewer stories do not get everywhere")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_process_dies_at_every_await_of(shell: str, played: Played) -> None:
+    path = Path(inspect.getfile(Replica)).with_name(f"{shell}.py")
+    lines = {line for file, line in played.died_at if Path(file).name == path.name}
+    missed = [
+        f"{path.name}:{node.lineno} {ast.unparse(node)}"
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.AsyncFunctionDef) and function.name not in NOT_TOLD
+        for node in ast.walk(function)
+        if isinstance(node, ast.Await) and lines.isdisjoint(range(node.lineno, (node.end_lineno or 0) + 1))
+    ]
+    assert not [each for each in missed if each.partition(" ")[2] not in WAIT_FOR_NOTHING], missed
 
 
 def test_a_seed_replays_exactly_whatever_the_hash_seed() -> None:
