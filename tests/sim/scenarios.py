@@ -89,6 +89,17 @@ async def write(group: Group, machine: Machine, key: bytes, value: bytes, lease:
     await group.call(machine.member, lambda replica: replica.txn(request))
 
 
+async def a_write_that_the_network_repeats_happens_once(group: Group) -> None:
+    """A follower is asked, and everything that it sends to the leader arrives twice."""
+    leader = await leader_of(group)
+    follower = next(machine for machine in group.up() if machine is not leader)
+    group.network.repeats = 1.0
+    await write_many(group, follower, 20)
+    kvs = (await group.call(leader.member, lambda replica: replica.range(Range(key=b"/", range_end=b"0")))).kvs
+    if len(kvs) != 20 or any(kv.version != 1 for kv in kvs):
+        raise Broken(f"writes happened several times: {kvs}")
+
+
 async def write_many(group: Group, machine: Machine, count: int, prefix: str = "/k/") -> None:
     """Enough of them make the member take snapshots, and begin new segments of its log."""
     for number in range(count):

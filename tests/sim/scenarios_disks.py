@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from typing import Literal
 
 from tests.sim.group import Group, Machine
@@ -10,12 +12,15 @@ from tests.sim.history import Broken, Watched, Witness
 from tests.sim.scenarios import leader_of, log_end, log_start, read, replica_of, until, write, write_many
 
 from steersman.actors.store.disk import DataDamaged, DataDirForeign
+from steersman.cluster.store.values import Unavailable
 
 KEY = b"/kept"
 #: bits of a file that are turned over, one after the other: a prime, so that all sorts of places are met
 BIT_STEP = 331
 #: calls of the disk in which a segment is made
 SEGMENT_CALLS = 5
+#: the same for a snapshot, and what is forgotten afterwards
+SNAPSHOT_CALLS = 8
 
 
 async def _followers(group: Group) -> tuple[Machine, Machine, Machine]:
@@ -44,6 +49,23 @@ async def a_write_outlives_the_power_that_fails_at_its_answer(group: Group) -> N
     group.answered = cut_power
     await write(group, leader, KEY, b"1")
     group.answered = lambda _: None
+    group.network.heal()
+    await asyncio.gather(leader.start(), second.start())
+    if await read(group, await leader_of(group), KEY) is None:
+        raise Broken("a write that was acknowledged is lost")
+
+
+async def a_write_outlives_a_sync_that_fails(group: Group) -> None:
+    """The same with a leader whose disk fails to sync: what it wrote is nowhere."""
+    leader, _, second = await _followers(group)
+    group.network.isolate(second.member, group.machines)
+    leader.disk.error["sync"] = OSError(errno.EIO, os.strerror(errno.EIO))
+    try:
+        await write(group, leader, KEY, b"1")
+    except Unavailable:
+        return  # nothing was promised
+    for machine in group.up():
+        machine.crash()
     group.network.heal()
     await asyncio.gather(leader.start(), second.start())
     if await read(group, await leader_of(group), KEY) is None:
@@ -91,6 +113,18 @@ async def a_member_that_dies_while_it_makes_a_segment_forgets_nothing(group: Gro
             raise Broken(f"a member does not start any more: {victim.refusal}")
         if log_end(victim) < acknowledged:
             raise Broken(f"entries up to {acknowledged} were acknowledged, after a crash there are {log_end(victim)}")
+        await _settled(group)
+
+
+async def a_member_that_dies_while_it_takes_a_snapshot_comes_back(group: Group) -> None:
+    leader, victim, _ = await _followers(group)
+    for calls in range(SNAPSHOT_CALLS):
+        victim.disk.doomed = (".snap.tmp", calls)
+        while victim.is_up:
+            await write_many(group, leader, 5)
+        await victim.start()
+        if victim.refusal is not None:
+            raise Broken(f"a member does not start any more: {victim.refusal}")
         await _settled(group)
 
 
