@@ -73,13 +73,13 @@ def replica_of(machine: Machine) -> Replica:
 
 
 def log_end(machine: Machine) -> int:
-    core = replica_of(machine)._core
+    core = replica_of(machine)._driver.core
     assert core is not None
     return core.log.last
 
 
 def log_start(machine: Machine) -> int:
-    core = replica_of(machine)._core
+    core = replica_of(machine)._driver.core
     assert core is not None
     return core.log.start
 

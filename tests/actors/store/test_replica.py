@@ -242,14 +242,14 @@ def test_an_idle_hour_costs_next_to_nothing() -> None:
     async def story() -> int:
         replica = await started(loop)
         calls = 0
-        original = replica._pump
+        original = replica._driver.pump
 
         def counted() -> None:
             nonlocal calls
             calls += 1
             original()
 
-        replica._pump = counted  # type: ignore[method-assign]
+        replica._driver.pump = counted  # type: ignore[method-assign]
         await asyncio.sleep(3600)
         await replica.stop()
         return calls

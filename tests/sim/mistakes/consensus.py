@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.sim.mistakes.patching import Patch, around
 
-from steersman.actors.store.replica import Replica
+from steersman.actors.store.driver import Driver
 from steersman.cluster.raft.forwards import Forwards
 from steersman.cluster.raft.leadership import Leadership
 from steersman.cluster.raft.lease import Lease
@@ -24,7 +24,7 @@ def apply_before_it_is_committed(patch: Patch) -> None:
 
 
 def read_without_asking_the_majority(patch: Patch) -> None:
-    patch.setattr(Replica, "begin_read", lambda replica: replica._check_alive() and None)
+    patch.setattr(Driver, "begin_read", lambda driver: driver.alive() and None)
 
 
 def read_on_a_lease_that_is_over(patch: Patch) -> None:
@@ -33,7 +33,7 @@ def read_on_a_lease_that_is_over(patch: Patch) -> None:
 
 
 def tell_the_time_by_the_wall_clock(patch: Patch) -> None:
-    patch.setattr(Replica, "_clock", lambda replica: replica._loop.now())
+    patch.setattr(Driver, "clock", lambda driver: driver._loop.now())
 
 
 def forget_entries_that_a_follower_still_needs(patch: Patch) -> None:
@@ -46,13 +46,13 @@ def add_a_proposal_that_arrives_twice_again(patch: Patch) -> None:
 
 def propose_again_what_a_new_leader_may_have(patch: Patch) -> None:
     """A member repeats the writes that wait for an answer when another one leads."""
-    leaders: dict[Replica, int] = {}
+    leaders: dict[Driver, int] = {}
 
-    def resume(original: Any, replica: Replica, core: Any) -> None:
-        original(replica, core)
-        if core.leader and core.leader != leaders.setdefault(replica, core.leader):
-            leaders[replica] = core.leader
-            pending = replica._proposals._pending.items()
-            replica._proposals._queue = [(number, codec.encode(each.command)) for number, each in pending]
+    def resume(original: Any, driver: Driver, core: Any) -> None:
+        original(driver, core)
+        if core.leader and core.leader != leaders.setdefault(driver, core.leader):
+            leaders[driver] = core.leader
+            pending = driver.proposals._pending.items()
+            driver.proposals._queue = [(number, codec.encode(each.command)) for number, each in pending]
 
-    around(patch, Replica, "_notice_role", resume)
+    around(patch, Driver, "_notice_role", resume)

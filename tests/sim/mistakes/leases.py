@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.sim.mistakes.patching import Patch, around
 
+from steersman.actors.store.driver import Driver
 from steersman.actors.store.leasekeeping import LeaseKeeper
 from steersman.actors.store.replica import Replica
 from steersman.actors.store.transport import LeaseAsk
@@ -18,23 +19,23 @@ def let_followers_end_leases(patch: Patch) -> None:
     """Every member keeps the time of the leases that it has applied, and ends them."""
     patch.setattr(LeaseKeeper, "follow", lambda _: None)
 
-    def notice(original: Any, replica: Replica, core: Raft) -> None:
-        original(replica, core)
-        if not replica._leases.leads and core.leader:
-            replica._leases.lead(replica._state)
+    def notice(original: Any, driver: Driver, core: Raft) -> None:
+        original(driver, core)
+        if not driver.leases.leads and core.leader:
+            driver.leases.lead(driver.state)
 
-    def expire(_original: Any, replica: Replica, _core: Raft) -> None:
-        for lease in replica._leases.expired():
-            replica._supervise(replica._submit_quietly(LeaseRevoke(lease)), f"lease-{lease}")
+    def expire(_original: Any, driver: Driver, _core: Raft) -> None:
+        for lease in driver.leases.expired():
+            driver.supervise(driver._submit_quietly(LeaseRevoke(lease)), f"lease-{lease}")
 
-    around(patch, Replica, "_notice_role", notice)
-    around(patch, Replica, "_expire_leases", expire)
+    around(patch, Driver, "_notice_role", notice)
+    around(patch, Driver, "_expire_leases", expire)
 
-    def tick(original: Any, replica: Replica, core: Raft) -> None:
-        original(replica, core)
-        replica._expire_leases(core)
+    def tick(original: Any, driver: Driver, core: Raft) -> None:
+        original(driver, core)
+        driver._expire_leases(core)
 
-    around(patch, Replica, "_on_tick", tick)
+    around(patch, Driver, "_on_tick", tick)
 
 
 def give_leases_no_new_time_under_a_new_leader(patch: Patch) -> None:
@@ -60,20 +61,20 @@ def give_leases_no_new_time_under_a_new_leader(patch: Patch) -> None:
 
 def renew_leases_without_proof_of_leading(patch: Patch) -> None:
     async def ask(original: Any, replica: Replica, lease: int, *, renew: bool) -> Any:
-        left_ms = replica._leases.left_ms(lease, renew=renew)
+        left_ms = replica._driver.leases.left_ms(lease, renew=renew)
         return left_ms if left_ms > 0 else await original(replica, lease, renew=renew)
 
     def answer(_original: Any, replica: Replica, ask: LeaseAsk) -> None:
-        replica._leases.answer(ask, replica._leases.left_ms(ask.lease, renew=ask.renew))
+        replica._driver.leases.answer(ask, replica._driver.leases.left_ms(ask.lease, renew=ask.renew))
 
     around(patch, Replica, "_ask_lease", ask)
     around(patch, Replica, "_answer_ask", answer)
 
 
 def answer_leases_before_all_are_known(patch: Patch) -> None:
-    def notice(original: Any, replica: Replica, core: Raft) -> None:
-        original(replica, core)
-        if core.is_leader and not replica._leases.leads:
-            replica._leases.lead(replica._state)
+    def notice(original: Any, driver: Driver, core: Raft) -> None:
+        original(driver, core)
+        if core.is_leader and not driver.leases.leads:
+            driver.leases.lead(driver.state)
 
-    around(patch, Replica, "_notice_role", notice)
+    around(patch, Driver, "_notice_role", notice)
