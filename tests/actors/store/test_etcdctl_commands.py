@@ -203,7 +203,8 @@ NORMAL = [
     (re.compile(r"^(MEMBER, unstarted.*)\n(MEMBER, started.*)$", re.M), r"\2\n\1"),
     (re.compile(r"other=URL,(s1|default)=URL"), r"\1=URL,other=URL"),
     (re.compile(r"^Member +[0-9a-f]+ added to cluster +[0-9a-f]+", re.M), "Member ADDED"),
-    (re.compile(r'"name":"(s1|default)"|, (s1|default),|"(s1|default)='), "NAME"),
+    (re.compile(r'"name":"(s1|default)"|, (s1|default),'), "NAME"),
+    (re.compile(r"\b(s1|default)=URL"), "NAME=URL"),
     (re.compile(r"^[0-9a-f]+, (\d+), \d+, [\d.]+ kB$", re.M), r"HASH, \1"),
     (re.compile(r"lease [0-9a-f]{15,16}|^[0-9a-f]{15,16}$", re.M), "lease ID"),
 ]
@@ -252,6 +253,9 @@ class Side:
     def normal(self, out: str) -> str:
         for pattern, replacement in NORMAL:
             out = pattern.sub(replacement, out)
+        # members come in the order of their ids, which are drawn by chance
+        out = re.sub(r"(^MEMBER, .*\n)+", lambda found: "".join(sorted(found[0].splitlines(True))), out, flags=re.M)
+        out = re.sub(r'(?<=CLUSTER=")[^"]*', lambda found: ",".join(sorted(found[0].split(","))), out)
         return out.replace(str(self.directory), "DIRECTORY")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -13,7 +14,9 @@ from steersman.actors.clocks import VirtualTimeLoop
 from steersman.actors.store.disk import MemoryDisk
 from steersman.actors.store.replica import Replica
 from steersman.actors.store.settings import ReplicaSettings
+from steersman.actors.store.transport import Letter, MemoryNetwork
 from steersman.actors.store.watches import PENDING_EVENTS_MAX
+from steersman.cluster.raft.values import Message, MessageKind
 from steersman.cluster.store.values import (
     Compacted,
     InvalidRequest,
@@ -234,6 +237,50 @@ def test_the_same_seed_gives_the_same_story() -> None:
 
     assert story_of(1) == story_of(1)
     assert story_of(1)[1] != story_of(2)[1]
+
+
+class CountingNetwork(MemoryNetwork):
+    def __init__(self) -> None:
+        super().__init__(delay_s=0.0004)
+        self.kinds: Counter[MessageKind] = Counter()
+
+    def deliver(self, letter: Letter) -> None:
+        if isinstance(letter, Message):
+            self.kinds[letter.kind] += 1
+        super().deliver(letter)
+
+
+def test_each_of_many_writes_costs_a_letter_to_each_other_member_and_its_answer() -> None:
+    """The next one tells them that it is committed; only of the last one they are told by letters without an answer."""
+    loop = VirtualTimeLoop()
+
+    async def story() -> None:
+        network, addresses = CountingNetwork(), {number: f"m{number}" for number in (1, 2, 3)}
+        replicas = [
+            Replica(
+                name=f"s{number}", member_id=number, peers=addresses, disk=MemoryDisk(),
+                transport=network.transport(number), rng=random.Random(number),
+            )
+            for number in addresses
+        ]  # fmt: skip
+        for replica in replicas:
+            await replica.start()
+        await asyncio.gather(*(replica.wait_ready() for replica in replicas))
+        leader = next(replica for replica in replicas if replica.is_leader)
+        await asyncio.sleep(5)
+        network.kinds.clear()
+        for number in range(100):
+            await leader.txn(put(f"/{number}"))
+        await asyncio.sleep(0.01)
+        assert {replica.revision for replica in replicas} == {leader.revision}, (
+            "everybody has heard of the last one too"
+        )
+        wanted = (MessageKind.APPEND, MessageKind.APPEND_REPLY, MessageKind.COMMIT)
+        assert [network.kinds[kind] for kind in wanted] == [200, 200, 2]
+        for replica in replicas:
+            await replica.stop()
+
+    run(story(), loop)
 
 
 def test_an_idle_hour_costs_next_to_nothing() -> None:
