@@ -127,9 +127,9 @@ class JoinedKeeper:
         """Keeps the machines and members that the head knows, for commands and for the next start."""
         site = replace(self._site, hosts=known.hosts, recorded=known.group)
         if site != self._site:
-            self._site = site
             roster.write(site)
             bringup.write_site(site)
+            self._site = site
 
     async def _meet_on(self) -> None:
         while True:
@@ -160,20 +160,25 @@ class JoinedKeeper:
     async def keep(self) -> None:
         """Sees that Ray runs here until told to stop; anew when it ended, or when the head's Ray began anew."""
         while not self._stopping.is_set():
-            with contextlib.suppress(HeadAway):
-                known = await self._head.meet(self._site.here)
-                ended = self._process is None or self._process.returncode is not None
-                if known.incarnation and (known.incarnation != self._incarnation or ended):
-                    bringup.note_state(self._site, "recovering")
-                    await self._start_ray(known)
-                self._take_over(known)
+            # a disk that has failed takes no notes; whoever keeps data on it says so
+            with contextlib.suppress(HeadAway, OSError):
+                await self._look()
             replies = await self._watchman.statuses(bringup.actors_here(self._site))
-            bringup.note_state(self._site, "ready" if all(replies.values()) else "recovering")
+            with contextlib.suppress(OSError):
+                bringup.note_state(self._site, "ready" if all(replies.values()) else "recovering")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._stopping.wait()
         await self._watchman.close()
         await self._head.close()
+
+    async def _look(self) -> None:
+        known = await self._head.meet(self._site.here)
+        ended = self._process is None or self._process.returncode is not None
+        if known.incarnation and (known.incarnation != self._incarnation or ended):
+            bringup.note_state(self._site, "recovering")
+            await self._start_ray(known)
+        self._take_over(known)
 
 
 async def why_not_leave(site: Site) -> str:
