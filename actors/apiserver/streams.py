@@ -25,7 +25,7 @@ from steersman.cluster.api.row import Kind
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, NotFound, ServiceUnavailable
 from steersman.cluster.meta.objects import Obj, annotations_of
-from steersman.cluster.meta.resources import ENDPOINTS, PODS
+from steersman.cluster.meta.resources import ENDPOINTS, PODS, SERVICES
 from steersman.cluster.meta.times import parse_time
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -162,15 +162,16 @@ class Streams:
         await self._admit(call, kind)
         match kind.resource.plural:
             case "nodes":
-                return await self._node_proxy(call)
+                return await self._node_proxy(call, kind)
             case "pods":
                 name, _, port = call.attributes.name.partition(":")
                 return await self._pod_proxy(call, call.attributes.namespace, name, port)
             case _:
                 return await self._service_proxy(call)
 
-    async def _node_proxy(self, call: Call) -> Response:
+    async def _node_proxy(self, call: Call, kind: Kind) -> Response:
         path = "/".join(call.attributes.rest)
+        await self._reader.find(kind, "", call.attributes.name)
         agent = await self._nodes.connect(call.attributes.name)
         match call.request.method, path:
             case "POST", "images":
@@ -197,8 +198,9 @@ class Streams:
         namespace = call.attributes.namespace
         parts = call.attributes.name.split(":")
         name, wanted = (parts[1], parts[2]) if len(parts) == 3 else (parts[0], parts[1] if len(parts) > 1 else "")
-        kind = self._registry.kind("", "v1", ENDPOINTS.plural)
-        assert kind is not None
+        service, kind = (self._registry.kind("", "v1", plural) for plural in (SERVICES.plural, ENDPOINTS.plural))
+        assert service is not None and kind is not None
+        await self._reader.find(service, namespace, name)
         try:
             endpoints = (await self._reader.find(kind, namespace, name)).obj
         except NotFound:

@@ -9,6 +9,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import orjson
@@ -160,6 +161,10 @@ def read_json(body: bytes) -> Any:
         raise BadRequest(f"couldn't get version/kind; json parse error: {error}") from None
 
 
+#: integers from here on have no floating value
+_FLOAT_MAX = 10**308
+
+
 def parse_yaml(body: bytes) -> Any:
     """Reads one YAML document (JSON is YAML).
 
@@ -187,7 +192,20 @@ def _plain(tree: Any, left: list[int], depth: int = 0) -> Any:
         return [_plain(value, left, depth + 1) for value in tree]
     if isinstance(tree, bytes):
         return tree.decode("utf-8", "replace")
-    return tree if tree is None or isinstance(tree, (str, int, float, bool)) else str(tree)
+    if isinstance(tree, (int, float)):
+        return _number(tree)
+    if isinstance(tree, str):
+        return tree if tree.isascii() else tree.encode("utf-8", "replace").decode()
+    return None if tree is None else str(tree)
+
+
+def _number(value: float) -> float:
+    """A number as JSON can carry it: integers of more than 64 bits become floating, as in Go."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        value = float(value) if abs(value) < _FLOAT_MAX else math.inf
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRequest(f"error converting YAML to JSON: json: unsupported value: {value}")
+    return value
 
 
 def _key(key: Any) -> str:

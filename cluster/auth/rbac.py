@@ -14,7 +14,7 @@ from typing import Any
 
 from steersman.cluster.auth.attributes import ALLOWED, NO_OPINION, Attributes, Verdict
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.selectors import from_dict
+from steersman.cluster.meta.selectors import NOTHING, LabelSelector, SelectorError, from_dict
 
 #: the group that may do everything, whatever the roles say
 MASTERS = "system:masters"
@@ -193,13 +193,21 @@ def _reason(binding: Obj, subject: Mapping[str, Any], namespace: str) -> str:
     )
 
 
+def _selector(row: Obj) -> LabelSelector:
+    """A selector of an `aggregationRule`; one that cannot be read selects nothing, and spoils no other role."""
+    try:
+        return from_dict(row)
+    except SelectorError:
+        return NOTHING
+
+
 def aggregate(cluster_roles: Sequence[Obj]) -> dict[str, list[Obj]]:
     """Returns the rules of each ClusterRole, those of its `aggregationRule` gathered from the roles it selects."""
     labels = {role["metadata"]["name"]: role["metadata"].get("labels") or {} for role in cluster_roles}
     own = {role["metadata"]["name"]: list(role.get("rules") or ()) for role in cluster_roles}
     selectors = {
         role["metadata"]["name"]: [
-            from_dict(row) for row in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
+            _selector(row) for row in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
         ]
         for role in cluster_roles
     }

@@ -7,7 +7,7 @@ Source: k8s.io/kubernetes/pkg/apis/rbac/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
-from steersman.cluster.api.rules.fields import bad, bad_all, required, unsupported
+from steersman.cluster.api.rules.fields import bad, bad_all, label_selector, required, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import path_segment_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -52,9 +52,13 @@ def validate_role(obj: Obj) -> list[Cause]:
 def validate_cluster_role(obj: Obj) -> list[Cause]:
     causes = _rules(obj, namespaced=False)
     aggregation = obj.get("aggregationRule")
-    if aggregation is not None and not aggregation.get("clusterRoleSelectors"):
-        detail = "at least one clusterRoleSelector required if aggregationRule is non-nil"
-        causes.append(required("aggregationRule.clusterRoleSelectors", detail))
+    if aggregation is None:
+        return causes
+    path, selectors = "aggregationRule.clusterRoleSelectors", aggregation.get("clusterRoleSelectors") or []
+    if not selectors:
+        causes.append(required(path, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
+    for index, selector in enumerate(selectors):
+        causes += label_selector(f"{path}[{index}]", selector)
     return causes
 
 

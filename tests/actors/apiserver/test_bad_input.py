@@ -140,6 +140,12 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "a negative resource version": ("GET", f"{CONFIG_MAPS}/old?resourceVersion=-1", None, "", 400, ""),
     "a match without version": ("GET", f"{CONFIG_MAPS}?resourceVersionMatch=Exact", None, "", 400, ""),
     "no such match": ("GET", f"{CONFIG_MAPS}?resourceVersion=1&resourceVersionMatch=About", None, "", 400, ""),
+    "an aggregation by a selector that is none": (
+        "POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+        {"metadata": {"name": "r"}, "aggregationRule": {"clusterRoleSelectors": [
+            {"matchExpressions": [{"key": "a", "operator": "Maybe"}]}]}},
+        "", 422, "aggregationRule.clusterRoleSelectors[0].matchExpressions[0].operator",
+    ),
     "initial events without match": ("GET", f"{CONFIG_MAPS}?watch=1&sendInitialEvents=true", None, "", 400, ""),
     "a watch timeout that is none": ("GET", f"{CONFIG_MAPS}?watch=1&timeoutSeconds=x", None, "", 400, ""),
     "no such kind": (

@@ -205,6 +205,8 @@ async def test_images_stats_and_proxies_go_through_to_the_node(api: Any) -> None
         for _ in range(3):
             yield b"x" * 1000
 
+    for node in ("n1", "n2"):
+        await api.ok("POST", "/api/v1/nodes", {"metadata": {"name": node}})
     request = Request("POST", "/api/v1/nodes/n1/proxy/images", {}, b"", ADMIN, upload=archive())
     response = await api.server(request)
     assert (
@@ -213,6 +215,8 @@ async def test_images_stats_and_proxies_go_through_to_the_node(api: Any) -> None
     assert (await api.ok("GET", "/api/v1/nodes/n1/proxy/images"))["images"][0]["id"] == "sha256:1"
     assert (await api.ok("GET", "/api/v1/nodes/n1/proxy/stats/summary"))["node"]["nodeName"] == "n1"
     await api.refused(503, "GET", "/api/v1/nodes/n2/proxy/stats/summary")
+    await api.refused(404, "GET", "/api/v1/nodes/n3/proxy/stats/summary")
+    await api.refused(404, "GET", "/api/v1/namespaces/default/services/none/proxy")
     await api.ok(
         "POST",
         PODS,
@@ -226,10 +230,13 @@ async def test_images_stats_and_proxies_go_through_to_the_node(api: Any) -> None
         "addresses": [{"ip": "10.1.0.1", "targetRef": {"kind": "Pod", "name": "p"}}],
         "ports": [{"port": 9090}],
     }
+    for name in ("s", "empty"):
+        service = {"metadata": {"name": name}, "spec": {"ports": [{"port": 9090}]}}
+        await api.ok("POST", "/api/v1/namespaces/default/services", service)
     await api.ok("POST", "/api/v1/namespaces/default/endpoints", {"metadata": {"name": "s"}, "subsets": [endpoints]})
     answer = await api.call("GET", "/api/v1/namespaces/default/services/s:9090/proxy/")
     assert b"".join([piece async for piece in answer.body]) == b"you sent GET / HTTP/1.1"
-    await api.refused(503, "GET", "/api/v1/namespaces/default/services/none/proxy/")
+    await api.refused(503, "GET", "/api/v1/namespaces/default/services/empty/proxy/")
 
 
 # ---- virtual time

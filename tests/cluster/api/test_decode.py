@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
 import pytest
 
-from steersman.cluster.api.decode import BODY_BYTES_MAX, decode
+from steersman.cluster.api.decode import BODY_BYTES_MAX, decode, parse_yaml
 from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.meta.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
@@ -122,7 +123,8 @@ def test_yaml_and_protobuf_give_the_same_object_as_json(api: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"a: [", b"a: b: c", b"- &x [1]\n--- 2", b"!!python/object:os.system {}", b"\t", b"{a: *nobody}",
+        b"a: [", b"a: b: c", b"a: .inf", b"a: .nan", b"a: 1%b" % (b"0" * 400),
+        b"- &x [1]\n--- 2", b"!!python/object:os.system {}", b"\t", b"{a: *nobody}",
         b"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
         b"d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]",
     ],
@@ -130,6 +132,14 @@ def test_yaml_and_protobuf_give_the_same_object_as_json(api: Any) -> None:
 def test_malformed_or_exploding_yaml_is_a_bad_request(api: Any, body: bytes) -> None:
     with pytest.raises(BadRequest):
         decode(api.registry, api.row("pods"), body, "application/yaml")
+
+
+@pytest.mark.parametrize("number", [1 << 64, -(1 << 63) - 1, 10**300])
+def test_a_number_that_no_integer_holds_is_refused_where_one_is_wanted(api: Any, number: int) -> None:
+    text = f"spec: {{terminationGracePeriodSeconds: {number}}}"
+    for body, media in ((text, "application/yaml"), (json.dumps(parse_yaml(text.encode())), "application/json")):
+        with pytest.raises(BadRequest, match="terminationGracePeriodSeconds"):
+            decode(api.registry, api.row("pods"), body.encode(), media)
 
 
 def test_size_depth_and_media_type_are_bounded(api: Any) -> None:

@@ -140,6 +140,15 @@ def test_aggregated_roles_gather_the_rules_of_those_they_select_transitively() -
     assert not policy.judge("jane", (), ask("delete /pods a x")).allowed
 
 
+def test_a_selector_that_cannot_be_read_spoils_no_other_role() -> None:
+    broken = {"clusterRoleSelectors": [{"matchExpressions": [{"key": "a", "operator": "Maybe"}]}]}
+    policy = Policy(
+        cluster_roles=[role("broken", aggregationRule=broken), role("reader", READ)],
+        cluster_role_bindings=[binding("reader", "User jane"), binding("broken", "User jane")],
+    )
+    assert policy.judge("jane", (), ask("list /pods a")).allowed
+
+
 def deployed() -> Policy:
     rows = [row for path in sorted(BOOTSTRAP.glob("roles-*.yaml")) for row in yaml.safe_load_all(path.read_text())]
     by_kind: dict[str, list[dict[str, Any]]] = {}
