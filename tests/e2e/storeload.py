@@ -64,7 +64,7 @@ class Load:
         end = time.monotonic() + deadline_s
         while any(len(times) < goal for times, goal in zip(self.acknowledged_at, goals, strict=True)):
             assert self._failure is None, self._failure
-            assert time.monotonic() < end, f"no {count} writes a writer in {deadline_s:.0f} s"
+            assert time.monotonic() < end, f"no {count} writes a writer in {deadline_s:.0f} s through {self._endpoints}"
             time.sleep(0.02)
 
     def outage_s(self, since: float) -> float:
@@ -93,7 +93,8 @@ class Load:
         ]
         for client in clients:
             await client.start()
-        watch = asyncio.create_task(self._watch(clients[-1]))
+        revision = (await clients[-1].range(Range(key=self._key(0)))).revision
+        watch = asyncio.create_task(self._watch(clients[-1], revision + 1))
         try:
             work = [self._write(clients[number], number) for number in range(WRITERS)]
             work += [self._read(clients[WRITERS + number]) for number in range(READERS)]
@@ -158,9 +159,9 @@ class Load:
             self.history.append(action)
             self.final[key] = found.kvs[0].value
 
-    async def _watch(self, client: StoreClient) -> None:
+    async def _watch(self, client: StoreClient, revision: int) -> None:
         prefix = self._prefix.encode()
-        async for batch in client.watch(prefix + b"/", prefix + b"0", 1):
+        async for batch in client.watch(prefix + b"/", prefix + b"0", revision):
             self.seen += [(event.kv.key, event.kv.value, event.kv.mod_revision) for event in batch.events]
 
     # afterwards

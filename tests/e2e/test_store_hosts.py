@@ -50,7 +50,6 @@ class Hosts:
         self.disk = disk
         self.head = machines[0]
         self._loads = 0
-        self._endpoints: dict[str, Any] = {}
 
     def members(self) -> list[Any]:
         """What `steer store members` shows; nothing while the store does not answer."""
@@ -94,9 +93,13 @@ class Hosts:
         return self.places() == [machine.address for machine in self.machines]
 
     def member_of(self, machine: Machine) -> str:
-        return next(
-            f"store-{row.member.slot}" for row in self.members() if row.address.startswith(f"{machine.address}:")
-        )
+        """The name of the member there; waits while the head has no time to answer."""
+
+        def found() -> str:
+            rows = (row for row in self.members() if row.address.startswith(f"{machine.address}:"))
+            return next((f"store-{row.member.slot}" for row in rows), "")
+
+        return wait_for(f"the member of {machine.address}", found, 30)
 
     def leader(self) -> tuple[Machine, int]:
         """The leader's machine and process."""
@@ -109,9 +112,7 @@ class Hosts:
 
     def load(self) -> Load:
         self._loads += 1
-        if not self._endpoints:
-            self._endpoints = self.head.json("status")["endpoints"]
-        where = self._endpoints
+        where = self.head.json("status")["endpoints"]
         ca, cert, key = (Path(where["certificates"][name]) for name in ("ca", "cert", "key"))
         endpoints = [url.removeprefix("https://") for url in where["storeClients"]]
         return Load(endpoints, context_of(ssl.PROTOCOL_TLS_CLIENT, ca, cert, key), f"/e2e/{self._loads}")
