@@ -39,7 +39,7 @@ class Load:
         self.seen: list[tuple[bytes, bytes, int]] = []
         self._numbers = itertools.count()
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="store-load")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="store-load", daemon=True)
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: list[StoreClient] = []
@@ -49,7 +49,11 @@ class Load:
 
     def __enter__(self) -> Load:
         self._thread.start()
-        self.wait_for_writes(5)
+        try:
+            self.wait_for_writes(5)
+        except BaseException:
+            self._ending.set()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
