@@ -224,7 +224,7 @@ def test_images_are_loaded_into_nodes_and_listed(steer: Steer) -> None:
     row = steer("image", "ls", "--node=n1").splitlines()[1].split()
     assert row == ["example.com/web:1", "0123456789ab", "4.2MB", "n1"]
     assert "is no file" in steer.fails("image", "load", "/nope.tar")
-    assert "does not answer" in steer.fails("image", "ls", "--node=n9")
+    assert 'nodes "n9" not found' in steer.fails("image", "ls", "--node=n9")
 
 
 def test_a_pod_in_words(steer: Steer) -> None:

@@ -329,7 +329,11 @@ def test_by_force_a_machine_goes_down_though_the_store_stands_still_until_it_is_
     done = second.steer("down", "--force")
     assert "still counts on this machine" in done and "`steer join` brings it back" in done
     assert not second.pids()
-    assert "no leader of the store answers" in hosts.head.steer("store", "members", check=False, errors=True)
+
+    def told() -> bool:
+        return "no leader of the store answers" in hosts.head.steer("store", "members", check=False, errors=True)
+
+    wait_for("a store that says that nobody leads", told, 30)
     for machine in (second, third):
         join(hosts, machine, words)
     wait_for("a whole group", hosts.spread, 90)
