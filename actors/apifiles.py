@@ -16,7 +16,6 @@ from steersman.actors.site import Site
 
 if TYPE_CHECKING:  # every actor loads this module, and few need what a file takes to be read
     from steersman.actors.apiserver.config import AuditConfig
-    from steersman.cluster.auth.authentication import Authentication
     from steersman.cluster.config import Security
 
 _FILE = "encryption.yaml"
@@ -70,24 +69,8 @@ def audit_of(site: Site, index: int) -> AuditConfig | None:
             backups_max=security.audit_log_backups,
             age_days_max=security.audit_log_age_days,
         ),
-        webhook=webhook_file(security.audit_webhook),
+        webhook=file_of(security.audit_webhook),
     )
-
-
-def authentication_of(site: Site) -> Authentication:
-    """Whose tokens the API servers of a site accept beside their own.
-
-    Raises:
-        OSError, InvalidAuthentication: the configuration cannot be read.
-    """
-    from steersman.cluster.auth.authentication import NO_OTHERS, read_authentication
-
-    path = site.config.security.authentication
-    if not path:
-        return NO_OTHERS
-    from steersman.actors.apiserver.expressions import compiled
-
-    return read_authentication(Path(path).read_text(), compiled)
 
 
 def former_keys_of(site: Site) -> tuple[bytes, ...]:
@@ -95,7 +78,7 @@ def former_keys_of(site: Site) -> tuple[bytes, ...]:
     return tuple(Path(path).read_bytes() for path in site.config.security.service_account_keys)
 
 
-def webhook_file(path: str) -> Path | None:
+def file_of(path: str) -> Path | None:
     return Path(path) if path else None
 
 
@@ -118,8 +101,17 @@ def ensure(site: Site) -> None:
             read_encryption(path.read_text())
     with _told("security.audit_policy"):
         audit_of(site, 0)
-    with _told("security.authentication"):
-        authentication_of(site)
+    if path := file_of(site.config.security.authentication):
+        from steersman.actors.apiserver.expressions import compiled
+        from steersman.cluster.auth.authenticationfile import read_authentication
+
+        with _told("security.authentication"):
+            read_authentication(path.read_text(), compiled)
+    if path := file_of(site.config.security.authorization):
+        from steersman.actors.apiserver.askedwebhooks import read_modes
+
+        with _told("security.authorization"):
+            read_modes(path.read_text())
     with _told("security.service_account_keys"):
         for pem in former_keys_of(site):
             from_pem(pem)

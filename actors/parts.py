@@ -164,8 +164,9 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         requests_in_flight=config.control_plane.requests_in_flight,
         admission_plugins=tuple(config.control_plane.admission_plugins),
         former_service_account_keys=apifiles.former_keys_of(site),
-        authentication=apifiles.authentication_of(site),
-        token_webhook=apifiles.webhook_file(config.security.token_webhook),
+        authentication=apifiles.file_of(config.security.authentication),
+        authorization=apifiles.file_of(config.security.authorization),
+        token_webhook=apifiles.file_of(config.security.token_webhook),
         encryption=apifiles.encryption_of(site),
         audit=apifiles.audit_of(site, index),
     )

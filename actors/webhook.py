@@ -47,6 +47,10 @@ class Webhook:
         response = await self._transport(Request("POST", self._target, {"content-type": "application/json"}, body))
         return response.status, await whole(response)
 
+    async def close(self) -> None:
+        """Lets go of its connections."""
+        await self._transport.close()
+
 
 async def whole(response: Response) -> bytes:
     """The body of an answer, however it comes.

@@ -172,6 +172,11 @@ class Security(_Section):
         description="file of the AuthenticationConfiguration: whose tokens (OpenID Connect) are accepted, and what may"
         " be asked anonymously; empty: nobody's, and health and version",
     )
+    authorization: str = Field(
+        "",
+        description="file of the AuthorizationConfiguration: who is asked whether something is allowed (Node, RBAC,"
+        " Webhook), in which order; empty: the node authorizer and RBAC",
+    )
     token_webhook: str = Field("", description="kubeconfig of a server that is asked whose other tokens are")
     audit_policy: str = Field("", description="file of the audit policy (audit.k8s.io/v1); empty: nothing is audited")
     audit_log: str = Field("", description="file of audit events; empty: logs/audit.log; none: no file")

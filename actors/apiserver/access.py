@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from steersman.actors.apiserver.askedwebhooks import Modes
 from steersman.actors.apiserver.authenticator import to_user
 from steersman.actors.apiserver.cache import WatchCache, nodes_in
 from steersman.actors.apiserver.entry import Event
@@ -14,10 +15,20 @@ from steersman.actors.ports import User
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.auth import authorization
 from steersman.cluster.auth import node as node_rules
-from steersman.cluster.auth.attributes import ALLOWED, Attributes, Verdict, forbidden_message
+from steersman.cluster.auth.attributes import (
+    ALLOWED,
+    NO_OPINION,
+    Attributes,
+    Verdict,
+    forbidden_message,
+    selected_fields,
+    selected_labels,
+)
+from steersman.cluster.auth.authorization import Mode
 from steersman.cluster.auth.identity import AUTHENTICATED, impersonated
-from steersman.cluster.auth.rbac import MASTERS, Policy, Rule, compacted, compile_rules, uncovered
+from steersman.cluster.auth.rbac import EVERYTHING, MASTERS, Policy, Rule, compacted, compile_rules, uncovered
 from steersman.cluster.meta.errors import BadRequest, Forbidden
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
@@ -29,9 +40,6 @@ from steersman.cluster.meta.resources import (
     Resource,
 )
 
-_ANY = frozenset({"*"})
-#: what only an administrator of the cluster has
-_EVERYTHING = (Rule(_ANY, _ANY, _ANY), Rule(_ANY, paths=("*",)))
 #: missing rules that a refusal names
 _RULES_MAX = 20
 
@@ -45,9 +53,10 @@ def forbidden(user: User, attributes: Attributes, verdict: Verdict) -> Forbidden
 
 
 class Authorizer:
-    """Says whether a user may do something: RBAC, and for nodes their own rules."""
+    """Says whether a user may do something: by default RBAC, and for nodes their own rules."""
 
-    def __init__(self, cache: WatchCache, registry: Registry) -> None:
+    def __init__(self, cache: WatchCache, registry: Registry, modes: Modes) -> None:
+        self._modes = modes
         self._cache = cache
         self._registry = registry
         self._prefixes = [
@@ -102,18 +111,53 @@ class Authorizer:
             self._compiled = state
         return self._policy
 
+    @property
+    def asks(self) -> bool:
+        """Whether a judgement may be broken off (`Unanswered`) because somebody else has to be asked."""
+        return bool(self._modes.webhooks)
+
     def judge(self, user: User, attributes: Attributes) -> Verdict:
-        """Whether a user may do something, and why."""
+        """Whether a user may do something, and why; raises Unanswered."""
         if MASTERS in user.groups:
             return ALLOWED
-        node = node_rules.node_of(user.name, user.groups)
-        if not node:
-            return self.policy().judge(user.name, user.groups, attributes)
-        verdict = node_rules.judge(node, attributes, self.pods_on, self._find)
-        if verdict.allowed:
-            return verdict
-        by_role = self.policy().judge(user.name, user.groups, attributes)
-        return by_role if by_role.allowed else verdict
+        verdicts = []
+        for mode in self._modes.modes:
+            verdict = self._judge_by(mode, user, attributes)
+            if verdict.allowed or verdict.denied:
+                return verdict
+            verdicts.append(verdict)
+        return authorization.refused(verdicts)
+
+    def _judge_by(self, mode: Mode, user: User, attributes: Attributes) -> Verdict:
+        match mode.type:
+            case authorization.NODE:
+                node = node_rules.node_of(user.name, user.groups)
+                return node_rules.judge(node, attributes, self.pods_on, self._find) if node else NO_OPINION
+            case authorization.RBAC:
+                return self.policy().judge(user.name, user.groups, attributes)
+            case authorization.WEBHOOK:
+                return self._modes.webhooks[mode.name].judge(user, attributes)
+            case authorization.ALWAYS_ALLOW:
+                return ALLOWED
+        return Verdict(False, "Everything is forbidden.")
+
+    def rules(self, user: User, namespace: str) -> tuple[list[Rule], list[str]]:
+        """What a user may do in a namespace as far as rules can say it, and who cannot say it by rules."""
+        if MASTERS in user.groups:
+            return self.policy().rules_in(user.name, user.groups, namespace), []
+        found: list[Rule] = []
+        unsaid = []
+        for mode in self._modes.modes:
+            match mode.type:
+                case authorization.RBAC:
+                    found += self.policy().rules_in(user.name, user.groups, namespace)
+                case authorization.ALWAYS_ALLOW:
+                    found += EVERYTHING
+                case authorization.WEBHOOK:
+                    unsaid.append("webhook authorizer does not support user rule resolution")
+                case authorization.NODE if node_rules.node_of(user.name, user.groups):
+                    unsaid.append("node authorizer does not support user rule resolution")
+        return found, unsaid
 
     def _find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
         kind = self._registry.kind(resource.group, resource.version, resource.plural)
@@ -131,10 +175,11 @@ class Authorizer:
         attributes = Attributes(
             verb=question.verb, path=question.path, group=question.group, version="*" if question.resource else "",
             resource=question.resource, subresource=question.subresource, namespace=question.namespace,
-            name=question.name,
+            name=question.name, fields=selected_fields(question.field_selector) if question.field_selector else (),
+            labels=selected_labels(question.label_selector) if question.label_selector else (),
         )  # fmt: skip
         verdict = self.judge(user, attributes)
-        return Decision(allowed=verdict.allowed, reason=verdict.reason)
+        return Decision(allowed=verdict.allowed, reason=verdict.reason, error=verdict.error)
 
     def allows(self, user: User, attributes: Attributes) -> bool:
         return self.judge(user, attributes).allowed
@@ -186,7 +231,7 @@ class Authorizer:
         if self.allows(user, Attributes(verb, "", resource.group, resource.version, plural, "", namespace, name)):
             return
         text = ""
-        if obj.get("aggregationRule") and uncovered(_EVERYTHING, policy.rules_in(user.name, user.groups, "")):
+        if obj.get("aggregationRule") and uncovered(EVERYTHING, policy.rules_in(user.name, user.groups, "")):
             text = "must have cluster-admin privileges to use an aggregationRule"
         elif missing := uncovered(wanted, policy.rules_in(user.name, user.groups, namespace)):
             lines = "\n".join(_rule_text(rule) for rule in compacted(missing)[:_RULES_MAX])

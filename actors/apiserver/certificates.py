@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from steersman.actors.apiserver.access import Authorizer
+from steersman.actors.apiserver.askedwebhooks import answered
 from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.entry import Event
@@ -17,7 +19,7 @@ from steersman.actors.ports import Now, User
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth import certificates
 from steersman.cluster.auth.attributes import Attributes
-from steersman.cluster.auth.certificates import Approve, Authority, Delete, Fail, Sign
+from steersman.cluster.auth.certificates import Approve, Authority, Delete, Fail, Sign, Step
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import CERTIFICATE_SIGNING_REQUESTS as REQUESTS
@@ -99,7 +101,7 @@ class Certificates:
         csr = self._writer.lookup(REQUESTS, "", name)
         if csr is None:
             return
-        step = certificates.decide(csr, self._now(), lambda below: self._may(csr["spec"], below), self._authority)
+        step = await answered(partial(self._decide, csr))
         context = self._writer.context(SERVER, "steersman-certificates")
         match step:
             case Delete():
@@ -111,6 +113,9 @@ class Certificates:
                 await self._change(csr, "status", _with_condition(csr, step.condition))
             case Sign():
                 await self._change(csr, "status", {**(csr.get("status") or {}), "certificate": step.pem})
+
+    async def _decide(self, csr: Obj) -> Step | None:
+        return certificates.decide(csr, self._now(), lambda below: self._may(csr["spec"], below), self._authority)
 
     async def _change(self, csr: Obj, subresource: str, status: Obj) -> None:
         context = self._writer.context(SERVER, "steersman-certificates")

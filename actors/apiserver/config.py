@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.cluster.auth.audit import AuditPolicy
-from steersman.cluster.auth.authentication import NO_OTHERS, Authentication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,10 @@ class ApiServerConfig:
         encryption: file of the EncryptionConfiguration by which values are kept in the store; None for plain ones.
         audit: what of the requests is written down, and where; None for nothing.
         former_service_account_keys: PEM of further keys whose tokens are accepted.
-        authentication: which other issuers' tokens are accepted, and what may be asked anonymously.
+        authentication: file of the AuthenticationConfiguration: which other issuers' tokens are accepted, and what may
+            be asked anonymously; None for nobody's, and health and version.
+        authorization: file of the AuthorizationConfiguration: who is asked whether something is allowed, in which
+            order; None for node authorizer and RBAC.
         token_webhook: kubeconfig of a server that says whose other tokens are.
         admission_plugins: those that are on beside the usual ones.
         requests_in_flight: seats that the levels of priority share.
@@ -66,7 +68,8 @@ class ApiServerConfig:
     grpc_token_port: int | None = None
     advertise_address: str = ""
     former_service_account_keys: tuple[bytes, ...] = ()
-    authentication: Authentication = NO_OTHERS
+    authentication: Path | None = None
+    authorization: Path | None = None
     token_webhook: Path | None = None
     requests_in_flight: int = 600
     admission_plugins: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from steersman.actors.http.messages import Request
 from steersman.actors.ports import Now
 from steersman.actors.webhook import Webhook, whole
 from steersman.cluster.auth import jwt
-from steersman.cluster.auth.authentication import Authentication, Issuer, identify
+from steersman.cluster.auth.authentication import NO_OTHERS, Authentication, Issuer, identify
 from steersman.cluster.auth.jwt import InvalidToken, Token, VerifyingKey
 from steersman.cluster.auth.tokens import Identity
 from steersman.cluster.meta.errors import ApiError
@@ -49,9 +49,9 @@ class Others:
         webhook: answers TokenReviews; None for none.
     """
 
-    def __init__(self, settings: Authentication, webhook: Webhook | None, now: Now) -> None:
-        self.settings = settings
-        self._issuers = {issuer.url: issuer for issuer in settings.issuers}
+    def __init__(self, webhook: Webhook | None, now: Now) -> None:
+        self.settings = NO_OTHERS
+        self._issuers: dict[str, Issuer] = {}
         self._webhook = webhook
         self._now = now
         self._keys: dict[str, tuple[float, list[VerifyingKey]]] = {}
@@ -59,6 +59,13 @@ class Others:
         #: hash of a token to what the webhook said and until when it counts
         self._reviews: OrderedDict[bytes, tuple[float, Identity | None, tuple[str, ...]]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def take(self, settings: Authentication) -> None:
+        """From now on these issuers count; the keys of those that were known before stay known."""
+        self.settings = settings
+        self._issuers = {issuer.url: issuer for issuer in settings.issuers}
+        self._keys = {url: keys for url, keys in self._keys.items() if url in self._issuers}
+        self._claims.clear()
 
     def knows(self, token: Token | None) -> bool:
         """Whether a token may be somebody's here: of a configured issuer, or of whom the webhook knows."""
@@ -97,7 +104,7 @@ class Others:
     async def renew(self) -> None:
         """Fetches the keys that are old; the task of a server for as long as it runs."""
         while True:
-            for issuer in self._issuers.values():
+            for issuer in list(self._issuers.values()):
                 if self._now() - self._keys.get(issuer.url, (float("-inf"), []))[0] >= _AGE_MAX_S:
                     await self._once(issuer.url, self._fetch(issuer))
             await asyncio.sleep(_REFRESH_S)

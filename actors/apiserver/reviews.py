@@ -15,7 +15,6 @@ from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import reviews
 from steersman.cluster.auth.jwt import InvalidToken
-from steersman.cluster.auth.node import node_of
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.objects import Obj
 
@@ -43,25 +42,30 @@ class Reviews:
             case "SelfSubjectRulesReview":
                 obj["status"] = self._rules(call.user, spec)
             case _:
-                obj["status"] = self._access(call, kind, spec)
+                obj["status"] = self._access(call, kind, obj)
         return Response(201, JSON_HEADERS, orjson.dumps(obj))
 
-    def _access(self, call: Call, kind: Kind, spec: Obj) -> Obj:
-        of_self = kind.resource.kind == "SelfSubjectAccessReview"
-        namespace = call.attributes.namespace if kind.resource.namespaced else ""
-        if causes := reviews.access_causes(spec, of_self=of_self, namespace=namespace):
+    def _access(self, call: Call, kind: Kind, obj: Obj) -> Obj:
+        spec, of_self, local = obj.get("spec") or {}, kind.resource.kind == "SelfSubjectAccessReview", False
+        namespace = obj["metadata"].get("namespace", "")
+        if kind.resource.namespaced:
+            local = True
+            namespace = namespace or call.attributes.namespace
+        if causes := reviews.access_causes(spec, of_self=of_self, local=local, namespace=namespace):
             raise errors.invalid(kind.resource.kind, "", causes, kind.resource.group)
+        if local and namespace != call.attributes.namespace:
+            text = f"spec.resourceAttributes.namespace must match namespace: {call.attributes.namespace}"
+            raise errors.BadRequest(text)
         extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
         other = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
-        return reviews.access_status(self._authorizer.judge(call.user if of_self else other, reviews.asked(spec)))
+        verdict = self._authorizer.judge(call.user if of_self else other, reviews.asked(spec))
+        return reviews.access_status(spec, verdict)
 
     def _rules(self, user: User, spec: Obj) -> Obj:
         namespace = spec.get("namespace", "")
         if not namespace:
             raise errors.BadRequest("no namespace on request")
-        is_node = bool(node_of(user.name, user.groups))
-        rules = self._authorizer.policy().rules_in(user.name, user.groups, namespace)
-        return reviews.rules_status(rules, is_node=is_node)
+        return reviews.rules_status(*self._authorizer.rules(user, namespace))
 
     async def _token(self, spec: Obj) -> Obj:
         token, audiences = spec.get("token", ""), spec.get("audiences") or []

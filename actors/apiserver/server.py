@@ -19,6 +19,7 @@ import orjson
 
 from steersman.actors.apiserver.access import Authorizer, forbidden
 from steersman.actors.apiserver.actions import Actions
+from steersman.actors.apiserver.askedwebhooks import Modes, answered
 from steersman.actors.apiserver.auditing import Trail, auditor_of
 from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
 from steersman.actors.apiserver.bootstrap import Bootstrap
@@ -30,12 +31,14 @@ from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.custom import CustomKinds
 from steersman.actors.apiserver.definitions import read_definitions
 from steersman.actors.apiserver.documents import Documents
+from steersman.actors.apiserver.expressions import compiled
 from steersman.actors.apiserver.flowcontrol import FlowControl
 from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.reloading import Reloaded
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
 from steersman.actors.apiserver.sealed import SealedStore, Undecryptable
@@ -50,12 +53,14 @@ from steersman.actors.webhook import Webhook
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth.attributes import Attributes, read_attributes
+from steersman.cluster.auth.authenticationfile import read_authentication
 from steersman.cluster.auth.certificates import Authority
 from steersman.cluster.auth.tokens import TokenIssuer
 from steersman.cluster.meta.errors import (
     ApiError,
     BadRequest,
     Forbidden,
+    InternalError,
     ServerTimeout,
     ServiceUnavailable,
     Unauthorized,
@@ -106,14 +111,18 @@ class ApiServer:
         self.metrics = Metrics()
         is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
         self._webhooks = Webhooks(self.cache, self.registry, rng)
-        self.authorizer = Authorizer(self.cache, self.registry)
+        self._modes = Modes(config.authorization, now, rng)
+        self.authorizer = Authorizer(self.cache, self.registry, self._modes)
         self.writer = Writer(
             store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **is_stale
         )
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
         self.reader = Reader(store, self.cache, self._conversions, now, rng)
         webhook = Webhook(config.token_webhook, timeout_s=_WEBHOOK_S) if config.token_webhook else None
-        self._others = Others(config.authentication, webhook, now)
+        self._others = Others(webhook, now)
+        self._authentication = None
+        if config.authentication is not None:
+            self._authentication = Reloaded(config.authentication, self._take_authentication)
         self.authenticator = Authenticator(self.cache, self.registry, issuer, self._others, now)
         self._renewal: asyncio.Task[None] | None = None
         self._legacy_tokens = None
@@ -141,6 +150,9 @@ class ApiServer:
         self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
         self._http: HttpServer | None = None
         self._grpc: GrpcApi | None = None
+
+    def _take_authentication(self, text: str) -> None:
+        self._others.take(read_authentication(text, compiled, (self.config.issuer,)))
 
     @property
     def port(self) -> int:
@@ -173,6 +185,7 @@ class ApiServer:
                 await asyncio.sleep(_STORE_RETRY_S)
         self._custom.start()
         self.authorizer.start()
+        self._modes.start()
         if self._auditor is not None:
             await self._auditor.start()
         await self._bootstrap.ensure()
@@ -181,7 +194,8 @@ class ApiServer:
             self._legacy_tokens.start()
         if self._certificates is not None:
             self._certificates.start()
-        if self.config.authentication.issuers:
+        if self._authentication is not None:
+            self._authentication.start()
             self._renewal = asyncio.create_task(self._others.renew())
         if self.config.port is not None:
             self._http = HttpServer(
@@ -208,6 +222,8 @@ class ApiServer:
             await self._legacy_tokens.stop()
         if self._certificates is not None:
             await self._certificates.stop()
+        if self._authentication is not None:
+            await self._authentication.stop()
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
@@ -219,6 +235,7 @@ class ApiServer:
         await self._custom.stop()
         await self._conversions.stop()
         await self._webhooks.stop()
+        await self._modes.stop()
         await self.cache.stop()
         if self._sealed is not None:
             await self._sealed.stop()
@@ -262,6 +279,8 @@ class ApiServer:
         verdict = self.authorizer.judge(user, attributes)
         if trail is not None:
             trail.decided(verdict)
+        if verdict.error and not verdict.allowed:
+            raise InternalError(f'Internal Server Error: "{request.target}": {verdict.error}')
         if not verdict.allowed:
             raise forbidden(user, attributes, verdict)
         return user
@@ -282,6 +301,13 @@ class ApiServer:
             return self._who(request, path, attributes, trail)
 
     async def _answer(
+        self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
+    ) -> Response:
+        if self.authorizer.asks:
+            return await answered(lambda: self._answer_once(request, path, query, attributes, trail))
+        return await self._answer_once(request, path, query, attributes, trail)
+
+    async def _answer_once(
         self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
     ) -> Response:
         user = await self._admit(request, path, attributes, trail)
@@ -313,7 +339,7 @@ class ApiServer:
         """
         trails: list[Trail] = []
         try:
-            answers = await self._transact(requests, trails)
+            answers = await answered(lambda: self._transact(requests, trails))
         except (ApiError, StoreError) as caught:
             error = _store_failure(caught) if isinstance(caught, StoreError) else caught
             for trail in trails:
@@ -327,13 +353,13 @@ class ApiServer:
         if not 0 < len(requests) <= TRANSACTION_MAX:
             raise BadRequest(f"a transaction has between 1 and {TRANSACTION_MAX} writes")
         calls = []
-        for request in requests:
+        for at, request in enumerate(requests):
             path, _, text = request.target.partition("?")
             query = Query(text)
             attributes = read_attributes(request.method, path, query)
-            trail = self._auditor.begin(request, attributes) if self._auditor is not None else None
-            if trail is not None:
-                trails.append(trail)
+            if self._auditor is not None and at == len(trails):
+                trails.append(self._auditor.begin(request, attributes))
+            trail = trails[at] if trails else None
             calls.append(Call(request, attributes, query, await self._admit(request, path, attributes, trail)))
         ticket = self._flows.enter(calls[0].user, calls[0].attributes)
         if ticket is not None and ticket.started is None:

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
+
+from steersman.cluster.meta.selectors import Requirement, SelectorError, parse_fields, parse_labels
 
 _VERBS = {
     "GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete",
 }  # fmt: skip
 #: subresources of Namespace; any other third segment below `namespaces/NAME` is a resource in that namespace
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+#: the field and operator of a selector for one object
+_NAMED = ("metadata.name", "In")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,8 @@ class Attributes:
         verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a path that is no
             resource the method in lower case; also `impersonate`, `bind`, `escalate` when asked by the server itself.
         resource: plural; empty when the path is no resource.
-        selected: the fields, with their values, that a list is restricted to by its field selector.
+        fields, labels: what a list, watch or deletion of many is restricted to by its selectors; empty where they
+            cannot be read.
         rest: path segments after the subresource, as of `nodes/NAME/proxy/images`.
         path: the whole decoded path.
     """
@@ -40,7 +46,13 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     rest: tuple[str, ...] = ()
-    selected: tuple[tuple[str, str], ...] = ()
+    fields: tuple[Requirement, ...] = ()
+    labels: tuple[Requirement, ...] = ()
+
+    @property
+    def selected(self) -> tuple[tuple[str, str], ...]:
+        """The fields that the request is restricted to one value of, with the value."""
+        return tuple((row.key, row.values[0]) for row in self.fields if row.operator == "In")
 
     @property
     def is_resource(self) -> bool:
@@ -96,15 +108,19 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
     elif rest[0] == "namespaces" and len(rest) >= 2:
         namespace = rest[1]
     name = rest[1] if len(rest) > 1 else ""
-    selected: tuple[tuple[str, str], ...] = ()
+    fields: tuple[Requirement, ...] = ()
+    labels: tuple[Requirement, ...] = ()
     if not name:
         if verb == "get":
             verb = "watch" if is_truthy(query.get("watch", "")) else "list"
         elif verb == "delete":
             verb = "deletecollection"
         if verb in ("list", "watch", "deletecollection"):
-            selected = selected_fields(query.get("fieldSelector", ""))
-            name = dict(selected).get("metadata.name", "")
+            if text := query.get("fieldSelector", ""):
+                fields = selected_fields(text)
+                name = next((row.values[0] for row in fields if (row.key, row.operator) == _NAMED), "")
+            if text := query.get("labelSelector", ""):
+                labels = selected_labels(text)
     elif verb == "get" and is_truthy(query.get("watch", "")) and len(rest) == 2:
         verb = "watch"
     return Attributes(
@@ -117,18 +133,28 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
         namespace,
         name,
         tuple(rest[3:]),
-        selected,
+        fields,
+        labels,
     )
 
 
-def selected_fields(selector: str) -> tuple[tuple[str, str], ...]:
-    """The fields that a field selector restricts the request to, with the value of each."""
-    found = []
-    for term in selector.split(",") if selector else ():
-        path, equal, value = term.partition("=")
-        if equal and "!" not in term:
-            found.append((path.strip(), value.lstrip("=").strip()))
-    return tuple(found)
+@lru_cache(maxsize=1024)
+def selected_fields(selector: str) -> tuple[Requirement, ...]:
+    """What a field selector asks for; nothing when it cannot be read."""
+    try:
+        rows = parse_fields(selector).requirements
+    except SelectorError:
+        return ()
+    return tuple(Requirement(path, "In" if equal else "NotIn", (value,)) for path, equal, value in rows)
+
+
+@lru_cache(maxsize=1024)
+def selected_labels(selector: str) -> tuple[Requirement, ...]:
+    """What a label selector asks for; nothing when it cannot be read."""
+    try:
+        return parse_labels(selector).requirements
+    except SelectorError:
+        return ()
 
 
 def forbidden_message(user: str, attributes: Attributes, detail: str = "") -> str:

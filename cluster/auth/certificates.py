@@ -133,9 +133,11 @@ class Authority:
         return cert.public_bytes(serialization.Encoding.PEM)
 
 
-def decide(
-    csr: Obj, now: float, may: Callable[[str], bool], authority: Authority
-) -> Delete | Approve | Fail | Sign | None:
+#: what is done about a request
+Step = Delete | Approve | Fail | Sign
+
+
+def decide(csr: Obj, now: float, may: Callable[[str], bool], authority: Authority) -> Step | None:
     """Returns the next step of a request; None when there is nothing to do now.
 
     Args:

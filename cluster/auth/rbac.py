@@ -62,6 +62,11 @@ class Rule:
         return row
 
 
+_ANY = frozenset({"*"})
+#: what only an administrator of the cluster has
+EVERYTHING = (Rule(_ANY, _ANY, _ANY), Rule(_ANY, paths=("*",)))
+
+
 def _path_matches(pattern: str, path: str) -> bool:
     return pattern == "*" or pattern == path or (pattern.endswith("*") and path.startswith(pattern[:-1]))
 
@@ -160,8 +165,7 @@ class Policy:
     def rules_in(self, user: str, groups: Sequence[str], namespace: str) -> list[Rule]:
         """Every rule that holds for a user in a namespace (`SelfSubjectRulesReview`)."""
         if MASTERS in groups:
-            everything = frozenset({"*"})
-            return [Rule(everything, everything, everything), Rule(everything, paths=("*",))]
+            return list(EVERYTHING)
         found: dict[Rule, None] = {}
         for grant in self.grants(user, groups):
             if not grant.namespace or grant.namespace == namespace:

@@ -5,6 +5,7 @@ Inside the house a moment is a float: seconds since the Unix epoch, UTC.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -68,3 +69,20 @@ def human_duration(seconds: float) -> str:
     if years < 8:
         return f"{years}y" + (f"{days % 365}d" if days % 365 else "")
     return f"{years}y"
+
+
+_GO_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GO_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def duration_s(text: str) -> float:
+    """Returns the seconds of a duration in Go's form, as `1m30s`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    body = text[1:] if text[:1] in ("-", "+") else text
+    if body != "0" and not re.fullmatch(f"(?:{_GO_PART.pattern})+", body):
+        raise ValueError(f'time: invalid duration "{text}"')
+    total = sum(float(number) * _GO_UNITS_S[unit] for number, unit in _GO_PART.findall(body))
+    return -total if text[:1] == "-" else total

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from steersman.cluster.api.cel.types import DYN, Type
@@ -108,3 +108,18 @@ class Macro(Node):
 
 #: makes a node of the target, the arguments and the place of a macro
 Expand = Callable[[Node | None, list[Node], int], Node]
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yields a node and every one below it."""
+    yield node
+    for row in fields(node):
+        yield from _below(getattr(node, row.name))
+
+
+def _below(value: Any) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield from walk(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _below(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from steersman.cluster.api.cel.ast import Node
+from steersman.cluster.api.cel.ast import Ident, Node, Select, walk
 from steersman.cluster.api.cel.checker import Checker, Declarations
 from steersman.cluster.api.cel.compiler import Frame, build
 from steersman.cluster.api.cel.convert import reader
@@ -50,6 +50,16 @@ class Program:
         self._loads: list[tuple[str, int, Callable[[Any], Any] | None]] = [
             (name, slot, reader(declarations.variables[name])) for name, slot in checker.inputs.items()
         ]
+
+    def selects(self, variable: str, field: str) -> bool:
+        """Whether it reads a field of a variable."""
+        return any(
+            isinstance(node, Select)
+            and node.field == field
+            and isinstance(node.operand, Ident)
+            and node.operand.name == variable
+            for node in walk(self.tree)
+        )
 
     def evaluate(self, variables: Mapping[str, Any], budget: Budget, cost_max: float = CALL_COST_MAX) -> Any:
         """Returns the value for these variables; the budget is charged what it cost.

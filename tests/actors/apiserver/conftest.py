@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import glob
+import json
 import os
 import random
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -23,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from steersman.actors.apiserver import ApiServer, ApiServerConfig
 from steersman.actors.http.messages import Request, Response
+from steersman.actors.http.server import HttpServer
 from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest, NodeStreams, User
 from steersman.actors.store.disk import MemoryDisk
 from steersman.actors.store.replica import Replica
@@ -201,6 +205,53 @@ class Watch:
 
     async def close(self) -> None:
         await self._stream.aclose()
+
+
+class HttpsServer:
+    """An https server that answers from a table, and counts."""
+
+    def __init__(self, directory: Path) -> None:
+        authority = Authority(directory)
+        authority.ensure()
+        pair = authority.issue(Identity(file="id", common_name="id", hosts=("127.0.0.1", "localhost")))
+        self.ca = authority.ca.read_text()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, Any]] = []
+        self._http = HttpServer(self._answer, host="127.0.0.1", port=0, tls=context)
+
+    async def _answer(self, request: Request) -> Response:
+        self.asked.append((request.target, json.loads(request.body) if request.body else None))
+        answer = self.answers.get(request.target)
+        if callable(answer):
+            answer = answer(self.asked[-1][1])
+        if isinstance(answer, int):
+            return Response(answer, {}, b"")
+        return Response(200 if answer else 404, {}, json.dumps(answer).encode())
+
+    def kubeconfig(self, path: str) -> str:
+        """A kubeconfig whose server is a path here."""
+        authority = base64.b64encode(self.ca.encode()).decode()
+        cluster = {"server": f"{self.url}{path}", "certificate-authority-data": authority}
+        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+        return json.dumps(
+            {"current-context": "c", "clusters": [{"name": "c", "cluster": cluster}], "contexts": [context]}
+        )
+
+    async def __aenter__(self) -> HttpsServer:
+        await self._http.start()
+        self.url = f"https://127.0.0.1:{self._http.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.stop()
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[HttpsServer]:
+    async with HttpsServer(tmp_path) as server:
+        yield server
 
 
 async def started(store: Replica, nodes: FakeNodes, config: ApiServerConfig, now: Callable[[], float]) -> ApiServer:

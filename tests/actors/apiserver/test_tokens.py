@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from steersman.actors.apiserver.expressions import compiled
-from steersman.actors.http.messages import Request, Response
-from steersman.actors.http.server import HttpServer
 from steersman.cluster.auth import jwt
-from steersman.cluster.auth.authentication import read_authentication
 from steersman.cluster.auth.tokens import TokenIssuer
-from steersman.runtime.pki import Authority, Identity
 
 SECRETS = "/api/v1/namespaces/default/secrets"
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
@@ -125,42 +119,8 @@ async def test_a_review_names_the_audiences_that_the_token_and_the_question_shar
     await api.refused(400, "POST", REVIEW, {"spec": {"token": ""}})
 
 
-class Server:
-    """An https server that answers from a table, and counts."""
-
-    def __init__(self, directory: Path) -> None:
-        authority = Authority(directory)
-        authority.ensure()
-        pair = authority.issue(Identity(file="id", common_name="id", hosts=("127.0.0.1", "localhost")))
-        self.ca = authority.ca.read_text()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair.cert, pair.key)
-        self.answers: dict[str, Any] = {}
-        self.asked: list[tuple[str, Any]] = []
-        self._http = HttpServer(self._answer, host="127.0.0.1", port=0, tls=context)
-
-    async def _answer(self, request: Request) -> Response:
-        self.asked.append((request.target, json.loads(request.body) if request.body else None))
-        answer = self.answers.get(request.target)
-        return Response(200 if answer else 404, {}, json.dumps(answer).encode())
-
-    async def __aenter__(self) -> Server:
-        await self._http.start()
-        self.url = f"https://127.0.0.1:{self._http.port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.stop()
-
-
-@pytest.fixture
-async def other(tmp_path: Path) -> AsyncIterator[Server]:
-    async with Server(tmp_path) as server:
-        yield server
-
-
 async def test_a_token_of_another_issuer_is_somebody_by_its_claims(
-    make_api: Any, make_store: Any, other: Server
+    make_api: Any, make_store: Any, other: Any, tmp_path: Path
 ) -> None:
     text = json.dumps(
         {
@@ -181,7 +141,9 @@ async def test_a_token_of_another_issuer_is_somebody_by_its_claims(
     claims = {"iss": other.url, "aud": "web", "exp": time.time() + 60, "sub": "jane", "roles": ["dev"]}
     store = make_store(time.time)
     await store.start()
-    api = await make_api(store, authentication=read_authentication(text, compiled))
+    config = tmp_path / "authentication.yaml"
+    config.write_text(text)
+    api = await make_api(store, authentication=config)
     api.server._renewal.cancel()
     await api.refused(401, "POST", WHOAMI, {}, user=None, authorization=f"Bearer {key.sign(claims)}")
     other.answers["/.well-known/openid-configuration"] = {"issuer": other.url, "jwks_uri": f"{other.url}/keys"}
@@ -199,27 +161,21 @@ async def test_a_token_of_another_issuer_is_somebody_by_its_claims(
     assert (await whoami(api, changed.sign(claims)))["username"] == "id:jane", "an unknown key is looked for"
     late = {"authorization": f"Bearer {changed.sign({**claims, 'exp': time.time() - 1})}"}
     await api.refused(401, "POST", WHOAMI, {}, user=None, **late)
+    config.write_text("kind: Nothing")
+    api.server._authentication.reload()
+    await whoami(api, changed.sign(claims))
+    config.write_text(text.replace(other.url, "https://somebody.else"))
+    api.server._authentication.reload()
+    await api.refused(401, "POST", WHOAMI, {}, user=None, authorization=f"Bearer {changed.sign(claims)}")
     await api.server.stop()
     await store.stop()
 
 
 async def test_a_webhook_says_whose_an_unknown_token_is_and_is_asked_once(
-    make_api: Any, make_store: Any, other: Server, tmp_path: Path
+    make_api: Any, make_store: Any, other: Any, tmp_path: Path
 ) -> None:
     config = tmp_path / "hook"
-    cluster = {
-        "server": f"{other.url}/review",
-        "certificate-authority-data": base64.b64encode(other.ca.encode()).decode(),
-    }
-    config.write_text(
-        json.dumps(
-            {
-                "current-context": "c",
-                "clusters": [{"name": "c", "cluster": cluster}],
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            }
-        )
-    )
+    config.write_text(other.kubeconfig("/review"))
     user = {"username": "bob", "uid": "7", "groups": ["ops"], "extra": {"k": ["v"]}}
     other.answers["/review"] = {"status": {"authenticated": True, "user": user}}
     store = make_store(time.time)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from steersman.actors.apiserver.expressions import compiled
-from steersman.cluster.auth.authentication import InvalidAuthentication, identify, read_authentication
+from steersman.cluster.auth.authentication import identify
+from steersman.cluster.auth.authenticationfile import InvalidAuthentication, read_authentication
 from steersman.cluster.auth.jwt import InvalidToken
 
 NOW = 1_800_000_000
@@ -84,19 +85,64 @@ def test_an_address_counts_as_a_name_only_when_it_was_verified() -> None:
         (text(version="v9"), "apiVersion: must be one of"),
         (text({"issuer": {"audiences": ["a"]}, "claimMappings": NAMED}), "jwt[0].issuer.url: Required value"),
         (text({"issuer": {**ISSUER, "url": "http://id"}, "claimMappings": NAMED}), "URL scheme must be https"),
-        (text({"issuer": {"url": "https://id"}, "claimMappings": NAMED}), "at least one audience is required"),
+        (
+            text({"issuer": {"url": "https://id"}, "claimMappings": NAMED}),
+            "at least one jwt[0].issuer.audiences is required",
+        ),
         (text({"issuer": {**ISSUER, "audiences": ["a", "b"]}, "claimMappings": NAMED}), "must be MatchAny"),
         (text({"issuer": ISSUER}), "claimMappings.username: Required value: claim or expression is required"),
         (text(*[{"issuer": ISSUER, "claimMappings": NAMED}] * 2), "jwt[1].issuer.url: Duplicate value"),
         (text({"issuer": ISSUER, "claimMappings": {"username": {"expression": "claims."}}}), "ERROR: <input>:1"),
         (text({"issuer": ISSUER, "claimMappings": {"username": {"claim": "a", "expression": "'a'"}}}), "both be set"),
         (text({"issuer": ISSUER, "claimMappings": NAMED, "claimValidationRules": [{}]}), "claim or expression is req"),
+        (
+            text({"issuer": {**ISSUER, "url": "https://u:p@id"}, "claimMappings": NAMED}),
+            "not contain a username or pass",
+        ),
+        (text({"issuer": {**ISSUER, "url": "https://id?a=b"}, "claimMappings": NAMED}), "must not contain a query"),
+        (
+            text({"issuer": {**ISSUER, "url": "https://own"}, "claimMappings": NAMED}),
+            "disallowed issuers: [https://own]",
+        ),
+        (
+            text({"issuer": {**ISSUER, "discoveryURL": "https://id/"}, "claimMappings": NAMED}),
+            "discoveryURL must be different from URL",
+        ),
+        (
+            text({"issuer": {**ISSUER, "certificateAuthority": "x"}, "claimMappings": NAMED}),
+            'certificateAuthority: Invalid value: "<omitted>"',
+        ),
+        (
+            text({"issuer": ISSUER, "claimMappings": {"username": {"claim": "sub"}}}),
+            "prefix: Required value: prefix is",
+        ),
+        (
+            text({"issuer": ISSUER, "claimMappings": {"username": {"expression": "claims.email"}}}),
+            "claims.email_verified must be used in claimMappings.username.expression",
+        ),
+        (
+            text({"issuer": ISSUER, "claimMappings": NAMED, "userValidationRules": [{"expression": "user.username"}]}),
+            "must evaluate to bool but got string",
+        ),
+        (
+            text(
+                {"issuer": ISSUER, "claimMappings": NAMED, "userValidationRules": [{"expression": "user.nick == ''"}]}
+            ),
+            "undefined field 'nick'",
+        ),
+        (
+            text(
+                {"issuer": ISSUER, "claimMappings": {**NAMED, "extra": [{"key": "k8s.io/a", "valueExpression": "'a'"}]}}
+            ),
+            "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use",
+        ),
+        (text(mood="good"), 'strict decoding error: unknown field "mood"'),
         (text(anonymous={"enabled": False, "conditions": [{"path": "/a"}]}), "enabled should be set to true"),
     ],
 )
 def test_a_mistake_in_a_configuration_is_named(document: str, message: str) -> None:
     with pytest.raises(InvalidAuthentication) as caught:
-        read_authentication(document, compiled)
+        read_authentication(document, compiled, ["https://own"])
     assert message in str(caught.value)
 
 
