@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 import orjson
@@ -33,6 +33,7 @@ _TEXT = {
     "cache-control": "no-cache, private",
     "x-content-type-options": "nosniff",
 }
+_FAILED = b"internal server error: %s is not healthy\n"
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _AGGREGATED = "apidiscovery.k8s.io"
@@ -54,7 +55,9 @@ class Documents:
         issuer: TokenIssuer | None,
         config: ApiServerConfig,
         flows: Dispatcher,
+        checks: Callable[[], Mapping[str, bool]],
     ) -> None:
+        self._checks = checks
         self._registry = registry
         self._cache = cache
         self._reader = reader
@@ -74,8 +77,8 @@ class Documents:
         path = "/" + call.attributes.path.strip("/")
         parts = path[1:].split("/")
         match parts:
-            case ["healthz" | "livez" | "readyz", *_]:
-                return self._health(call, parts[0])
+            case ["healthz" | "livez" | "readyz", *rest] if len(rest) < 2:
+                return self._health(call, parts[0], *rest)
             case ["version"]:
                 return _json(self._version())
             case ["metrics"]:
@@ -104,15 +107,23 @@ class Documents:
 
     # ---- health and facts
 
-    def _health(self, call: Call, kind: str) -> Response:
-        checks = {"ping": True, "store": self._cache.healthy or kind != "readyz"}
+    def _health(self, call: Call, kind: str, only: str = "") -> Response:
+        checks = {"ping": True, "store": self._cache.healthy or kind != "readyz", **self._checks()}
         if kind == "readyz":
             checks["shutdown"] = not self.stopping
-        good = all(checks.values())
+        if only:
+            if only not in checks:
+                raise NotFound("the server could not find the requested resource")
+            return Response(*((200, _TEXT, b"ok") if checks[only] else (500, _TEXT, _FAILED % only.encode())))
+        excluded = call.query.every("exclude")
+        good = all(ok for name, ok in checks.items() if name not in excluded)
         if good and "verbose" not in call.query:
             return Response(200, _TEXT, b"ok")
         lines = [
-            f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed: reason withheld'}" for name, ok in checks.items()
+            f"[+]{name} excluded: ok"
+            if name in excluded
+            else f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed: reason withheld'}"
+            for name, ok in checks.items()
         ]
         lines.append(f"{kind} check {'passed' if good else 'failed'}")
         return Response(200 if good else 500, _TEXT, ("\n".join(lines) + "\n").encode())

@@ -8,14 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from steersman.actors.ports import Store
-from steersman.cluster.auth.ciphers import ENCRYPTED, CannotDecrypt, Chance
-from steersman.cluster.auth.encryption import InvalidEncryption, read_encryption
+from steersman.actors.apiserver.plugins import KeyPlugins
+from steersman.actors.apiserver.reloading import RELOAD_S, read
+from steersman.actors.ports import Now, Store
+from steersman.actors.rpc.kms import PluginFailed
+from steersman.cluster.auth.ciphers import ENCRYPTED, CannotDecrypt, CannotEncrypt, Chance
+from steersman.cluster.auth.encryption import Sealer, read_encryption
+from steersman.cluster.auth.envelope import Locked
 from steersman.cluster.store.values import (
     KeyValue,
     Put,
@@ -30,13 +37,23 @@ from steersman.cluster.store.values import (
 
 log = logging.getLogger(__name__)
 
-#: how often the file is looked at
-RELOAD_S = 10.0
 _PAGE = 1000
+#: seeds that one batch of values may need
+_SEEDS_MAX = 1000
+
+T = TypeVar("T")
 
 
 class Undecryptable(StoreError):
     """The store holds a value that no key of the configuration opens; give the key back to go on."""
+
+
+class PluginAway(StoreError):
+    """A plugin that keeps a key does not answer."""
+
+
+class Unsealable(StoreError):
+    """A value cannot be encrypted now."""
 
 
 class SealedStore:
@@ -49,12 +66,13 @@ class SealedStore:
         InvalidEncryption: it cannot be read as one.
     """
 
-    def __init__(self, store: Store, path: Path, chance: Chance = os.urandom) -> None:
+    def __init__(self, store: Store, path: Path, chance: Chance = os.urandom, now: Now = time.time) -> None:
         self._store = store
         self._path = path
         self._chance = chance
-        self._text = _text(path)
+        self._text = read(path)
         self._sealer = read_encryption(self._text)
+        self._plugins = KeyPlugins(now, chance)
         #: of each key below a configured resource, the newest revision seen and the prefix it is stored with
         self._written: dict[bytes, tuple[int, bytes]] = {}
         #: of every change up to this revision the newest was read at the start
@@ -65,8 +83,10 @@ class SealedStore:
         """Returns when everything that is stored of the named resources can be read.
 
         Raises:
-            Undecryptable: something cannot. StoreError: the store does not answer.
+            Undecryptable: something cannot. StoreError: the store, or a plugin that keeps a key, does not answer.
         """
+        self._plugins.use(self._sealer.plugins())
+        await self._plugins.start()
         for place in self._sealer.places():
             request = Range(key=place, range_end=place[:-1] + b"0", limit=_PAGE)
             while (page := await self.range(request)).more:
@@ -78,29 +98,43 @@ class SealedStore:
         if self._reloader is not None:
             self._reloader.cancel()
             await asyncio.gather(self._reloader, return_exceptions=True)
+        await self._plugins.stop()
+
+    def checks(self) -> dict[str, bool]:
+        """Whether what it depends on is well, by the names of health checks."""
+        return {"kms-providers": not self._plugins.failures} if self._sealer.plugins() else {}
 
     def is_stale(self, key: bytes) -> bool:
         """Whether a value is stored otherwise than it would be written now, so that any write has to renew it."""
         found = self._written.get(key)
         return found is not None and found[1] != self._sealer.writes(key)
 
-    def reload(self) -> None:
-        """Reads the configuration again if it has changed; a bad one is told and the former one stays."""
+    def reload(self) -> bool:
+        """Reads the configuration again if it has changed; a bad one is told and the former one stays.
+
+        Returns whether another one counts now.
+        """
         try:
-            text = _text(self._path)
+            text = read(self._path)
             if text == self._text:
-                return
+                return False
             self._text = text
-            self._sealer = read_encryption(text)
-        except InvalidEncryption as error:
+            self._take(read_encryption(text))
+        except ValueError as error:
             log.error("%s is not used: %s", self._path, error)
-            return
+            return False
         log.info("%s was read again", self._path)
+        return True
+
+    def _take(self, sealer: Sealer) -> None:
+        self._plugins.use(sealer.plugins())
+        self._sealer = sealer
 
     async def _reload_always(self) -> None:
         while True:
             await asyncio.sleep(RELOAD_S)
-            self.reload()
+            if self.reload():
+                await self._plugins.probe()
 
     # ---- values in and out
 
@@ -120,6 +154,23 @@ class SealedStore:
             self._written[kv.key] = (kv.mod_revision, prefix)
         return kv if value is kv.value else msgspec.structs.replace(kv, value=value)
 
+    async def _unlocked(self, work: Callable[[], T]) -> T:
+        """What opens values, with every seed at hand that it needs.
+
+        Raises:
+            PluginAway
+        """
+        for _ in range(_SEEDS_MAX):
+            try:
+                return work()
+            except Locked as caught:
+                lock = caught
+            try:
+                await self._plugins.unlock(lock)
+            except PluginFailed as error:
+                raise PluginAway(f"failed to decrypt DEK, error: the KMS plugin {lock.key.name}: {error}") from None
+        raise PluginAway("the values need too many seeds")
+
     def _events(self, events: tuple[WatchEvent, ...]) -> Iterator[WatchEvent]:
         for event in events:
             key, revision = event.kv.key, event.kv.mod_revision
@@ -137,8 +188,14 @@ class SealedStore:
                 raise
             yield event if kv is event.kv else WatchEvent(False, kv)
 
+    def _opened(self, events: tuple[WatchEvent, ...]) -> tuple[WatchEvent, ...]:
+        return tuple(self._events(events))
+
     def _put(self, operation: Put) -> Put:
-        value = self._sealer.seal(operation.key, operation.value, self._chance)
+        try:
+            value = self._sealer.seal(operation.key, operation.value, self._chance)
+        except CannotEncrypt as error:
+            raise Unsealable(str(error)) from None
         return operation if value is operation.value else msgspec.structs.replace(operation, value=value)
 
     # ---- the store
@@ -147,7 +204,8 @@ class SealedStore:
         result = await self._store.range(request)
         if request.keys_only or not result.kvs:
             return result
-        return msgspec.structs.replace(result, kvs=tuple(self._open(kv) for kv in result.kvs))
+        kvs = await self._unlocked(lambda: tuple(map(self._open, result.kvs)))
+        return msgspec.structs.replace(result, kvs=kvs)
 
     async def txn(self, request: Txn) -> TxnResult:
         success = tuple(self._put(row) if isinstance(row, Put) else row for row in request.success)
@@ -157,7 +215,7 @@ class SealedStore:
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
         async for batch in self._store.watch(key, range_end, start_revision):
-            yield WatchBatch(batch.revision, tuple(self._events(batch.events)))
+            yield WatchBatch(batch.revision, await self._unlocked(partial(self._opened, batch.events)))
 
     async def compact(self, revision: int) -> None:
         await self._store.compact(revision)
@@ -174,10 +232,3 @@ class SealedStore:
     def backup(self) -> AsyncIterator[bytes]:
         """Yields what is stored as it is stored: encrypted values stay so."""
         return self._store.backup()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidEncryption(f"it cannot be read: {error}") from None

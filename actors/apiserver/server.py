@@ -41,7 +41,7 @@ from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.reloading import Reloaded
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
-from steersman.actors.apiserver.sealed import SealedStore, Undecryptable
+from steersman.actors.apiserver.sealed import SealedStore, Undecryptable, Unsealable
 from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.apiserver.writes import Writer
@@ -105,7 +105,7 @@ class ApiServer:
             cluster_domain=config.cluster_domain,
             plugins=frozenset(config.admission_plugins),
         )
-        self._sealed = SealedStore(store, config.encryption) if config.encryption else None
+        self._sealed = SealedStore(store, config.encryption, now=now) if config.encryption else None
         store = self._sealed or store
         self.cache = WatchCache(store, rng)
         self.metrics = Metrics()
@@ -135,8 +135,9 @@ class ApiServer:
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
-            self.registry, self.cache, self.reader, self.metrics, issuer, config, self._flows.dispatcher
-        )
+            self.registry, self.cache, self.reader, self.metrics, issuer, config, self._flows.dispatcher,
+            self._sealed.checks if self._sealed else dict,
+        )  # fmt: skip
         self._resources = Resources(
             self.registry,
             self.reader,
@@ -391,6 +392,8 @@ def _store_failure(error: StoreError) -> ApiError:
             return BadRequest(f"the object is too large to be stored: {error}")
         case InvalidRequest():
             return BadRequest(str(error))
+        case Unsealable():
+            return InternalError(f"Internal error occurred: {error}")
         case Unavailable():
             return ServerTimeout(f"the store did not answer in time: {error}", retry_after_s=1)
     return ServiceUnavailable(f"the store cannot serve this now: {error}", retry_after_s=1)

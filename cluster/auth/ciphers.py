@@ -26,6 +26,10 @@ class CannotDecrypt(ValueError):
     """A stored value cannot be read with this key; the message holds nothing secret."""
 
 
+class CannotEncrypt(ValueError):
+    """A value cannot be written with this key now."""
+
+
 class Key(Protocol):
     """One key of one provider.
 
@@ -35,8 +39,17 @@ class Key(Protocol):
 
     prefix: bytes
 
+    @property
+    def mark(self) -> bytes:
+        """What tells the values that it would write now from others."""
+        ...
+
+    def mark_of(self, stored: bytes) -> bytes:
+        """The mark that a stored value was written with."""
+        ...
+
     def seal(self, place: bytes, value: bytes, chance: Chance) -> bytes:
-        """Returns the stored form of a value; `place` is its key in the store."""
+        """Returns the stored form of a value; `place` is its key in the store. Raises CannotEncrypt."""
         ...
 
     def open(self, place: bytes, stored: bytes) -> bytes:
@@ -44,7 +57,20 @@ class Key(Protocol):
         ...
 
 
-class Identity:
+class _Local:
+    """A key that is always at hand: its values are told by their prefix."""
+
+    prefix: bytes
+
+    @property
+    def mark(self) -> bytes:
+        return self.prefix
+
+    def mark_of(self, _stored: bytes) -> bytes:
+        return self.prefix
+
+
+class Identity(_Local):
     """Stores values as they are."""
 
     prefix = b""
@@ -58,7 +84,7 @@ class Identity:
         return stored
 
 
-class AesGcm:
+class AesGcm(_Local):
     """AES in Galois/Counter mode; a value opens only in the place that it was written to."""
 
     sizes = _AES_KEY_SIZES
@@ -79,7 +105,7 @@ class AesGcm:
             raise CannotDecrypt("message authentication failed") from None
 
 
-class AesCbc:
+class AesCbc(_Local):
     """AES in cipher block chaining with PKCS#7 padding; nothing proves that a value was not changed."""
 
     sizes = _AES_KEY_SIZES
@@ -105,7 +131,7 @@ class AesCbc:
         return value[:-padding]
 
 
-class SecretBox:
+class SecretBox(_Local):
     """XSalsa20 and Poly1305; its nonce is long enough to be drawn at random for ever."""
 
     sizes = (32,)

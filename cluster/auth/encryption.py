@@ -1,7 +1,7 @@
 """Which resources are encrypted in the store, with which keys: an `EncryptionConfiguration` as a function of bytes.
 
-The first key of the first provider writes, every key reads. Refuses to know where values are stored and which key a
-file holds; KMS providers, whose keys live in another process, are refused by name.
+The first key of the first provider writes, every key reads. Refuses to know where values are stored, which key a file
+holds, and how the plugins are reached that keep the keys of KMS providers.
 
 Source: https://kubernetes.io/docs/tasks/administer-cluster/encrypt-data/
 """
@@ -26,9 +26,12 @@ from steersman.cluster.auth.ciphers import (
     Key,
     SecretBox,
 )
+from steersman.cluster.auth.envelope import Kms
+from steersman.cluster.meta.times import duration_s
 
 _PROVIDERS: dict[str, type[AesGcm | AesCbc | SecretBox]] = {"aesgcm": AesGcm, "aescbc": AesCbc, "secretbox": SecretBox}
 _ROOT = b"/registry/"
+_PLUGIN_TIMEOUT = "3s"
 #: kinds of places remembered with their keys
 _PLACES_MAX = 4096
 
@@ -78,21 +81,25 @@ class Sealer:
             self._found[kind] = found
         return found
 
+    def plugins(self) -> list[Kms]:
+        """The keys that plugins keep."""
+        return [key for rule in self._rules for key in rule.keys if isinstance(key, Kms)]
+
     def writes(self, place: bytes) -> bytes:
-        """The prefix with which values are written to a place now; empty for plain ones."""
+        """The mark of values that are written to a place now; empty for plain ones."""
         keys = self.keys(place)
-        return keys[0].prefix if keys else b""
+        return keys[0].mark if keys else b""
 
     def seal(self, place: bytes, value: bytes, chance: Chance) -> bytes:
-        """Returns what is to be stored."""
+        """Returns what is to be stored; raises CannotEncrypt."""
         keys = self.keys(place)
         return keys[0].seal(place, value, chance) if keys else value
 
     def open(self, place: bytes, stored: bytes) -> tuple[bytes, bytes]:
-        """Returns the value, and the prefix of the key that wrote it.
+        """Returns the value, and the mark that it was written with.
 
         Raises:
-            CannotDecrypt: no key of the configuration opens it.
+            CannotDecrypt: no key of the configuration opens it. Locked: a plugin has to be asked first.
         """
         if not stored.startswith(ENCRYPTED):
             return stored, b""
@@ -100,7 +107,7 @@ class Sealer:
         for key in self.keys(place):
             if key.prefix and stored.startswith(key.prefix):
                 try:
-                    return key.open(place, stored), key.prefix
+                    return key.open(place, stored), key.mark_of(stored)
                 except CannotDecrypt as error:
                     why = str(error)
         raise CannotDecrypt(f'unable to transform key "{place.decode(errors="replace")}": {why}')
@@ -123,6 +130,9 @@ def read_encryption(text: str) -> Sealer:
     mistakes: list[str] = []
     rows = tree.get("resources")
     rules = [_rule(row, f"resources[{at}]", mistakes) for at, row in enumerate(rows)] if isinstance(rows, list) else []
+    names = [key.name for rule in rules for key in rule.keys if isinstance(key, Kms)]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        mistakes.append(f'kms.name: Invalid value: "{name}": duplicate KMS provider name {name}, names must be unique')
     if not rules:
         mistakes.append("resources: Required value: at least one resources is required")
     if mistakes:
@@ -148,7 +158,7 @@ def _rule(row: Any, path: str, mistakes: list[str]) -> Rule:
 
 def _keys(provider: Any, path: str, mistakes: list[str]) -> Iterator[Key]:
     if not isinstance(provider, dict) or not provider:
-        text = "provider does not contain any of the expected providers: AESGCM, AESCBC, Secretbox, Identity"
+        text = "provider does not contain any of the expected providers: AESGCM, AESCBC, Secretbox, KMS, Identity"
         mistakes.append(f"{path}: Required value: {text}")
         return
     if len(provider) > 1:
@@ -159,7 +169,8 @@ def _keys(provider: Any, path: str, mistakes: list[str]) -> Iterator[Key]:
     if name == "identity":
         yield Identity()
     elif name == "kms":
-        mistakes.append(f"{path}.kms: Forbidden: KMS plugins are not supported; use aesgcm, aescbc or secretbox")
+        if (plugin := _plugin(settings, f"{path}.kms", mistakes)) is not None:
+            yield plugin
     elif name not in _PROVIDERS:
         mistakes.append(f"{path}.{name}: Invalid value: unknown provider")
     else:
@@ -170,6 +181,40 @@ def _keys(provider: Any, path: str, mistakes: list[str]) -> Iterator[Key]:
             key = _key(name, row, f"{path}.{name}.keys[{at}]", mistakes)
             if key is not None:
                 yield key
+
+
+def _plugin(settings: Any, path: str, mistakes: list[str]) -> Kms | None:
+    row = settings if isinstance(settings, dict) else {}
+    name, endpoint, version = (str(row.get(key) or "") for key in ("name", "endpoint", "apiVersion"))
+    before = len(mistakes)
+    if version == "v2":
+        if row.get("cachesize") is not None:
+            mistakes.append(f"{path}.cachesize: Invalid value: {row['cachesize']}: cachesize is not supported in v2")
+    elif version in ("", "v1"):
+        text = "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead."
+        mistakes.append(f'{path}.apiVersion: Invalid value: "v1": {text}')
+    else:
+        text = f"unsupported apiVersion {version} for KMS provider, only v1 and v2 are supported"
+        mistakes.append(f'{path}.apiVersion: Invalid value: "{version}": {text}')
+    if not name:
+        mistakes.append(f"{path}.name: Required value: name is a mandatory field for a provider")
+    elif ":" in name:
+        text = f"invalid KMS provider name {name}, must not contain ':'"
+        mistakes.append(f'{path}.name: Invalid value: "{name}": {text}')
+    scheme = endpoint.partition("://")[0]
+    if not endpoint:
+        mistakes.append(f"{path}.endpoint: Required value: endpoint is a mandatory field for a kms")
+    elif scheme != "unix":
+        text = f'unsupported scheme "{scheme}" for KMS provider, only unix is supported'
+        mistakes.append(f'{path}.endpoint: Invalid value: "{endpoint}": {text}')
+    timeout_s = 0.0
+    try:
+        timeout_s = duration_s(str(row.get("timeout") or _PLUGIN_TIMEOUT))
+        if timeout_s <= 0:
+            mistakes.append(f'{path}.timeout: Invalid value: "{row["timeout"]}": timeout should be a positive value')
+    except ValueError as error:
+        mistakes.append(f"{path}.timeout: {error}")
+    return Kms(name, endpoint, timeout_s) if len(mistakes) == before else None
 
 
 def _key(provider: str, row: Any, path: str, mistakes: list[str]) -> Key | None:

@@ -16,6 +16,7 @@ from steersman.cluster.auth.encryption import InvalidEncryption, Sealer, read_en
 PLACE = b"/registry/core/secrets/default/a"
 SECRET = base64.b64encode(bytes(range(32))).decode()
 OTHER = base64.b64encode(bytes(range(32, 64))).decode()
+KMS = {"apiVersion": "v2", "name": "plug", "endpoint": "unix:///run/kms.sock"}
 
 
 def config(*providers: Any, resources: tuple[str, ...] = ("secrets",)) -> str:
@@ -99,7 +100,18 @@ def test_resources_are_chosen_by_name_and_group(resources: tuple[str, ...], plac
         (config({"identity": {}}, resources=()), "resources[0].resources: Required value"),
         (config({}), "provider does not contain any of the expected providers"),
         (config({"identity": {}, "kms": {}}), "more than one provider specified in a single element"),
-        (config({"kms": {"name": "x"}}), "resources[0].providers[0].kms: Forbidden: KMS plugins are not supported"),
+        (config({"kms": {**KMS, "apiVersion": "v1"}}), "KMSv1 is deprecated and will only receive security updates"),
+        (config({"kms": {"name": "x"}}), "kms.endpoint: Required value: endpoint is a mandatory field for a kms"),
+        (
+            config({"kms": {**KMS, "apiVersion": "v3"}}),
+            "unsupported apiVersion v3 for KMS provider, only v1 and v2 are",
+        ),
+        (config({"kms": {**KMS, "name": ""}}), "kms.name: Required value: name is a mandatory field for a provider"),
+        (config({"kms": {**KMS, "name": "a:b"}}), "invalid KMS provider name a:b, must not contain ':'"),
+        (config({"kms": {**KMS, "endpoint": "tcp://a:1"}}), 'unsupported scheme "tcp" for KMS provider, only unix is'),
+        (config({"kms": {**KMS, "cachesize": 5}}), "cachesize is not supported in v2"),
+        (config({"kms": {**KMS, "timeout": "-1s"}}), "timeout should be a positive value"),
+        (config({"kms": KMS}, {"kms": KMS}), "duplicate KMS provider name plug, names must be unique"),
         (config({"rot13": {}}), "resources[0].providers[0].rot13: Invalid value: unknown provider"),
         (config({"aesgcm": {}}), "resources[0].providers[0].aesgcm.keys: Required value"),
         (config(keys("aesgcm", k1="?")), "keys[0].secret: Invalid value: REDACTED: secrets must be base64 encoded"),
