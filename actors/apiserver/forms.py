@@ -32,8 +32,11 @@ class Accepted:
 
 
 @lru_cache(maxsize=1024)
-def accepted(header: str) -> Accepted:
+def accepted(header: str, *, tabular: bool = True) -> Accepted:
     """Reads an `Accept` header; the first clause that can be served wins.
+
+    Args:
+        tabular: whether the answer has rows and columns at all.
 
     Raises:
         NotAcceptable: none can.
@@ -50,7 +53,7 @@ def accepted(header: str) -> Accepted:
             return Accepted()
         shape = shape.removesuffix("List") if shape.startswith("Partial") else shape
         known = parameters.get("g") == "meta.k8s.io" and parameters.get("v") in ("v1", "v1beta1")
-        if known and shape in ("Table", "PartialObjectMetadata"):
+        if known and shape in (("Table", "PartialObjectMetadata") if tabular else ("PartialObjectMetadata",)):
             return Accepted(shape, f"meta.k8s.io/{parameters['v']}")
     raise NotAcceptable("only the following media types are accepted: application/json")
 

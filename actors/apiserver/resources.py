@@ -161,10 +161,12 @@ class Resources:
         return shown
 
     async def write(self, call: Call, kind: Kind) -> Response:
+        self._reader.form(call, kind)  # what cannot be answered as asked is not begun
         operation, dry_run = self._operations(call, kind)
         return self._written(call, kind, await self._writer.run(operation, dry_run=dry_run))
 
     async def delete(self, call: Call, kind: Kind) -> Response:
+        self._reader.form(call, kind)
         operation, dry_run = self._operations(call, kind)
         outcome = await self._writer.run(operation, dry_run=dry_run)
         change, resource = outcome.change, kind.resource

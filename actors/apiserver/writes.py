@@ -42,6 +42,8 @@ from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, 
 
 #: how often a write is decided anew because its ground moved; a client that meets more contention retries itself
 ATTEMPTS_MAX = 12
+#: how many names are made up for an object before its client is told to try again; Kubernetes' number
+NAMES_MAX = 8
 
 #: groups whose objects this server itself works by: their writes are answered once this server shows them
 _OWN_GROUPS = frozenset(
@@ -223,21 +225,26 @@ class Writer:
         """Args: read: gives the object anew for every try, with warnings."""
 
         def decide() -> Steps[Change]:
-            obj, warnings = read()
-            generates = not (obj.get("metadata") or {}).get("name")
-            written = yield from pipeline.create(self._registry, kind, obj, ctx, namespace)
-            return (yield from self._created(kind, written, warnings, check, generates))
+            for _ in range(NAMES_MAX):
+                obj, warnings = read()
+                generates = not (obj.get("metadata") or {}).get("name")
+                written = yield from pipeline.create(self._registry, kind, obj, ctx, namespace)
+                try:
+                    return (yield from self._created(kind, written, warnings, check))
+                except errors.AlreadyExists as error:
+                    if not generates:
+                        raise
+                    taken = error
+            raise errors.generated_name_conflict(taken.kind, taken.name, taken.group)
 
         return decide
 
-    def _created(
-        self, kind: Kind, written: Written, warnings: Sequence[str], check: Check, generates: bool = False
-    ) -> Steps[Change]:
+    def _created(self, kind: Kind, written: Written, warnings: Sequence[str], check: Check) -> Steps[Change]:
         obj = written.obj
         check(kind, obj)
         meta = obj["metadata"]
         namespace = meta.get("namespace", "")
-        if self.lookup(kind.resource, namespace, meta["name"]) is not None and not generates:
+        if self.lookup(kind.resource, namespace, meta["name"]) is not None:
             raise errors.already_exists(kind.resource.plural, meta["name"], kind.resource.group)
         key = kind.key(namespace, meta["name"]).encode()
         value = yield from self._value(kind, obj)

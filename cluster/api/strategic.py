@@ -122,10 +122,9 @@ def _merge_scalars(old: list[Any], new: list[Any], deleted: Any, order: list[Any
     gone = {_mark(item) for item in deleted or ()}
     kept = {_mark(item): item for item in old if _mark(item) not in gone}
     merged = list((kept | {_mark(item): copied(item) for item in new}).values())
-    if order is None:
-        return merged
-    _check_order(new, order)
-    return _ordered(merged, old, order, lambda item: item)
+    if order is not None:
+        _check_order(new, order)
+    return _ordered(merged, old, new if order is None else order, lambda item: item)
 
 
 def _merge_keyed(schema: SchemaNode, old: list[Any], new: list[Any], order: list[Any] | None) -> list[Any]:
@@ -145,10 +144,10 @@ def _merge_keyed(schema: SchemaNode, old: list[Any], new: list[Any], order: list
             merged.append(_merge_map(schema.items, {}, item))
         else:
             merged[place] = _merge_map(schema.items, merged[place], item)
-    if order is None:
-        return merged
-    wanted_order = [_key_of(row, merge_key) if isinstance(row, dict) else row for row in order]
-    _check_order([_key_of(item, merge_key) for item in changed], wanted_order)
+    wanted_order = named = [_key_of(item, merge_key) for item in changed]
+    if order is not None:
+        wanted_order = [_key_of(row, merge_key) if isinstance(row, dict) else row for row in order]
+        _check_order(named, wanted_order)
     return _ordered(merged, old, wanted_order, lambda row: row.get(merge_key) if isinstance(row, dict) else row)
 
 
@@ -171,7 +170,10 @@ def _check_order(named: Sequence[Any], order: Sequence[Any]) -> None:
 
 
 def _ordered(merged: list[Any], old: list[Any], order: list[Any], key: Callable[[Any], Any]) -> list[Any]:
-    """Puts the items that `order` names into that order; the others stay where they stood in the old list."""
+    """Puts the items that `order` names into that order, with the others before those they stood before.
+
+    What the old list does not hold comes before the others that are left: so do the items that a patch adds.
+    """
     rank = {_mark(wanted): i for i, wanted in enumerate(order)}
     places = {_mark(key(item)): i for i, item in enumerate(old)}
     named = deque(sorted((m for m in merged if _mark(key(m)) in rank), key=lambda item: rank[_mark(key(item))]))
@@ -183,7 +185,7 @@ def _ordered(merged: list[Any], old: list[Any], order: list[Any], key: Callable[
 
     result: list[Any] = []
     while named and others:
-        result.append(named.popleft() if stands_before(named[0], others[0]) else others.popleft())
+        result.append(others.popleft() if stands_before(others[0], named[0]) else named.popleft())
     return [*result, *named, *others]
 
 

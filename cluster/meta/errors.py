@@ -186,6 +186,12 @@ def already_exists(plural: str, name: str, group: str = "") -> AlreadyExists:
     return AlreadyExists(f'{_qualified(plural, group)} "{name}" already exists', kind=plural, group=group, name=name)
 
 
+def generated_name_conflict(plural: str, name: str, group: str = "") -> AlreadyExists:
+    """Every name that was made up is taken."""
+    message = f'{_qualified(plural, group)} "{name}" already exists, the server was not able to generate a unique name'
+    return AlreadyExists(f"{message} for the object", name=name, group=group, kind=plural, retry_after_s=1)
+
+
 def conflict(plural: str, name: str, detail: str, group: str = "") -> Conflict:
     """The 409 of a stale write; the caller reads again and retries."""
     return Conflict(
@@ -199,6 +205,7 @@ def conflict(plural: str, name: str, detail: str, group: str = "") -> Conflict:
 def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> Invalid:
     """The 422 with every broken rule: `Pod "web" is invalid: spec.containers: Required value`."""
     lines = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes]
+    lines = list(dict.fromkeys(lines))  # said twice, it is told once
     detail = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     return Invalid(
         f'{_qualified(kind, group)} "{name}" is invalid: {detail}',

@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, not_negative, required, unsupported
+from steersman.cluster.api.rules.metadata import finalizer
 from steersman.cluster.api.rules.scheduling import EFFECTS
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
@@ -38,11 +39,33 @@ def prepare_namespace_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
 
 
 def finalized(new: Obj, old: Obj) -> Obj:
-    """The namespace as `/finalize` leaves it: finalizers can only be taken off, while it is being deleted."""
-    before = (old.get("spec") or {}).get("finalizers") or []
+    """The namespace as `/finalize` leaves it: only the finalizers of its spec differ."""
     wanted = (new.get("spec") or {}).get("finalizers") or []
-    kept = [item for item in before if item in wanted] if old["metadata"].get("deletionTimestamp") else before
-    return {**old, "spec": {"finalizers": kept} if kept else {}}
+    return {**old, "spec": {"finalizers": wanted} if wanted else {}}
+
+
+def validate_namespace(obj: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for item in (obj.get("spec") or {}).get("finalizers") or ():
+        causes += finalizer("spec.finalizers", item)
+    return causes
+
+
+def validate_finalize(new: Obj, _old: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, item in enumerate((new.get("spec") or {}).get("finalizers") or ()):
+        causes += finalizer(f"spec.finalizers[{index}]", item)
+    return causes
+
+
+def validate_namespace_status(new: Obj, _old: Obj) -> list[Cause]:
+    """A namespace is terminating when it is being deleted, and active when it is not."""
+    dying = bool(new["metadata"].get("deletionTimestamp"))
+    phase, wanted = (new.get("status") or {}).get("phase", ""), "Terminating" if dying else "Active"
+    if phase == wanted:
+        return []
+    state = "not empty" if dying else "empty"
+    return [bad("status.Phase", phase, f"may only be '{wanted}' if `deletionTimestamp` is {state}")]
 
 
 def namespace_fields(obj: Obj) -> dict[str, str]:

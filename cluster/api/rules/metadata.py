@@ -54,8 +54,8 @@ def validate_metadata(meta: Obj, namespaced: bool, name_errors: Callable[[str], 
         causes += validate_annotations("metadata.annotations", meta["annotations"])
     if meta.get("ownerReferences"):
         causes += _owners(meta["ownerReferences"])
-    for index, finalizer in enumerate(meta.get("finalizers") or ()):
-        causes += _finalizer(f"metadata.finalizers[{index}]", finalizer)
+    for index, name in enumerate(meta.get("finalizers") or ()):
+        causes += finalizer(f"metadata.finalizers[{index}]", name)
     return causes
 
 
@@ -95,11 +95,11 @@ def _owners(owners: list[Obj]) -> list[Cause]:
     return causes
 
 
-def _finalizer(path: str, finalizer: str) -> list[Cause]:
-    causes = bad_all(path, finalizer, qualified_name_errors(finalizer))
-    if not causes and "/" not in finalizer and finalizer not in _WELL_KNOWN_FINALIZERS:
-        detail = "name is neither a standard finalizer name nor is it fully qualified"
-        causes.append(bad(path, finalizer, detail))
+def finalizer(path: str, name: str) -> list[Cause]:
+    """The rules of a finalizer's name."""
+    causes = bad_all(path, name, qualified_name_errors(name))
+    if not causes and "/" not in name and name not in _WELL_KNOWN_FINALIZERS:
+        causes.append(bad(path, name, "name is neither a standard finalizer name nor is it fully qualified"))
     return causes
 
 

@@ -72,6 +72,9 @@ def default_service(obj: Obj) -> None:
         spec["internalTrafficPolicy"] = "Cluster"
     if spec["type"] == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
+        for row in ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+            if row.get("ip"):
+                row.setdefault("ipMode", "VIP")
     if spec["sessionAffinity"] == "None":
         spec.pop("sessionAffinityConfig", None)
     if spec["type"] == "ExternalName":

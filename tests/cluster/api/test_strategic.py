@@ -26,10 +26,12 @@ def containers(*rows: dict[str, Any], **extra: Any) -> dict[str, Any]:
 A, B, C = {"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}, {"name": "c", "image": "c:1"}
 
 
-def test_containers_merge_by_name_and_new_ones_are_appended(pod: SchemaNode) -> None:
+def test_containers_merge_by_name_and_new_ones_come_first(pod: SchemaNode) -> None:
     patch = containers({"name": "b", "image": "b:2"}, {"name": "z", "image": "z", "tty": None})
     result = strategic_merge(pod, containers(A, B), patch)
     assert result == containers(A, {"name": "b", "image": "b:2"}, {"name": "z", "image": "z"})
+    assert strategic_merge(pod, containers(A, B), containers(C)) == containers(C, A, B)
+    assert strategic_merge(pod, containers(A, B, C), containers(C, A)) == containers(B, C, A)
 
 
 def test_an_item_is_deleted_by_directive(pod: SchemaNode) -> None:
@@ -76,7 +78,7 @@ def test_an_order_that_contradicts_the_patch_is_refused(pod: SchemaNode) -> None
 def test_scalars_unite_and_are_deleted_by_directive(pod: SchemaNode) -> None:
     live = {"metadata": {"finalizers": ["x", "y"]}}
     patch = {"metadata": {"finalizers": ["z", "y"], "$deleteFromPrimitiveList/finalizers": ["x"]}}
-    assert strategic_merge(pod, live, patch) == {"metadata": {"finalizers": ["y", "z"]}}
+    assert strategic_merge(pod, live, patch) == {"metadata": {"finalizers": ["z", "y"]}}
     only = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["y"]}}
     assert strategic_merge(pod, live, only) == {"metadata": {"finalizers": ["x"]}}
 
