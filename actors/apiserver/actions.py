@@ -57,7 +57,7 @@ class Actions:
         obj, warnings = pipeline.decode(
             self._registry, body_kind, call.request.body, media, call.query.field_validation()
         )
-        call.warnings += warnings
+        call.warn(*warnings)
         return obj
 
     # ---- binding

@@ -11,6 +11,7 @@ from steersman.actors.ports import User
 from steersman.cluster.auth.attributes import Attributes, is_truthy
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
+from steersman.cluster.meta.warningheaders import TOTAL_CHARS_MAX
 
 
 class Query(dict[str, str]):
@@ -90,17 +91,19 @@ class Call:
     attributes: Attributes
     query: Query
     user: User
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, None] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
 
     @property
     def header(self) -> dict[str, str]:
         return self.request.headers
 
-    def warn(self, text: str) -> None:
-        """Takes a warning once, however often a write is decided."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def warn(self, *texts: str) -> None:
+        """Takes each warning once, however often a write is decided."""
+        for text in texts:
+            if len(self.warnings) >= TOTAL_CHARS_MAX:
+                return
+            self.warnings[text] = None
 
     def annotate(self, key: str, value: str) -> None:
         self.annotations[key] = value

@@ -172,7 +172,7 @@ class Resources:
         change, resource = outcome.change, kind.resource
         if not change.removed or (resource.group, resource.plural) in _SHOWN_WHEN_DELETED:
             return self._written(call, kind, outcome)
-        call.warnings += change.warnings
+        call.warn(*change.warnings)
         details = {"name": call.attributes.name, "group": resource.group, "kind": resource.plural}
         details["uid"] = change.obj["metadata"].get("uid", "")
         status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
@@ -181,7 +181,7 @@ class Resources:
 
     def _written(self, call: Call, kind: Kind, outcome: Outcome) -> Response:
         change = outcome.change
-        call.warnings += change.warnings
+        call.warn(*change.warnings)
         subresource = call.attributes.subresource
         if subresource == "scale":
             obj = {**change.obj, "metadata": {**change.obj["metadata"], "resourceVersion": str(outcome.revision)}}

@@ -31,7 +31,7 @@ class Reviews:
         accepted(call.header.get("accept", ""), tabular=False)
         media = call.header.get("content-type", "")
         obj, warnings = pipeline.decode(self._registry, kind, call.request.body, media, call.query.field_validation())
-        call.warnings += warnings
+        call.warn(*warnings)
         obj.setdefault("metadata", {})
         spec = obj.get("spec") or {}
         match kind.resource.kind:

@@ -56,6 +56,7 @@ from steersman.cluster.auth.attributes import Attributes, read_attributes
 from steersman.cluster.auth.authenticationfile import read_authentication
 from steersman.cluster.auth.certificates import Authority
 from steersman.cluster.auth.tokens import TokenIssuer
+from steersman.cluster.meta import warningheaders
 from steersman.cluster.meta.errors import (
     ApiError,
     BadRequest,
@@ -325,8 +326,8 @@ class ApiServer:
             self._flows.leave(ticket)
         if ticket is not None:
             response.headers = {**response.headers, **ticket.flow.headers}
-        if call.warnings:
-            response.headers = {**response.headers, "warning": "\n".join(_warning(text) for text in call.warnings)}
+        if warned := warningheaders.headers(call.warnings):
+            response.headers = {**response.headers, "warning": "\n".join(warned)}
         return response
 
     async def transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
@@ -397,11 +398,6 @@ def _store_failure(error: StoreError) -> ApiError:
         case Unavailable():
             return ServerTimeout(f"the store did not answer in time: {error}", retry_after_s=1)
     return ServiceUnavailable(f"the store cannot serve this now: {error}", retry_after_s=1)
-
-
-def _warning(text: str) -> str:
-    cleaned = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return f'299 - "{cleaned}"'
 
 
 def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:

@@ -8,8 +8,10 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 from typing import Any
 
 import orjson
@@ -26,6 +28,10 @@ from steersman.cluster.meta.objects import Obj
 BODY_BYTES_MAX = 3 * 1024 * 1024
 #: the deepest nesting that is followed
 DEPTH_MAX = 64
+#: maps and lists of one object: each costs its check many times the two bytes that it takes
+BRANCHES_MAX = 50_000
+#: unknown and repeated fields that are told of, as of Kubernetes' own reader of JSON
+STRICT_ERRORS_MAX = 100
 #: aliases expand: a YAML document may not grow beyond this many values
 _YAML_NODES_MAX = 200_000
 
@@ -34,14 +40,60 @@ YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
+#: how YAML 1.1 writes numbers, without those to the base 60: Kubernetes' reader takes `12:30:45` for text
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(?:\.[0-9][0-9_]*|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?\Z|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+    ),
+}
+#: digits of an integer that are read one by one; with more it is a floating number in any case
+_DIGITS_MAX = 400
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.1 as Kubernetes reads it: timestamps stay text, keys are strings, aliases are refused beyond reason."""
+    """YAML 1.1 as Kubernetes reads it: timestamps stay text, and what a document may grow to is counted as it grows."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._nodes_left = _YAML_NODES_MAX
+        super().__init__(stream)
+
+    def _spend(self, nodes: int) -> None:
+        self._nodes_left -= nodes
+        if self._nodes_left < 0:
+            raise yaml.YAMLError("document contains excessive aliasing")
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        """Called by the parser before each node that it makes."""
+        self._spend(1)
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Merges (`<<`) copy: a few lines of them would fill any memory."""
+        super().flatten_mapping(node)
+        self._spend(len(node.value))
+
+    def construct_yaml_int(self, node: Any) -> int | float:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        if len(text) > _DIGITS_MAX:
+            raise yaml.YAMLError("the number has too many digits")
+        digits = text.lstrip("+-")
+        if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
+            text = text.replace("0", "0o", 1)
+        return int(text, 0)
+
+    def construct_yaml_float(self, node: Any) -> float:
+        text = str(self.construct_scalar(node)).replace("_", "").lower()
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rows if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in rows if tag not in ("tag:yaml.org,2002:timestamp", *_NUMBERS)]
     for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
 
 
 def media_type(content_type: str) -> str:
@@ -70,7 +122,8 @@ def decode(
         body = b""
     elif media == JSON:
         tree = read_json(body)
-        if field_validation == "Strict":
+        if field_validation == "Strict" and isinstance(tree, dict):
+            bounded(tree, body)
             duplicates = _duplicates(body)
     elif media in (YAML, "application/x-yaml", "text/yaml"):
         tree = parse_yaml(body)
@@ -105,17 +158,19 @@ def check(
         bounded(tree)
     text = body or orjson.dumps(tree)
     fits = schema.fast is not None and b"null" not in text and schema.fast(text)
-    if body and not (fits and schema.shut and b"fieldsV1" not in body):
+    is_small = len(text) < 2 * BRANCHES_MAX
+    if body and not (fits and schema.shut and is_small and b"fieldsV1" not in body):
         bounded(tree, body)
     if not fits:
         tree, findings = schema.walk(tree)
         if findings.errors:
-            raise _undecodable(kind, ", ".join(findings.errors))
+            raise _undecodable(kind, ", ".join(findings.errors[:STRICT_ERRORS_MAX]))
         unknown = findings.unknown
     if schema.normalize is not None:
         schema.normalize(tree)
     notes = [f'unknown field "{path}"' for path in unknown]
     notes += [f'duplicate field "{path}"' for path in duplicates or ()]
+    del notes[STRICT_ERRORS_MAX:]
     if notes and field_validation == "Strict":
         raise _undecodable(kind, "strict decoding error: " + ", ".join(notes))
     return tree, notes if field_validation == "Warn" else []
@@ -171,9 +226,12 @@ def parse_yaml(body: bytes) -> Any:
     Raises:
         BadRequest: malformed, more than one document, or aliases that expand without reason.
     """
+    if body[:1] == b"{":  # clients apply JSON under the name of YAML
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(body)
     try:
         tree = yaml.load(body, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())
         raise BadRequest(f"error converting YAML to JSON: yaml: {text}") from None
     return _plain(tree, [_YAML_NODES_MAX])
@@ -222,35 +280,53 @@ def _protobuf(body: bytes, kind: Kind) -> Any:
 
 
 def bounded(tree: Any, body: bytes = b"") -> None:
-    """Refuses a tree nested too deeply.
+    """Refuses a tree nested too deeply, or of too many maps and lists (who owns which field does not count).
+
+    Args:
+        body: the JSON bytes it came from, where that is known; they may show that there is nothing to look for.
 
     Raises:
-        BadRequest
+        BadRequest, RequestEntityTooLarge
     """
     if body and body.count(b"{") + body.count(b"[") <= DEPTH_MAX:
         return
-    level, depth = [tree], 0
-    while level:
+    level: list[Any] = [tree]
+    owned: list[Any] = []
+    depth = count = 0
+    while level or owned:
         depth += 1
+        count += len(level)
         if depth > DEPTH_MAX:
             raise BadRequest(f"the object is nested deeper than {DEPTH_MAX} levels")
-        deeper: list[Any] = []
-        for node in level:
-            values = node.values() if type(node) is dict else node
-            deeper += [value for value in values if type(value) in (dict, list)]
-        level = deeper
+        if count > BRANCHES_MAX:
+            raise RequestEntityTooLarge(f"the object holds more than {BRANCHES_MAX} maps and lists")
+        deeper = _below(level)
+        owned = [value for key, value in deeper if key == "fieldsV1"] + [value for _, value in _below(owned)]
+        level = [value for key, value in deeper if key != "fieldsV1"]
+
+
+def _below(level: list[Any]) -> list[tuple[str, Any]]:
+    """The maps and lists in some maps and lists, with their keys."""
+    found: list[tuple[str, Any]] = []
+    for node in level:
+        if type(node) is dict:
+            found += [row for row in node.items() if type(row[1]) in (dict, list)]
+        else:
+            found += [("", value) for value in node if type(value) in (dict, list)]
+    return found
 
 
 def _duplicates(body: bytes) -> list[str]:
-    """Paths of fields that the body names twice."""
-    repeated: list[str] = []
+    """Paths of fields that the body names twice, each once."""
 
     def pairs(rows: list[tuple[str, Any]]) -> Any:
         found = dict(rows)
-        if len(found) != len(rows):
-            return _Twice(found, [key for index, (key, _) in enumerate(rows) if key in dict(rows[:index])])
-        return found
+        if len(found) == len(rows):
+            return found
+        seen: set[str] = set()
+        return _Twice(found, list(dict.fromkeys(key for key, _ in rows if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
 
+    repeated: list[str] = []
     _collect(json.loads(body, object_pairs_hook=pairs), "", repeated)
     return repeated
 
@@ -266,10 +342,12 @@ def _collect(tree: Any, path: str, found: list[str]) -> None:
         if isinstance(tree, _Twice):
             found += [f"{path}.{key}" if path else key for key in tree.keys_twice]
         for key, value in tree.items():
-            _collect(value, f"{path}.{key}" if path else key, found)
+            if isinstance(value, (dict, list)):
+                _collect(value, f"{path}.{key}" if path else key, found)
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
-            _collect(value, f"{path}[{index}]", found)
+            if isinstance(value, (dict, list)):
+                _collect(value, f"{path}[{index}]", found)
 
 
 def _name(tree: Any) -> str:

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from steersman.cluster.meta.errors import BadRequest, Invalid, RequestEntityTooLarge
 from steersman.cluster.meta.objects import Obj
 
 #: Kubernetes refuses longer JSON patches, which could otherwise grow an object exponentially by copying
 OPERATIONS_MAX = 10_000
-#: bound on what `copy` operations may add to an object
-COPIED_NODES_MAX = 100_000
+#: what the `copy` operations of a patch may add to an object; a few of them could double it each
+COPIED_BYTES_MAX = 3 * 1024 * 1024
 
 _REFUSED = "the server rejected our request due to an error in our request"
 
@@ -58,6 +60,8 @@ def json_patch(target: Obj, operations: Any) -> Obj:
             document = _operate(document, operation, copies)
         except _PatchError as error:
             raise Invalid(f"{_REFUSED}: operation {position} ({operation.get('op')}): {error}") from None
+        except _TooMuchCopied as error:
+            raise Invalid(str(error)) from None
     if not isinstance(document, dict):
         raise Invalid(f"{_REFUSED}: the patch leaves no object")
     return document
@@ -67,24 +71,26 @@ class _PatchError(Exception):
     """An operation that cannot be carried out."""
 
 
+class _TooMuchCopied(Exception):
+    """The `copy` operations of a patch make too much of an object."""
+
+
 class _CopyBudget:
-    """Counts the nodes that `copy` operations have added."""
+    """Counts the bytes that `copy` operations have added."""
 
     def __init__(self) -> None:
-        self.left = COPIED_NODES_MAX
+        self.taken = 0
 
     def take(self, value: Any) -> None:
-        self.left -= _size(value)
-        if self.left < 0:
-            raise _PatchError(f"the patch copies more than {COPIED_NODES_MAX} values")
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + sum(_size(item) for item in value.values())
-    if isinstance(value, list):
-        return 1 + sum(_size(item) for item in value)
-    return 1
+        try:
+            self.taken += len(orjson.dumps(value))
+        except orjson.JSONEncodeError:  # deeper than anything that is stored
+            raise _PatchError("the value is nested too deeply to be copied") from None
+        if self.taken > COPIED_BYTES_MAX:
+            raise _TooMuchCopied(
+                f"Unable to complete the copy, the accumulated size increase of copy is {self.taken}, "
+                f"exceeding the limit {COPIED_BYTES_MAX}"
+            )
 
 
 def _operate(document: Any, operation: Obj, copies: _CopyBudget) -> Any:

@@ -19,6 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+#: broken rules that a refusal names: it is read by people, and not to be many times what was refused
+CAUSES_MAX = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -204,6 +207,7 @@ def conflict(plural: str, name: str, detail: str, group: str = "") -> Conflict:
 
 def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> Invalid:
     """The 422 with every broken rule: `Pod "web" is invalid: spec.containers: Required value`."""
+    causes = causes[:CAUSES_MAX]
     lines = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes]
     lines = list(dict.fromkeys(lines))  # said twice, it is told once
     detail = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"

@@ -36,6 +36,8 @@ __all__ = ["ProtobufError", "decode", "encode"]
 
 MAGIC = b"k8s\x00"
 _DEPTH_MAX = 64
+#: fields of one body: two bytes can be one
+FIELDS_MAX = 400_000
 
 
 def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
@@ -62,7 +64,7 @@ def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
     shape = message_of(api_version, kind)
     if shape is None:
         raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
-    return {"apiVersion": api_version, "kind": kind, **_message(shape, memoryview(raw), 0)}
+    return {"apiVersion": api_version, "kind": kind, **_message(shape, memoryview(raw), 0, [FIELDS_MAX])}
 
 
 def _json(raw: bytes) -> Obj:
@@ -75,25 +77,29 @@ def _json(raw: bytes) -> Obj:
     return found
 
 
-def _message(shape: Message, data: memoryview, depth: int) -> Obj:
+def _message(shape: Message, data: memoryview, depth: int, left: list[int]) -> Obj:
+    """Args: left: fields that may still come, of the whole body."""
     if depth > _DEPTH_MAX:
         raise ProtobufError("the message is nested too deeply")
     found: Obj = {}
     for number, wire, value in fields(data):
+        left[0] -= 1
+        if left[0] < 0:
+            raise ProtobufError(f"the message holds more than {FIELDS_MAX} fields")
         row = shape.by_number.get(number)
         if row is None:
             continue
         if row.mapped:
-            key, item = _entry(row, value, depth)
+            key, item = _entry(row, value, depth, left)
             found.setdefault(row.name, {})[key] = item
         elif row.repeated:
             items = found.setdefault(row.name, [])
             if row.is_scalar and wire == BYTES and row.type in ("i", "b"):
                 items += _packed(row, value)
             else:
-                items.append(_value(row, wire, value, depth))
+                items.append(_value(row, wire, value, depth, left))
         else:
-            item = _value(row, wire, value, depth)
+            item = _value(row, wire, value, depth, left)
             if row.inline:
                 found.update(item)
             elif item is not None and (item or row.keep_zero or not row.is_scalar):
@@ -112,7 +118,7 @@ def _packed(row: Field, value: int | memoryview) -> list[Any]:
     return items
 
 
-def _entry(row: Field, value: int | memoryview, depth: int) -> tuple[str, Any]:
+def _entry(row: Field, value: int | memoryview, depth: int, left: list[int]) -> tuple[str, Any]:
     if isinstance(value, int):
         raise ProtobufError("wrong wireType for a map")
     key = ""
@@ -121,13 +127,13 @@ def _entry(row: Field, value: int | memoryview, depth: int) -> tuple[str, Any]:
         if number == 1:
             key = text(part)
         elif number == 2:
-            item = _value(row, wire, part, depth)
+            item = _value(row, wire, part, depth, left)
     if item is None:
-        item = _value(row, BYTES, memoryview(b""), depth)
+        item = _value(row, BYTES, memoryview(b""), depth, left)
     return key, item
 
 
-def _value(row: Field, wire: int, value: int | memoryview, depth: int) -> Any:
+def _value(row: Field, wire: int, value: int | memoryview, depth: int, left: list[int]) -> Any:
     match row.type:
         case "s":
             return text(value)
@@ -144,8 +150,8 @@ def _value(row: Field, wire: int, value: int | memoryview, depth: int) -> Any:
         raise ProtobufError(f"wrong wireType = {wire} for field {row.name}")
     special = DECODERS.get(row.type)
     if special is not None:
-        return special(value, lambda name, data: _message(_shape(name), data, depth + 1))
-    return _message(_shape(row.type), value, depth + 1)
+        return special(value, lambda name, data: _message(_shape(name), data, depth + 1, left))
+    return _message(_shape(row.type), value, depth + 1, left)
 
 
 def _shape(name: str) -> Message:

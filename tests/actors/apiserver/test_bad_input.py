@@ -43,6 +43,25 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
             b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % (98 + n, 98 + n, *[97 + n] * 9) for n in range(9)
         ), YAML, 400, "",
     ),
+    "a YAML that merges without end": (
+        "POST", CONFIG_MAPS, b"a: &a {" + b",".join(b"k%d: v" % n for n in range(2000)) + b"}\nb:\n" + b"- {<<: *a}\n" * 2000,
+        YAML, 400, "excessive aliasing",
+    ),
+    "a YAML whose number has no end": ("POST", CONFIG_MAPS, b"a: " + b"9" * 2_000_000, YAML, 400, "too many digits"),
+    "a YAML of too many values": ("POST", CONFIG_MAPS, b"a: [" + b"b," * 300_000 + b"]", YAML, 400, "aliasing"),
+    "too deep, strict": ("POST", f"{CONFIG_MAPS}?fieldValidation=Strict", nested(1000), "", 400, "deeper"),
+    "a field 50,000 times, strict": (
+        "POST", f"{CONFIG_MAPS}?fieldValidation=Strict", b'{"metadata":{"name":"a"},"data":{' + b'"a":"1",' * 50_000 + b'"a":"1"}}',
+        "", 400, 'strict decoding error: duplicate field "data.a"',
+    ),
+    "too many containers": (
+        "POST", PODS, b'{"metadata":{"name":"new"},"spec":{"containers":[' + b"{}," * 100_000 + b"{}]}}", "", 413,
+        "more than 50000 maps and lists",
+    ),
+    "too many fields of protobuf": (
+        "POST", PODS, b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x84\xea\x30\x12\x80\xea\x30" + b"\x12\x00" * 400_000, PROTOBUF, 400,
+        "more than 400000 fields",
+    ),
     "a YAML that makes Python objects": (
         "POST", CONFIG_MAPS, b"!!python/object/apply:os.system ['true']", YAML, 400, "",
     ),
@@ -112,6 +131,11 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     ),
     "a JSON patch whose test fails": (
         "PATCH", f"{CONFIG_MAPS}/old", [{"op": "test", "path": "/metadata/name", "value": "x"}], JSON_PATCH, 422, "",
+    ),
+    "a JSON patch that copies without end": (
+        "PATCH", f"{CONFIG_MAPS}/old", [{"op": "add", "path": "/data/s", "value": "x" * 100_000},
+            *({"op": "copy", "from": "/data/s", "path": f"/data/{n}"} for n in range(1000))], JSON_PATCH, 422,
+        "exceeding the limit 3145728",
     ),
     "a patch into a wrong type": ("PATCH", f"{CONFIG_MAPS}/old", {"data": {"a": 1}}, MERGE, 400, ""),
     "a patch of the name": ("PATCH", f"{CONFIG_MAPS}/old", {"metadata": {"name": "x"}}, MERGE, 400, "name"),
@@ -228,3 +252,14 @@ async def test_a_value_that_somebody_else_spoilt_in_the_store_breaks_nothing_els
     await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": "next"}})
     found = await api.ok("GET", CONFIG_MAPS)
     assert {row["metadata"]["name"] for row in found["items"]} == {"good", "next"}
+
+
+async def test_an_answer_carries_no_more_warnings_than_clients_read(api: Any) -> None:
+    """Clients refuse header lines of 64 KiB; what Kubernetes shortens is shortened."""
+    body = {"metadata": {"name": "a"}, **{f"field{n}": 1 for n in range(5000)}, "line\nbreak": 1, "long" * 200: 1}
+    answer = await api.call("POST", CONFIG_MAPS, body)
+    lines = answer.headers["warning"].split("\n")
+    assert answer.status == 201 and lines[0] == '299 - "unknown field \\"field0\\""'
+    assert len(lines) == len(set(lines)) <= 100 and sum(map(len, lines)) < 8192
+    answer = await api.call("POST", CONFIG_MAPS, {"metadata": {"name": "b"}, "bad\r\nset-cookie: x": 1})
+    assert answer.status == 201 and "warning" not in answer.headers

@@ -63,7 +63,7 @@ def test_a_document_that_is_no_json_patch_is_a_bad_request(ops: Any) -> None:
 
 def test_a_patch_cannot_blow_an_object_up_by_copying() -> None:
     doubling = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 40
-    with pytest.raises(Invalid, match="copies more"):
+    with pytest.raises(Invalid, match="accumulated size increase of copy"):
         json_patch({"a": [1, 2, 3]}, doubling)
     with pytest.raises(RequestEntityTooLarge):
         json_patch({}, [{"op": "test", "path": "/a", "value": None}] * 10_001)
