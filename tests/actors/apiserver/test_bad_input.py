@@ -45,14 +45,16 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     ),
     "a YAML that merges without end": (
         "POST", CONFIG_MAPS,
-        b"a: &a {" + b",".join(b"k%d: v" % n for n in range(2000)) + b"}\nb:\n" + b"- {<<: *a}\n" * 2000, YAML, 400, "excessive aliasing",
+        b"a: &a {" + b",".join(b"k%d: v" % n for n in range(2000)) + b"}\nb:\n" + b"- {<<: *a}\n" * 2000,
+        YAML, 400, "excessive aliasing",
     ),
     "a YAML whose number has no end": ("POST", CONFIG_MAPS, b"a: " + b"9" * 2_000_000, YAML, 400, "too many digits"),
     "a YAML of too many values": ("POST", CONFIG_MAPS, b"a: [" + b"b," * 300_000 + b"]", YAML, 400, "aliasing"),
     "too deep, strict": ("POST", f"{CONFIG_MAPS}?fieldValidation=Strict", nested(1000), "", 400, "deeper"),
     "a field 50,000 times, strict": (
         "POST", f"{CONFIG_MAPS}?fieldValidation=Strict",
-        b'{"metadata":{"name":"a"},"data":{' + b'"a":"1",' * 50_000 + b'"a":"1"}}', "", 400, 'strict decoding error: duplicate field "data.a"',
+        b'{"metadata":{"name":"a"},"data":{' + b'"a":"1",' * 50_000 + b'"a":"1"}}',
+        "", 400, 'strict decoding error: duplicate field "data.a"',
     ),
     "too many containers": (
         "POST", PODS, b'{"metadata":{"name":"new"},"spec":{"containers":[' + b"{}," * 100_000 + b"{}]}}", "", 413,
