@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,103 +87,120 @@ NOTHING = LabelSelector(
     (Requirement("steersman.none/none", "Exists"), Requirement("steersman.none/none", "DoesNotExist"))
 )
 
-_TOKEN = re.compile(r"\s*(notin\b|in\b|==|!=|[=<>!(),]|[^\s=<>!(),]+)")
+_OPERATORS = {"=": "In", "==": "In", "!=": "NotIn", "in": "In", "notin": "NotIn", ">": "Gt", "<": "Lt"}
+#: a word (which `in` and `notin` are as well, where a value is expected), or the longest special symbol
+_TOKEN = re.compile(r"[ \t\r\n]*(==|!=|[=!<>(),]|[^=!<>(), \t\r\n]+)")
+_SPECIAL = frozenset(["==", "!=", *"=!<>(),", ""])
 
 
-def _tokens(text: str) -> list[str]:
-    found, position = [], 0
-    text = text.strip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise SelectorError(f"unable to parse requirement: unexpected text at {text[position:]!r}")
-        found.append(match[1])
-        position = match.end()
-    return found
+class _Words:
+    """The tokens of a label selector, taken one by one; the end is an empty one."""
+
+    def __init__(self, text: str) -> None:
+        # Go's lexer takes a zero byte for the end
+        self._tokens: list[str] = [*_TOKEN.findall(text.partition("\0")[0]), ""]
+        self._at = 0
+
+    @property
+    def next(self) -> str:
+        return self._tokens[self._at]
+
+    def take(self) -> str:
+        token = self._tokens[self._at]
+        self._at = min(self._at + 1, len(self._tokens) - 1)
+        return token
 
 
 def parse_labels(text: str) -> LabelSelector:
     """Parses `app=web,tier in (a,b),!old,version!=2` as the query parameter `labelSelector` carries it.
 
     Raises:
-        SelectorError: the text is no selector.
+        SelectorError: the text is no selector; in the words of k8s.io/apimachinery/pkg/labels.
     """
-    tokens = _tokens(text)
+    words = _Words(text)
     requirements: list[Requirement] = []
-    position = 0
-    while position < len(tokens):
-        requirement, position = _requirement(tokens, position)
-        _check(requirement)
-        requirements.append(requirement)
-        if position < len(tokens):
-            if tokens[position] != "," or position + 1 == len(tokens):
-                raise SelectorError(f"unable to parse requirement: found '{tokens[position]}', expected: ','")
-            position += 1
+    while words.next:
+        if words.next in _SPECIAL - {"!"}:
+            raise SelectorError(f"found '{words.next}', expected: !, identifier, or 'end of string'")
+        try:
+            requirements.append(_requirement(words))
+        except SelectorError as error:
+            raise SelectorError(f"unable to parse requirement: {error}") from None
+        separator = words.take()
+        if separator not in (",", ""):
+            raise SelectorError(f"found '{separator}', expected: ',' or 'end of string'")
+        if separator and words.next in _SPECIAL - {"!"}:
+            raise SelectorError(f"found '{words.next}', expected: identifier after ','")
     return LabelSelector(tuple(sorted(requirements, key=lambda r: r.key)))
 
 
-def _requirement(tokens: Sequence[str], position: int) -> tuple[Requirement, int]:
-    def at(index: int) -> str:
-        return tokens[index] if index < len(tokens) else ""
-
-    if tokens[position] == "!":
-        return Requirement(_word(at(position + 1)), "DoesNotExist"), position + 2
-    key = _word(tokens[position])
-    operator = at(position + 1)
-    match operator:
-        case "" | ",":
-            return Requirement(key, "Exists"), position + 1
-        case "=" | "==" | "!=":
-            value = at(position + 2)
-            empty = value in ("", ",")
-            end = position + (2 if empty else 3)
-            kind = "NotIn" if operator == "!=" else "In"
-            return Requirement(key, kind, ("" if empty else _word(value),)), end
-        case "<" | ">":
-            return Requirement(key, "Lt" if operator == "<" else "Gt", (_word(at(position + 2)),)), position + 3
-        case "in" | "notin":
-            values, end = _values(tokens, position + 2)
-            return Requirement(key, "In" if operator == "in" else "NotIn", values), end
-    raise SelectorError(f"unable to parse requirement: found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+def _requirement(words: _Words) -> Requirement:
+    absent = words.next == "!" and words.take() == "!"
+    key = _word(words.take())
+    if errors := qualified_name_errors(key):
+        raise SelectorError(f"<nil>: Invalid value: {_quoted(key)}: {'; '.join(errors)}")
+    if absent or words.next in ("", ","):
+        return Requirement(key, "DoesNotExist" if absent else "Exists")
+    operator = words.take()
+    if operator not in _OPERATORS:
+        raise SelectorError(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+    if operator in ("in", "notin"):
+        values = _values(words)
+    else:
+        values = ("",) if words.next in ("", ",") else (_word(words.take()),)
+    requirement = Requirement(key, _OPERATORS[operator], values)
+    if causes := _causes(requirement):
+        raise SelectorError(causes[0] if len(causes) == 1 else f"[{', '.join(causes)}]")
+    return requirement
 
 
-def _values(tokens: Sequence[str], position: int) -> tuple[tuple[str, ...], int]:
-    if position >= len(tokens) or tokens[position] != "(":
-        found = tokens[position] if position < len(tokens) else ""
-        raise SelectorError(f"unable to parse requirement: found '{found}' expected: '('")
-    values: set[str] = set()
-    last = "("
-    for index in range(position + 1, len(tokens)):
-        token = tokens[index]
-        if token == ")":
-            if last in ("(", ","):
-                values.add("")
-            return tuple(sorted(values)), index + 1
+def _values(words: _Words) -> tuple[str, ...]:
+    if (opening := words.take()) != "(":
+        raise SelectorError(f"found '{opening}' expected: '('")
+    first, values = words.next, set[str]()
+    if first == ")":
+        values.add("")
+    elif first != "," and first in _SPECIAL:
+        raise SelectorError(f"found '{first}', expected: ',', ')' or identifier")
+    while words.next != ")":
+        token = words.take()
         if token == ",":
-            if last in ("(", ","):
+            if not values or words.next in (",", ")"):
                 values.add("")
+        elif token in _SPECIAL:
+            raise SelectorError(f"found '{token}', expected: ',', or identifier")
         else:
-            values.add(_word(token))
-        last = token
-    raise SelectorError("unable to parse requirement: found '', expected: ',' or ')'")
+            values.add(token)
+            if words.next not in (",", ")"):
+                raise SelectorError(f"found '{words.next}', expected: ',' or ')'")
+    words.take()
+    return tuple(sorted(values))
 
 
 def _word(token: str) -> str:
-    if not token or token in "=<>!(),":
-        raise SelectorError(f"unable to parse requirement: found '{token}', expected: identifier")
+    if token in _SPECIAL:
+        raise SelectorError(f"found '{token}', expected: identifier")
     return token
 
 
-def _check(requirement: Requirement) -> None:
-    if errors := qualified_name_errors(requirement.key):
-        raise SelectorError(f'key: Invalid value: "{requirement.key}": {"; ".join(errors)}')
-    if requirement.operator in ("Gt", "Lt"):
-        if not requirement.values[0].lstrip("-").isdigit():
-            raise SelectorError("values[0]: Invalid value: for 'Gt', 'Lt' operators, the value must be an integer")
-        return
-    for value in requirement.values:
+def _quoted(text: str) -> str:
+    """A text in quotes as Go writes it (of what stands in selectors)."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _causes(requirement: Requirement) -> list[str]:
+    """What is wrong with the values."""
+    causes = []
+    if requirement.operator in ("Gt", "Lt") and not re.fullmatch(r"[+-]?\d{1,19}", requirement.values[0], re.ASCII):
+        causes.append(
+            f"values[0]: Invalid value: {_quoted(requirement.values[0])}: "
+            "for 'Gt', 'Lt' operators, the value must be an integer"
+        )
+    for index, value in enumerate(requirement.values):
         if errors := label_value_errors(value):
-            raise SelectorError(f'values[0][{requirement.key}]: Invalid value: "{value}": {"; ".join(errors)}')
+            path = f"values[{index}][{requirement.key}]"
+            causes.append(f"{path}: Invalid value: {_quoted(value)}: {'; '.join(errors)}")
+    return causes
 
 
 def from_dict(selector: Mapping[str, Any] | None) -> LabelSelector:
@@ -224,15 +241,22 @@ def parse_fields(text: str) -> FieldSelector:
     """Parses `metadata.name=web,status.phase!=Running`; a backslash escapes `,`, `=` and itself.
 
     Raises:
-        SelectorError: a term has no operator.
+        SelectorError: a term has no operator, or a value what has to be escaped; in the words of
+            k8s.io/apimachinery/pkg/fields.
     """
     requirements = []
-    for term in re.split(r"(?<!\\),", text):
-        if not term:
-            continue
-        match = re.match(r"^((?:[^=!\\]|\\.)+)(==|!=|=)(.*)$", term, re.DOTALL)
+    for term in sorted(re.findall(r"(?:[^,\\]|\\.|\\$)+", text, re.DOTALL)):
+        match = re.match(r"(.*?)(!=|==|=)(.*)", term, re.DOTALL)
         if match is None:
             raise SelectorError(f"invalid selector: '{text}'; can't understand '{term}'")
-        value = re.sub(r"\\(.)", r"\1", match[3])
-        requirements.append((match[1].strip(), match[2] != "!=", value))
+        requirements.append((match[1], match[2] != "!=", _unescaped(match[3])))
     return FieldSelector(tuple(requirements))
+
+
+def _unescaped(value: str) -> str:
+    for part in re.findall(r"\\.?|[,=]", value, re.DOTALL):
+        if part in (",", "="):
+            raise SelectorError(f"invalid field selector: unescaped character in value: {ord(part)}")
+        if part not in ("\\\\", "\\,", "\\="):
+            raise SelectorError(f"invalid field selector: invalid escape sequence: {part}")
+    return re.sub(r"\\(.)", r"\1", value)

@@ -71,7 +71,7 @@ def validate_namespace_status(new: Obj, _old: Obj) -> list[Cause]:
 def namespace_fields(obj: Obj) -> dict[str, str]:
     meta = obj["metadata"]
     phase = (obj.get("status") or {}).get("phase", "")
-    return {"metadata.name": meta.get("name", ""), "name": meta.get("name", ""), "status.phase": phase}
+    return {"metadata.name": meta.get("name", ""), "status.phase": phase}
 
 
 def default_node(obj: Obj) -> None:

@@ -46,35 +46,29 @@ def default_core(obj: Obj) -> None:
 
 def core_fields(obj: Obj) -> dict[str, str]:
     """The selectable fields of an Event."""
-    return _fields(
-        obj,
-        obj.get("involvedObject") or {},
-        "involvedObject",
-        obj.get("source") or {},
-        obj.get("reportingComponent", ""),
-    )
+    controller = obj.get("reportingComponent", "")
+    source = (obj.get("source") or {}).get("component") or controller
+    about = obj.get("involvedObject") or {}
+    return {**_fields(obj, about, "involvedObject"), "reportingComponent": controller, "source": source}
 
 
 def new_fields(obj: Obj) -> dict[str, str]:
-    source = obj.get("deprecatedSource") or {}
-    return _fields(obj, obj.get("regarding") or {}, "regarding", source, obj.get("reportingController", ""))
+    """The selectable fields of an Event of `events.k8s.io`."""
+    about, controller = obj.get("regarding") or {}, obj.get("reportingController", "")
+    return {**_fields(obj, about, "regarding"), "reportingController": controller}
 
 
-def _fields(obj: Obj, about: Obj, prefix: str, source: Obj, controller: str) -> dict[str, str]:
+def _fields(obj: Obj, about: Obj, prefix: str) -> dict[str, str]:
     meta = obj["metadata"]
     found = {
         f"{prefix}.{key}": about.get(key, "")
         for key in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
     }
-    component = source.get("component") or controller
     return {
         "metadata.name": meta.get("name", ""),
         "metadata.namespace": meta.get("namespace", ""),
         **found,
         "reason": obj.get("reason", ""),
-        "reportingComponent": controller,
-        "reportingController": controller,
-        "source": component,
         "type": obj.get("type", ""),
     }
 

@@ -42,12 +42,14 @@ def fields(obj: Obj) -> dict[str, str]:
         "metadata.name": meta.get("name", ""),
         "metadata.namespace": meta.get("namespace", ""),
         "spec.nodeName": spec.get("nodeName", ""),
+        "spec.host": spec.get("nodeName", ""),
         "spec.restartPolicy": spec.get("restartPolicy", ""),
         "spec.schedulerName": spec.get("schedulerName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName", ""),
         "spec.hostNetwork": "true" if spec.get("hostNetwork") else "false",
         "status.phase": status.get("phase", ""),
         "status.podIP": status.get("podIP", ""),
+        "status.podIPs": "",  # may be asked for, and no pod has one: as in Kubernetes
         "status.nominatedNodeName": status.get("nominatedNodeName", ""),
     }
 
