@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from sortedcontainers import SortedDict
 
 from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event, read, stamp
-from steersman.actors.apiserver.watcher import Audience
+from steersman.actors.apiserver.watcher import Audience, Watch
 from steersman.actors.ports import Store
 from steersman.cluster.store.values import Compacted, Range, StoreError, WatchBatch, WatchEvent
 
@@ -30,7 +30,19 @@ RING_MAX = 8192
 PAGE = 2000
 #: how far back the cache begins, so that watches survive a restart of the API server
 HISTORY = 2000
+#: between two tries to follow the store: the first soon, for a leader that changed, later ones up to the second
 RETRY_S = 0.2
+RETRY_MAX_S = 2.0
+#: how long a request waits for a revision that it names; and for the one that the store says is the newest
+REACH_S = 3.0
+FRESH_S = 10.0
+
+
+class Behind(TimeoutError):
+    """The cache did not come as far as it was asked to in time; the revision may not exist yet."""
+
+    def __init__(self, wanted: int, current: int) -> None:
+        super().__init__(f"Too large resource version: {wanted}, current: {current}")
 
 
 class TooOld(Exception):
@@ -54,6 +66,10 @@ class Shelf:
         self._ring: deque[Event] = deque()
         #: every event after this revision is in the ring
         self.floor = floor
+        #: the revision of the last change, as far as it is known
+        self.changed = floor
+        #: watches have been told of everything up to this revision; None: of all that the cache has applied
+        self.told: int | None = None
         #: by the field that finds them, then by key
         self._audiences: dict[tuple[str, str] | None, dict[tuple[str, ...], Audience]] = {}
         #: that have taken in changes since the last flush
@@ -64,14 +80,22 @@ class Shelf:
         found: Entry | None = self.entries.get(key)
         return found
 
-    def within(self, namespace: str = "") -> Iterable[Entry]:
-        """Every object (of the namespace), in order of its key."""
-        if not namespace:
-            values: Iterable[Entry] = self.entries.values()
-            return values
+    def within(self, namespace: str = "", start: str = "") -> Iterable[Entry]:
+        """Every object (of the namespace), in order of its key; from `start` on, a key (in the namespace)."""
         entries = self.entries
-        keys: Iterator[str] = entries.irange(f"{namespace}/", f"{namespace}0", (True, False))
-        return [entries[key] for key in keys]
+        if not namespace and not start:
+            values: Iterable[Entry] = entries.values()
+            return values
+        first, last = (f"{namespace}/{start}", f"{namespace}0") if namespace else (start, None)
+        keys: Iterator[str] = entries.irange(first, last, (True, False))
+        return (entries[key] for key in keys)
+
+    def count(self, namespace: str, start: str) -> int:
+        """How many objects `within` has."""
+        if not namespace:
+            return len(self.entries) - int(self.entries.bisect_left(start))
+        first, last = (self.entries.bisect_left(key) for key in (f"{namespace}/{start}", f"{namespace}0"))
+        return int(last - first)
 
     def since(self, revision: int) -> list[Event]:
         """Every event after `revision`; raises TooOld."""
@@ -89,10 +113,15 @@ class Shelf:
         """Offers changes to an audience from now on; returns the one of the same key that is here already, if any."""
         return self._audiences.setdefault(audience.trigger, {}).setdefault(audience.key, audience)
 
-    def leave(self, audience: Audience) -> None:
-        """Forgets an audience that nobody is part of any more."""
-        group = self._audiences[audience.trigger]
-        del group[audience.key]
+    def leave(self, like: Audience, watch: Watch) -> None:
+        """Lets a watch go from the audience of this key, and forgets an audience that nobody is part of any more."""
+        group = self._audiences.get(like.trigger, {})
+        audience = group.get(like.key)
+        if audience is None or watch not in audience.watches:
+            return
+        del audience.watches[watch]
+        if not audience.watches:
+            del group[audience.key]
         if not group:
             del self._audiences[audience.trigger]
 
@@ -104,6 +133,7 @@ class Shelf:
         else:
             self.entries[key] = event.entry
         self.generation += 1
+        self.changed = event.revision
         self._ring.append(event)
         if len(self._ring) > RING_MAX:
             self.floor = self._ring.popleft().revision
@@ -137,9 +167,25 @@ class Shelf:
             audience.flush()
 
     def close(self) -> None:
-        """The cache begins anew: every watch ends."""
+        """Every watch ends."""
         for audience in self.audiences():
             audience.end()
+
+    def renew(self, entries: dict[str, Entry], revision: int) -> None:
+        """Begins anew with the state at a revision: watches end, listeners are told what has changed meanwhile."""
+        self.close()
+        before, self.entries = self.entries, SortedDict(entries)
+        self._ring.clear()
+        self.floor = self.changed = revision
+        self.generation += 1
+        for listener in self.listeners:
+            for key, entry in self.entries.items():
+                previous = before.get(key)
+                if previous is None or previous.revision != entry.revision:
+                    listener(Event(ADDED if previous is None else MODIFIED, entry, previous))
+            for key, previous in before.items():
+                if key not in entries:
+                    listener(Event(DELETED, previous.later(revision), previous))
 
 
 _NODE_NAME = re.compile(rb'"nodeName":"([^"\\]*)"')
@@ -164,11 +210,11 @@ class WatchCache:
         self._readers: list[asyncio.Future[int]] = []
         self._reading: asyncio.Task[None] | None = None
         self._loaded = 0
-        #: how often everything was read anew: shelves of before are no longer followed
-        self.loads = 0
         #: every change up to it is applied
         self.revision = 0
         self.healthy = False
+        #: whether it was said that the store cannot be followed, which is said once
+        self._failing = False
 
     async def start(self) -> None:
         """Returns when the cache holds everything.
@@ -199,13 +245,20 @@ class WatchCache:
     # ---- following the store
 
     async def _load(self) -> None:
+        """Takes the store's state in, as of a little ago where the store remembers it, so that watches can resume."""
         newest = (await self._store.range(Range(key=ROOT.encode(), range_end=_ROOT_END, count_only=True))).revision
+        revision = max(1, newest - HISTORY)
         try:
-            await self._load_at(max(1, newest - HISTORY))
-        except StoreError:
-            await self._load_at(newest)
+            found = await self._read_state(revision)
+        except Compacted:
+            revision = newest
+            found = await self._read_state(revision)
+        self._loaded = self.revision = revision
+        for prefix in dict.fromkeys([*self._shelves, *found]):
+            self.shelf(prefix).renew(found.get(prefix, {}), revision)
+        self._wake()
 
-    async def _load_at(self, revision: int) -> None:
+    async def _read_state(self, revision: int) -> dict[str, dict[str, Entry]]:
         key, more = ROOT.encode(), True
         found: dict[str, dict[str, Entry]] = {}
         while more:
@@ -218,45 +271,32 @@ class WatchCache:
                 key = kv.key + b"\0"
             more = page.more
             await asyncio.sleep(0)
-        self._loaded = self.revision = revision
-        for prefix, shelf in self._shelves.items():
-            shelf.entries.clear()
-            shelf.floor = revision
-            shelf.generation += 1
-            shelf.entries.update(found.pop(prefix, {}))
-        for prefix, entries in found.items():
-            self.shelf(prefix).entries.update(entries)
+        return found
 
     async def _follow(self) -> None:
+        """Follows the store for ever; what has been taken in stays served while it cannot be reached."""
+        delay_s = RETRY_S
         while True:
             try:
-                async for batch in self._store.watch(b"\0", b"\0", self.revision + 1):
-                    self.healthy = True
-                    self._apply(batch)
-            except Compacted:
-                log.warning("the store has forgotten revision %d: reading everything anew", self.revision)
-                await self._begin_anew()
+                await self._follow_once()
             except StoreError as error:
-                log.warning("the store's watch broke: %s", error)
+                if not self._failing:
+                    log.warning("the store cannot be followed, and reads show what was known of it: %s", error)
+                self._failing = True
+            delay_s = RETRY_S if self.healthy else min(2 * delay_s, RETRY_MAX_S)
             self.healthy = False
-            await asyncio.sleep(RETRY_S * (1 + self._rng.random()))
+            await asyncio.sleep(delay_s * (1 + self._rng.random()))
 
-    async def _begin_anew(self) -> None:
-        listeners = {prefix: shelf.listeners for prefix, shelf in self._shelves.items()}
-        for shelf in self._shelves.values():
-            shelf.close()
-        self._shelves = {}
-        self.loads += 1
+    async def _follow_once(self) -> None:
         try:
+            async for batch in self._store.watch(b"\0", b"\0", self.revision + 1):
+                if self._failing:
+                    log.warning("the store is followed again")
+                self.healthy, self._failing = True, False
+                self._apply(batch)
+        except Compacted:
+            log.warning("the store has forgotten revision %d: reading everything anew", self.revision)
             await self._load()
-        except StoreError as error:
-            log.warning("the store cannot be read: %s", error)
-        for prefix, kept in listeners.items():
-            shelf = self.shelf(prefix)
-            shelf.listeners = kept
-            for entry in list(shelf.entries.values()):
-                for listener in kept:
-                    listener(Event(MODIFIED, entry, None))
 
     def _apply(self, batch: WatchBatch) -> None:
         changed: dict[Shelf, None] = {}
@@ -294,19 +334,30 @@ class WatchCache:
                 waiter.set_result(None)
         self._waiters = left
 
-    async def reach(self, revision: int, timeout_s: float = 3.0) -> None:
+    async def reach(self, revision: int) -> None:
         """Returns when every change up to `revision` is here.
 
         Raises:
-            TimeoutError: it did not come in time; the revision may not exist yet.
+            Behind: it did not come in time; the revision may not exist yet.
         """
+        if revision > self.revision:
+            await self._reach(revision, REACH_S)
+
+    async def _reach(self, revision: int, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.come(revision)
+        except TimeoutError:
+            raise Behind(revision, self.revision) from None
+
+    async def come(self, revision: int) -> None:
+        """Returns when every change up to `revision` is here, however long it takes."""
         if revision <= self.revision:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((revision, waiter))
         try:
-            async with asyncio.timeout(timeout_s):
-                await waiter
+            await waiter
         finally:
             if not waiter.done() or waiter.cancelled():
                 self._waiters = [row for row in self._waiters if row[1] is not waiter]
@@ -317,13 +368,13 @@ class WatchCache:
         Many callers share one question to the store.
 
         Raises:
-            StoreError: the store does not answer; nothing can be said about freshness.
+            StoreError: the store does not answer; nothing can be said about freshness. Behind: it cannot be followed.
         """
         reader: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._readers.append(reader)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        await self.reach(await reader, timeout_s=10.0)
+        await self._reach(await reader, FRESH_S)
 
     async def _read(self) -> None:
         try:

@@ -8,8 +8,9 @@ from urllib.parse import unquote_plus
 
 from steersman.actors.http.messages import Request
 from steersman.actors.ports import User
-from steersman.cluster.auth.attributes import Attributes, is_truthy
+from steersman.cluster.auth.attributes import Attributes
 from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.parameters import is_true
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
 from steersman.cluster.meta.warningheaders import TOTAL_CHARS_MAX
 
@@ -33,8 +34,7 @@ class Query(dict[str, str]):
         return [value for name, value in self.pairs if name == key]
 
     def flag(self, key: str, default: bool = False) -> bool:
-        text = self.get(key, "")
-        return is_truthy(text) if text else default
+        return is_true(self[key]) if key in self else default
 
     def number(self, key: str) -> int | None:
         """Raises BadRequest when it is there and no whole number that is not negative."""

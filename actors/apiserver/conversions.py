@@ -87,11 +87,11 @@ class _Gate:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("changes are no longer converted, so that watches end", exc_info=error)
-            self._shelf.gate = None
+            self._shelf.gate = self._shelf.told = None
             self._shelf.close()
 
     def open(self) -> None:
-        self._shelf.gate = None
+        self._shelf.gate = self._shelf.told = None
         self._task.cancel()
         self._shelf.close()
 
@@ -103,6 +103,8 @@ class _Gate:
         if self._queue.full():
             self._shelf.close()
         else:
+            if self._shelf.told is None:
+                self._shelf.told = event.revision - 1
             self._queue.put_nowait(event)
 
     async def _run(self) -> None:
@@ -117,3 +119,4 @@ class _Gate:
                     audience.end()
             self._shelf.offer(event)
             self._shelf.flush()
+            self._shelf.told = None if self._queue.empty() else event.revision

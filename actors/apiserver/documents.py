@@ -18,6 +18,7 @@ from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.watches import Watches
 from steersman.actors.http.messages import Response
 from steersman.cluster.api import discovery
 from steersman.cluster.api.kinds import Registry
@@ -51,6 +52,7 @@ class Documents:
         registry: Registry,
         cache: WatchCache,
         reader: Reader,
+        watches: Watches,
         metrics: Metrics,
         issuer: TokenIssuer | None,
         config: ApiServerConfig,
@@ -61,6 +63,7 @@ class Documents:
         self._registry = registry
         self._cache = cache
         self._reader = reader
+        self._watches = watches
         self._metrics = metrics
         self._issuer = issuer
         self._config = config
@@ -82,7 +85,7 @@ class Documents:
             case ["version"]:
                 return _json(self._version())
             case ["metrics"]:
-                page = self._metrics.render(self._cache.revision, self._reader.watches, flowdump.metrics(self._flows))
+                page = self._metrics.render(self._cache.revision, self._watches.open, flowdump.metrics(self._flows))
                 return Response(200, _METRICS, page)
             case ["debug", "api_priority_and_fairness", what]:
                 table = flowdump.dump(self._flows, what, asyncio.get_running_loop().time())

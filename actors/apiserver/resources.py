@@ -16,7 +16,9 @@ from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.reviews import Reviews
+from steersman.actors.apiserver.selection import read_selection
 from steersman.actors.apiserver.streams import Streams
+from steersman.actors.apiserver.watches import Watches
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response
 from steersman.cluster.api import write as pipeline
@@ -43,6 +45,7 @@ class Resources:
         self,
         registry: Registry,
         reader: Reader,
+        watches: Watches,
         writer: Writer,
         operations: Operations,
         reviews: Reviews,
@@ -59,7 +62,7 @@ class Resources:
         self._verbs: dict[str, Handle] = {
             "get": reader.get,
             "list": reader.collection,
-            "watch": reader.watch,
+            "watch": watches.watch,
             "create": self.write,
             "update": self.write,
             "patch": self.write,
@@ -192,7 +195,7 @@ class Resources:
         options = self._operations.delete_options(call)
         if any((options.get("preconditions") or {}).values()):
             raise BadRequest("preconditions make no sense for a collection")
-        selection = self._reader.selection(call, kind)
+        selection = read_selection(call, kind)
         form = self._reader.form(call, kind)
         await self._reader.fresh()
         if selection.fields.requirements:

@@ -23,7 +23,7 @@ from steersman.actors.apiserver.askedwebhooks import Modes, answered
 from steersman.actors.apiserver.auditing import Trail, auditor_of
 from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
 from steersman.actors.apiserver.bootstrap import Bootstrap
-from steersman.actors.apiserver.cache import WatchCache
+from steersman.actors.apiserver.cache import Behind, WatchCache
 from steersman.actors.apiserver.call import Call, Query
 from steersman.actors.apiserver.certificates import Certificates
 from steersman.actors.apiserver.config import ApiServerConfig
@@ -37,12 +37,13 @@ from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.operations import Operations
-from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.reads import Reader, too_large
 from steersman.actors.apiserver.reloading import Reloaded
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
 from steersman.actors.apiserver.sealed import SealedStore, Undecryptable, Unsealable
 from steersman.actors.apiserver.streams import Streams
+from steersman.actors.apiserver.watches import Watches
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
@@ -74,6 +75,8 @@ log = logging.getLogger(__name__)
 _WEBHOOK_S = 10.0
 #: between two tries to reach a store that does not answer yet
 _STORE_RETRY_S = 0.3
+#: a client that asks for a state that is not here yet may try again after
+_AGAIN_S = 1
 #: writes in one transaction; the store bounds its bytes
 TRANSACTION_MAX = 100
 
@@ -118,7 +121,8 @@ class ApiServer:
             store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **is_stale
         )
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
-        self.reader = Reader(store, self.cache, self._conversions, now, rng)
+        self.reader = Reader(store, self.cache, self._conversions, now)
+        self.watches = Watches(self.reader, self.cache, rng)
         webhook = Webhook(config.token_webhook, timeout_s=_WEBHOOK_S) if config.token_webhook else None
         self._others = Others(webhook, now)
         self._authentication = None
@@ -136,12 +140,13 @@ class ApiServer:
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
-            self.registry, self.cache, self.reader, self.metrics, issuer, config, self._flows.dispatcher,
+            self.registry, self.cache, self.reader, self.watches, self.metrics, issuer, config, self._flows.dispatcher,
             self._sealed.checks if self._sealed else dict,
         )  # fmt: skip
         self._resources = Resources(
             self.registry,
             self.reader,
+            self.watches,
             self.writer,
             Operations(self.registry, self.writer, self.authorizer),
             Reviews(self.registry, self.authenticator, self.authorizer),
@@ -229,7 +234,7 @@ class ApiServer:
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
-        self.reader.stop()
+        self.watches.stop()
         if self._http is not None:
             await self._http.stop()
         if self._grpc is not None:
@@ -261,6 +266,8 @@ class ApiServer:
             response = failure(error)
         except StoreError as error:
             response = failure(_store_failure(error))
+        except Behind as error:
+            response = failure(too_large(error, _AGAIN_S))
         finally:
             self.metrics.in_flight -= 1
         if trail is not None:
@@ -296,7 +303,7 @@ class ApiServer:
                 raise
             try:
                 await self.cache.fresh()
-            except StoreError as error:
+            except (StoreError, Behind) as error:
                 log.info("a refusal could not be checked on fresh state: %s", error)
             if request.user is None:
                 await self.authenticator.learn(bearer(request))

@@ -75,8 +75,7 @@ class Audience:
         piece = b""
         for watch in list(self.watches):
             if watch.tells_columns:
-                watch.tells_columns = False
-                watch.push(first_lines(self.form, taken))
+                watch.tell(taken)
             else:
                 piece = piece or b"".join([encoded(self.form, kind, event) for kind, event in taken])
                 watch.push(piece)
@@ -91,42 +90,49 @@ class Watch(Feed):
     """One client's watch, from its first state to its end.
 
     Args:
-        audience: which it is part of; the caller adds it there.
+        form: in which it shows objects; the caller adds it to an audience of this form.
         backlog: the changes, or the objects as `ADDED`, that are to be sent first.
         initial_end: the revision to be told by a bookmark after the backlog; None for no such bookmark.
         bookmarks: whether to tell an idle client now and then how far it has come, and at the end.
         timeout_s: after which the watch ends.
-        revision: up to which the cache is.
+        told: the revision that the client knows of when it has the backlog.
+        revision: up to which watches of this kind have been told of everything.
         closed: called once, when the watch is over.
     """
 
     def __init__(
         self,
-        audience: Audience,
+        form: Form,
         backlog: list[tuple[str, Event]],
         *,
         initial_end: int | None,
         bookmarks: bool,
         timeout_s: float,
+        told: int,
         revision: Callable[[], int],
         closed: Callable[[Watch], None],
     ) -> None:
-        super().__init__(self._opening(audience.form, backlog, initial_end), lambda: self._over(closed), WAITING_MAX)
-        self._form, self._revision, self._bookmarks = audience.form, revision, bookmarks
-        self._told = revision()
+        super().__init__(self._opening(form, backlog, initial_end), lambda: self._over(closed), WAITING_MAX)
+        self._form, self._revision, self._bookmarks, self._told = form, revision, bookmarks, told
         #: a Table says its columns in the first event only
-        self.tells_columns = isinstance(audience.form, Tabular) and not backlog
+        self.tells_columns = isinstance(form, Tabular) and not backlog
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._until = self._clock() + timeout_s
         self._timer = loop.call_at(self._next_wake(), self._tick)
+
+    def tell(self, events: list[tuple[str, Event]]) -> None:
+        """Sends changes to this watch alone."""
+        first, self.tells_columns = self.tells_columns, False
+        lines = [encoded(self._form, kind, event) for kind, event in events[first:]]
+        self.push(b"".join([first_line(self._form, *events[0]), *lines] if first else lines))
 
     @staticmethod
     def _opening(form: Form, backlog: list[tuple[str, Event]], initial_end: int | None) -> Iterator[bytes]:
         lines: list[bytes] = []
         size_bytes = 0
         for index, (kind, event) in enumerate(backlog):
-            lines.append(first_lines(form, [(kind, event)]) if not index else encoded(form, kind, event))
+            lines.append(encoded(form, kind, event) if index else first_line(form, kind, event))
             size_bytes += len(lines[-1])
             if size_bytes >= PIECE_BYTES:
                 yield b"".join(lines)
@@ -171,10 +177,8 @@ def encoded(form: Form, kind: str, event: Event) -> bytes:
     return found
 
 
-def first_lines(form: Form, events: list[tuple[str, Event]]) -> bytes:
-    """The lines of a watch's first events, of which the first says what comes once."""
-    kind, event = events[0]
+def first_line(form: Form, kind: str, event: Event) -> bytes:
+    """The line of a watch's first event, which says what comes once."""
     if not isinstance(form, Tabular):
-        return b"".join([encoded(form, kind, event) for kind, event in events])
-    rest = [encoded(form, kind, event) for kind, event in events[1:]]
-    return b"".join([line(kind, form.one(event.shown(kind))), *rest])
+        return encoded(form, kind, event)
+    return line(kind, form.one(event.shown(kind)))

@@ -62,7 +62,6 @@ class Webhooks:
         #: the shelves of what is configured, and the generations of which `_hooks` was compiled
         self._shelves: list[Shelf] = []
         self._compiled: list[int] = []
-        self._loads = -1
         #: transports by endpoint and authorities, the one used last at the end
         self._transports: OrderedDict[tuple[str, str, bytes], HttpTransport] = OrderedDict()
         self._calls = asyncio.Semaphore(CALLS_MAX)
@@ -81,9 +80,8 @@ class Webhooks:
 
     def hooks(self) -> Hooks | None:
         """The webhooks and policies as they are configured now; None when there are none."""
-        if self._loads != self._cache.loads:
+        if not self._shelves:
             self._shelves = [self._shelf(resource) for resource in _CONFIGURED]
-            self._loads, self._compiled = self._cache.loads, []
         state = [shelf.generation for shelf in self._shelves]
         if state != self._compiled:
             rows = [[entry.obj for entry in shelf.within()] for shelf in self._shelves]

@@ -51,9 +51,10 @@ class Conversation(Protocol):
 
 @dataclass(slots=True)
 class Upgrade:
-    """The answer to exec, attach and port-forward: the connection becomes a stream of frames.
+    """The answer to exec, attach, port-forward and watches: the connection becomes a stream of frames.
 
     Args:
+        lines: on a WebSocket: each line is a message of its own, and nothing else happens.
         run: called once with a channel to the client; the connection closes when it returns.
         channels: standard streams (0, 1, 2) that the client has asked for, and 4 for the sizes of its terminal; on
             SPDY it opens each with a frame, and the conversation begins when it has.
@@ -69,6 +70,7 @@ class Upgrade:
     port_forward: bool = False
     ports: tuple[int, ...] = ()
     open_port: Callable[[int], Awaitable[Channel]] | None = None
+    lines: Feed | None = None
 
 
 @dataclass(slots=True)

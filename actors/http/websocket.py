@@ -19,6 +19,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import Upgrade
 from steersman.actors.http.spdy import ByteStream, choose_protocol, serve_port_forward
 from steersman.actors.ports import Channel, Frame
@@ -27,6 +28,8 @@ from steersman.cluster.meta.errors import ApiError
 EXEC_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io")
 SPDY_TUNNEL = "SPDY/3.1+portforward.k8s.io"
 PORT_PROTOCOLS = (SPDY_TUNNEL, "v4.channel.k8s.io", "portforward.k8s.io")
+#: begins the subprotocol in which a browser sends its token
+TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 #: one message may not hold more than this
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 #: frames held for a slow container
@@ -85,10 +88,11 @@ class WebSocket:
             case Pong():
                 return
 
-    async def write(self, data: bytes) -> None:
-        """Sends one binary message; drops it once either side has closed."""
+    async def write(self, data: bytes | str) -> None:
+        """Sends one message, of binary or text; drops it once either side has closed."""
         if self._connection.state is ConnectionState.OPEN:
-            await self._pipe.write(self._connection.send(BytesMessage(data=data)))
+            message = BytesMessage(data=data) if isinstance(data, bytes) else TextMessage(data=data)
+            await self._pipe.write(self._connection.send(message))
 
     async def close(self, code: int) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError, LocalProtocolError):
@@ -99,8 +103,12 @@ class WebSocket:
 async def serve_websocket(pipe: ByteStream, headers: Mapping[str, str], upgrade: Upgrade) -> None:
     """Answers a WebSocket handshake and holds the conversation until either side ends it."""
     key, offered = headers.get("sec-websocket-key", ""), headers.get("sec-websocket-protocol", "")
-    protocol = choose_protocol(offered, PORT_PROTOCOLS if upgrade.port_forward else EXEC_PROTOCOLS)
-    if not key or headers.get("sec-websocket-version", "13") != "13" or (offered and not protocol):
+    if upgrade.lines is not None:
+        protocol, is_agreed = _first_protocol(offered), True
+    else:
+        protocol = choose_protocol(offered, PORT_PROTOCOLS if upgrade.port_forward else EXEC_PROTOCOLS)
+        is_agreed = bool(protocol) or not offered
+    if not key or headers.get("sec-websocket-version", "13") != "13" or not is_agreed:
         text = b"unable to upgrade: unsupported WebSocket version or subprotocol\n"
         await pipe.write(
             b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(text) + text
@@ -113,7 +121,9 @@ async def serve_websocket(pipe: ByteStream, headers: Mapping[str, str], upgrade:
     await pipe.write(("\r\n".join(lines) + "\r\n\r\n").encode())
     socket = WebSocket(pipe)
     try:
-        if not upgrade.port_forward:
+        if upgrade.lines is not None:
+            await _serve_lines(socket, upgrade.lines)
+        elif not upgrade.port_forward:
             await _serve_exec(socket, upgrade)
         elif protocol == SPDY_TUNNEL:
             await serve_port_forward(socket, upgrade)
@@ -121,6 +131,30 @@ async def serve_websocket(pipe: ByteStream, headers: Mapping[str, str], upgrade:
             await _serve_ports(socket, upgrade)
     finally:
         await socket.close(1000)
+
+
+def _first_protocol(offered: str) -> str:
+    """The subprotocol of a conversation that needs none; what carries a token is none."""
+    names = [name.strip() for name in offered.split(",")]
+    return next((name for name in names if name and not name.startswith(TOKEN_PROTOCOL)), "")
+
+
+async def _serve_lines(socket: WebSocket, feed: Feed) -> None:
+    """Sends each line as a text message; what the client says means nothing until it closes."""
+    reader = asyncio.create_task(_ignore(socket))
+    reader.add_done_callback(lambda _: feed.end())
+    try:
+        async for piece in feed:
+            for line in piece.splitlines(keepends=True):
+                await socket.write(line.decode())
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+async def _ignore(socket: WebSocket) -> None:
+    while await socket.read():
+        pass
 
 
 class _SocketChannel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
+from steersman.cluster.meta.parameters import is_true
 from steersman.cluster.meta.selectors import Requirement, SelectorError, parse_fields, parse_labels
 
 _VERBS = {
@@ -79,11 +80,6 @@ ALLOWED = Verdict(True)
 NO_OPINION = Verdict(False)
 
 
-def is_truthy(text: str) -> bool:
-    """A query boolean as Go reads it."""
-    return text in ("1", "t", "T", "true", "TRUE", "True")
-
-
 def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attributes:
     """Returns what a request asks for.
 
@@ -112,7 +108,7 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
     labels: tuple[Requirement, ...] = ()
     if not name:
         if verb == "get":
-            verb = "watch" if is_truthy(query.get("watch", "")) else "list"
+            verb = "watch" if is_true(query.get("watch", "false")) else "list"
         elif verb == "delete":
             verb = "deletecollection"
         if verb in ("list", "watch", "deletecollection"):
@@ -121,8 +117,6 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
                 name = next((row.values[0] for row in fields if (row.key, row.operator) == _NAMED), "")
             if text := query.get("labelSelector", ""):
                 labels = selected_labels(text)
-    elif verb == "get" and is_truthy(query.get("watch", "")) and len(rest) == 2:
-        verb = "watch"
     return Attributes(
         verb,
         plain.path,

@@ -146,7 +146,17 @@ class Conflict(ApiError):
 
 
 class Expired(ApiError):
+    """What was asked for is forgotten; `go_on` is a token with which a list may be continued all the same."""
+
     code, reason = 410, "Expired"
+
+    def __init__(self, message: str, *, go_on: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.go_on = go_on
+
+    def to_status(self) -> dict[str, Any]:
+        status = super().to_status()
+        return {**status, "metadata": {"continue": self.go_on}} if self.go_on else status
 
 
 class RequestEntityTooLarge(ApiError):

@@ -158,22 +158,22 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "a bad label selector": ("GET", f"{CONFIG_MAPS}?labelSelector=a%20in%20(", None, "", 400, ""),
     "a bad field selector": ("GET", f"{CONFIG_MAPS}?fieldSelector=nonsense", None, "", 400, ""),
     "an unknown field to select by": (
-        "GET", f"{CONFIG_MAPS}?fieldSelector=data.x%3D1", None, "", 400, "field label not supported",
+        "GET", f"{CONFIG_MAPS}?fieldSelector=data.x%3D1", None, "", 400, '"data.x" is not a known field selector: only',
     ),
     "a limit that is none": ("GET", f"{CONFIG_MAPS}?limit=many", None, "", 400, ""),
     "a continue that is none": ("GET", f"{CONFIG_MAPS}?limit=1&continue=xyz", None, "", 400, "continue"),
     "a continue that is JSON": ("GET", f"{CONFIG_MAPS}?continue=e30", None, "", 400, "continue"),
     "a resource version that is none": ("GET", f"{CONFIG_MAPS}?resourceVersion=x", None, "", 400, ""),
     "a negative resource version": ("GET", f"{CONFIG_MAPS}/old?resourceVersion=-1", None, "", 400, ""),
-    "a match without version": ("GET", f"{CONFIG_MAPS}?resourceVersionMatch=Exact", None, "", 400, ""),
-    "no such match": ("GET", f"{CONFIG_MAPS}?resourceVersion=1&resourceVersionMatch=About", None, "", 400, ""),
+    "a match without version": ("GET", f"{CONFIG_MAPS}?resourceVersionMatch=Exact", None, "", 422, "unless"),
+    "no such match": ("GET", f"{CONFIG_MAPS}?resourceVersion=1&resourceVersionMatch=About", None, "", 422, ""),
     "an aggregation by a selector that is none": (
         "POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles",
         {"metadata": {"name": "r"}, "aggregationRule": {"clusterRoleSelectors": [
             {"matchExpressions": [{"key": "a", "operator": "Maybe"}]}]}},
         "", 422, "aggregationRule.clusterRoleSelectors[0].matchExpressions[0].operator",
     ),
-    "initial events without match": ("GET", f"{CONFIG_MAPS}?watch=1&sendInitialEvents=true", None, "", 400, ""),
+    "initial events without match": ("GET", f"{CONFIG_MAPS}?watch=1&sendInitialEvents=true", None, "", 422, "requires"),
     "a watch timeout that is none": ("GET", f"{CONFIG_MAPS}?watch=1&timeoutSeconds=x", None, "", 400, ""),
     "no such kind": (
         "GET", "/api/v1/namespaces/default/gadgets", None, "", 404, "could not find the requested resource",

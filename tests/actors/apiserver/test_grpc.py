@@ -157,8 +157,8 @@ async def test_a_watch_lets_go_when_its_client_leaves(served: Any, authority: Au
     async with channel(served, authority, "admin", "system:masters") as wire:
         watch = api_pb2_grpc.ApiStub(wire).Watch(api_pb2.WatchRequest(address=config_maps(), initial_events=True))
         await watch.read()
-        assert served.server.reader.watches == 1
+        assert served.server.watches.open == 1
         watch.cancel()
     async with asyncio.timeout(5):
-        while served.server.reader.watches:  # noqa: ASYNC110
+        while served.server.watches.open:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

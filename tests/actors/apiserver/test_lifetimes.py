@@ -151,8 +151,7 @@ async def test_a_revision_from_the_future_is_waited_for_and_then_refused(
     await asyncio.sleep(0)
     await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
     assert len((await waiting)["items"]) == 1
-    reach = api.server.cache.reach
-    monkeypatch.setattr(api.server.cache, "reach", lambda revision: reach(revision, 0.01))
+    monkeypatch.setattr("steersman.actors.apiserver.cache.REACH_S", 0.01)
     refused = await api.refused(504, "GET", f"{CONFIG_MAPS}?resourceVersion=999999")
     assert refused["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
     await api.server.stop()

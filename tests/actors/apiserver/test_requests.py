@@ -147,7 +147,7 @@ async def test_a_watch_shows_what_enters_changes_and_leaves_its_selection(api: A
     await api.ok("DELETE", f"{CONFIG_MAPS}/other")
     assert (await watch.next())[0] == "DELETED"
     await watch.close()
-    assert api.server.reader.watches == 0
+    assert api.server.watches.open == 0
 
 
 async def test_a_watch_resumes_from_any_revision_that_is_remembered(api: Any) -> None:
