@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.api.schema.node import HeldPlan, SchemaNode
 from steersman.cluster.meta.errors import BadRequest
 
 #: a `fieldsV1` tree
@@ -149,27 +149,57 @@ def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
     """Every field, list item and object on the way that a value consists of: what appears or vanishes with it."""
     tree: FieldTree
     if isinstance(value, dict):
-        if schema is None:
-            tree = {"f:" + k: _held_field(None, v) for k, v in value.items() if v is not None}
-        elif schema.map_type == "atomic":
-            return _LEAF
-        else:
-            known, rest = schema.properties.get, schema.additional
-            tree = {
-                "f:" + k: held_set(known(k) or rest, v) if isinstance(v, _CONTAINERS) else _LEAF
-                for k, v in value.items()
-                if v is not None
-            }
+        if schema is not None:
+            return _LEAF if schema.map_type == "atomic" else _held_map(schema, value)
+        tree = {"f:" + k: _held_field(None, v) for k, v in value.items() if v is not None}
     else:
         kind = shape(schema, value)
         elements = None if kind == LEAF or schema is None else list_elements(schema, value, kind)
         if elements is None or schema is None:
             return _LEAF
         items = schema.items
-        tree = {key: _held_field(items, item) for key, item in elements.items()}
+        if kind == KEYED and items is not None and items.map_type != "atomic":
+            tree = {key: _held_map(items, item) for key, item in elements.items()}
+        else:
+            tree = {key: _held_field(items, item) for key, item in elements.items()}
     if tree:
         tree["."] = _LEAF
     return tree
+
+
+#: of one place in a schema, so many sets of fields are remembered: most objects have the fields of others
+_FORMS_MAX = 512
+_SCALARS = frozenset(("string", "integer", "number", "boolean", "quantity", "int-or-string"))
+
+
+def _held_map(schema: SchemaNode, value: dict[str, Any]) -> FieldTree:
+    """As `held_set`: objects with the same fields share what does not depend on their values."""
+    form = tuple(value)
+    plan = schema.held.get(form)
+    if plan is None:
+        if len(schema.held) >= _FORMS_MAX:
+            schema.held.clear()
+        plan = schema.held[form] = _held_plan(schema, form)
+    fixed, open_fields = plan
+    if None in value.values():
+        fixed = {element: node for element, node in fixed.items() if element == "." or value[element[2:]] is not None}
+        fixed = fixed if len(fixed) > 1 else _LEAF
+    tree = fixed
+    for key, element, child in open_fields:
+        item = value[key]
+        if item and isinstance(item, _CONTAINERS) and (node := held_set(child, item)):
+            tree = fixed.copy() if tree is fixed else tree
+            tree[element] = node
+    return tree
+
+
+def _held_plan(schema: SchemaNode, form: tuple[str, ...]) -> HeldPlan:
+    fixed = {"f:" + key: _LEAF for key in form}
+    if fixed:
+        fixed["."] = _LEAF
+    known, rest = schema.properties.get, schema.additional
+    children = [(key, "f:" + key, known(key) or rest) for key in form]
+    return fixed, tuple(row for row in children if row[2] is None or row[2].type not in _SCALARS)
 
 
 def _held_field(schema: SchemaNode | None, value: Any) -> FieldTree:
@@ -190,14 +220,14 @@ def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTre
         return _LEAF, None
     touched: FieldTree = {}
     removed: FieldTree = {}
-    items = schema.items if kind != MAP and schema is not None else None
+    known, rest = children_of(schema) if kind == MAP or schema is None else (_NONE, schema.items)
     for key, value in after.items():
         if value is None:
             continue
-        child = child_of(schema, key) if kind == MAP else items
+        child = known.get(key) or rest
         previous = before.get(key)
         if previous is None:
-            touched[prefix + key] = held_set(child, value)
+            touched[prefix + key] = _held_field(child, value)
         elif previous is not value and (previous != value or type(previous) is not type(value)):
             changed, gone = differences(child, previous, value)
             if changed is not None:
@@ -206,8 +236,23 @@ def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTre
                 removed[prefix + key] = gone
     for key, value in before.items():
         if value is not None and after.get(key) is None:
-            removed[prefix + key] = held_set(child_of(schema, key) if kind == MAP else items, value)
+            removed[prefix + key] = held_set(known.get(key) or rest, value)
     return touched or None, removed or None
+
+
+def beside(schema: SchemaNode | None, frame: Any, value: Any) -> FieldTree | None:
+    """What a new value consists of beside a frame of empty objects and lists, which counts nothing itself."""
+    if not isinstance(frame, dict) or shape(schema, value) != MAP:
+        return differences(schema, frame, value)[0] if frame != value else None
+    known, rest = children_of(schema)
+    tree: FieldTree = {}
+    for key, item in value.items():
+        if key not in frame:
+            if item is not None:
+                tree["f:" + key] = _held_field(known.get(key) or rest, item)
+        elif item is not None and (node := beside(known.get(key) or rest, frame[key], item)) is not None:
+            tree["f:" + key] = node
+    return tree or None
 
 
 def union(left: FieldTree, right: FieldTree) -> FieldTree:

@@ -104,6 +104,8 @@ def with_entries(obj: Obj, entries: Entries) -> Obj:
 
 def _folded(entries: list[Entry]) -> list[Entry]:
     """Joins the oldest updaters of each API version until there are few enough."""
+    if len(entries) <= UPDATERS_MAX:
+        return entries
     updaters = [entry for entry in entries if entry.operation == "Update"]
     if len(updaters) <= UPDATERS_MAX:
         return entries

@@ -18,6 +18,7 @@ from steersman.cluster.api.fieldset import (
     LEAF,
     MAP,
     FieldTree,
+    beside,
     child_of,
     children_of,
     declared_set,
@@ -82,6 +83,20 @@ def _compare(schema: SchemaNode | None, live: Obj, new: Obj) -> tuple[FieldTree,
     return touched, removed
 
 
+def _held_by_creator(schema: SchemaNode | None, new: Obj) -> FieldTree:
+    """What a new object sets, without what belongs to the server alone."""
+    touched: FieldTree = {}
+    for key, value in new.items():
+        if value is None or key in _TYPE:
+            continue
+        child = child_of(schema, key)
+        found = _owned_metadata(value) if key == "metadata" else value
+        node = beside(child, _EMPTY[key], found) if key in _EMPTY else held_set(child, found)
+        if node is not None:
+            touched["f:" + key] = node
+    return touched
+
+
 def _owned_metadata(metadata: Any) -> Obj:
     return {key: value for key, value in (metadata or {}).items() if key not in _SERVER_METADATA}
 
@@ -101,7 +116,9 @@ class _Change:
         self, schema: SchemaNode | None, live: Obj | None, new: Obj, api_version: str, other: Versions
     ) -> None:
         self._live, self._new, self._other = live, new, other
-        self.touched, self.removed = _compare(schema, _EMPTY if live is None else live, new)
+        self.touched, self.removed = (
+            (_held_by_creator(schema, new), {}) if live is None else _compare(schema, live, new)
+        )
         self._found = {api_version: (self.touched, self.removed)}
 
     def seen_by(self, entry: Entry) -> tuple[FieldTree, FieldTree]:
@@ -190,7 +207,7 @@ def apply(
         raise BadRequest("metadata.managedFields must be nil")
     entries = decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
     if live is not None and not entries:
-        everything, _ = _compare(schema, _EMPTY, live)
+        everything = _held_by_creator(schema, live)
         first = Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), everything)
         entries[first.identity] = first
     mine = (manager, "Apply", "", subresource)

@@ -25,6 +25,9 @@ _KEY_DEFAULTS = {
 }
 #: attribute of a node to where its schema stands
 _CHILDREN = {"properties": "properties", "items": "items", "additional": "additionalProperties"}
+#: what an object with certain fields consists of as far as its values do not matter, and the fields whose values may
+#: have fields of their own: key, path element and schema
+HeldPlan = tuple[dict[str, Any], "tuple[tuple[str, str, SchemaNode | None], ...]"]
 _REF_PREFIXES = ("#/$defs/", "#/definitions/", "#/components/schemas/")
 
 
@@ -42,17 +45,19 @@ class SchemaNode:
         preserve_unknown: whether fields that `properties` does not name are kept.
         default: the default the schema itself declares, or None.
         raw: the schema as written.
+        held: kept by `fieldset`, by the fields of an object at this place.
     """
 
     __slots__ = (
-        "_set", "additional", "default", "definition", "embedded_resource", "format", "items", "list_map_keys",
-        "list_type", "map_type", "merge_key", "nullable", "patch_strategies", "preserve_unknown", "properties", "raw",
-        "required", "type",
+        "_set", "additional", "default", "definition", "embedded_resource", "format", "held", "items",
+        "list_map_keys", "list_type", "map_type", "merge_key", "nullable", "patch_strategies", "preserve_unknown",
+        "properties", "raw", "required", "type",
     )  # fmt: skip
 
     def __init__(self, schemas: SchemaSet, raw: Mapping[str, Any], definition: str = "") -> None:
         self._set = schemas
         self.raw = raw
+        self.held: dict[tuple[str, ...], HeldPlan] = {}
         self.definition = definition
         self.type = _SPECIAL.get(definition) or _type_of(raw)
         self.format: str = raw.get("format", "")
