@@ -83,6 +83,8 @@ class Shelf:
     def within(self, namespace: str = "", start: str = "") -> Iterable[Entry]:
         """Every object (of the namespace), in order of its key; from `start` on, a key (in the namespace)."""
         entries = self.entries
+        if not entries:
+            return ()
         if not namespace and not start:
             values: Iterable[Entry] = entries.values()
             return values

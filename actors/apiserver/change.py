@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from steersman.actors.apiserver.entry import Entry, encode, stamp
 from steersman.cluster.api.row import Kind
@@ -10,8 +10,7 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.store.values import Compare, DeleteRange, Put
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """A write that is decided and not yet in the store.
 
     Args:
@@ -34,8 +33,7 @@ class Change:
     removed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """A write that is in the store (or would be): the object at its revision."""
 
     change: Change

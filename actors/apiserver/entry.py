@@ -27,9 +27,11 @@ ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
 def encode(obj: Obj) -> bytes:
     """The canonical bytes of an object for the store: type first, then metadata without its resourceVersion."""
-    meta = {key: value for key, value in obj["metadata"].items() if key not in ("resourceVersion", "selfLink")}
-    row: Obj = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
-    row.update((key, value) for key, value in obj.items() if key not in row)
+    meta = obj["metadata"]
+    if "resourceVersion" in meta or "selfLink" in meta:
+        meta = {key: value for key, value in meta.items() if key not in ("resourceVersion", "selfLink")}
+    row: Obj = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": None, **obj}
+    row["metadata"] = meta
     # orjson leaves up to twice the room it needed in what it returns
     return bytes(memoryview(orjson.dumps(row)))
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import orjson
+from msgspec.structs import replace
 
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
@@ -144,7 +145,8 @@ class Writer:
             call: the request, which is told the warnings and annotations of the write; None of a write that the server
                 makes by itself, about which nobody is asked: a webhook must not keep it from starting.
         """
-        context = WriteContext(
+        told: dict[str, Any] = {} if call is None else {"warn": call.warn, "annotate": call.annotate}
+        return WriteContext(
             now=self._now(),
             new_uid=self.new_uid,
             random_suffix=self.random_suffix,
@@ -160,8 +162,8 @@ class Writer:
             lookup=self.lookup,
             list=self.objects,
             settings=self._settings,
+            **told,
         )
-        return context if call is None else replace(context, warn=call.warn, annotate=call.annotate)
 
     def new_uid(self) -> str:
         digits = f"{self._rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62:032x}"

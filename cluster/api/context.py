@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct, field
 
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
@@ -48,8 +50,7 @@ def _nobody_decides(_question: Question) -> Decision:
     raise LookupError("there is no authorizer to ask")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteContext:
+class WriteContext(Struct, frozen=True, kw_only=True):
     """Everything a write may depend on beside the objects themselves.
 
     Args:
@@ -85,8 +86,7 @@ class WriteContext:
     annotate: Callable[[str, str], None] = lambda _key, _value: None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(Struct, frozen=True, kw_only=True):
     """What to store.
 
     Args:
@@ -107,8 +107,7 @@ class Written:
     remove: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deletion:
+class Deletion(Struct, frozen=True, kw_only=True):
     """What a delete comes to.
 
     Args:

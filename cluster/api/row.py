@@ -161,6 +161,11 @@ class Kind:
     create_on_update: bool = False
     deprecation: str = ""
     is_terminating: bool = False
+    _base: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        base = f"/registry/{self.storage_group or self.resource.group or 'core'}/{self.resource.plural}/"
+        object.__setattr__(self, "_base", base)
 
     @property
     def api_version(self) -> str:
@@ -176,8 +181,7 @@ class Kind:
 
     def prefix(self, namespace: str = "") -> str:
         """The store key that every object's (of the namespace) starts with, ending in a slash."""
-        base = f"/registry/{self.storage_group or self.resource.group or 'core'}/{self.resource.plural}/"
-        return f"{base}{namespace}/" if namespace else base
+        return f"{self._base}{namespace}/" if namespace else self._base
 
     def key(self, namespace: str, name: str) -> str:
         """The store key of an object; the namespace is empty for a cluster-scoped one."""

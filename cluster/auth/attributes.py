@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
+from msgspec import Struct
+
 from steersman.cluster.meta.parameters import is_true
 from steersman.cluster.meta.selectors import Requirement, SelectorError, parse_fields, parse_labels
 
@@ -24,8 +26,7 @@ _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 _NAMED = ("metadata.name", "In")
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """The action of a request.
 
     Args:

@@ -33,7 +33,7 @@ _RESTART = ("OnFailure", "Never")
 #: the most pods that an indexed Job runs at a time
 _INDEXED_PODS_MAX = 100_000
 _CRON_MACROS = ("@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly")
-_CRON_FIELD = re.compile(r"^[\w*/,?#-]+$")
+_CRON_FIELD = re.compile(r"^[\w*/,?#-]+\Z")
 
 
 def default_job(obj: Obj) -> None:

@@ -16,7 +16,7 @@ from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
 DATA_BYTES_MAX = 1024 * 1024
-_KEY = re.compile(r"^[-._a-zA-Z0-9]+$")
+_KEY = re.compile(r"^[-._a-zA-Z0-9]+\Z")
 _KEY_DETAIL = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
     "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"

@@ -23,7 +23,7 @@ from steersman.cluster.api.rules.fields import (
     unsupported,
 )
 from steersman.cluster.api.rules.mounts import validate_mounts
-from steersman.cluster.api.rules.ports import port_name_errors, port_number
+from steersman.cluster.api.rules.ports import is_port, port_name_errors, port_number
 from steersman.cluster.api.rules.probes import validate_lifecycle, validate_probe
 from steersman.cluster.api.rules.resources import validate_resize_policy, validate_resources
 from steersman.cluster.api.rules.security import validate_container_security
@@ -31,9 +31,12 @@ from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
 
-_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+#: fields that are one of a few words
+_CHOICES = (
+    ("imagePullPolicy", ("Always", "IfNotPresent", "Never")),
+    ("terminationMessagePolicy", ("FallbackToLogsOnError", "File")),
+)
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
-_MESSAGE_POLICIES = ("FallbackToLogsOnError", "File")
 _RESTARTS = ("Always", "Never", "OnFailure")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _EPHEMERAL = frozenset(
@@ -101,7 +104,8 @@ def _container(path: str, one: Obj, around: _Around) -> list[Cause]:
     if not name:
         causes.append(required(f"{path}.name"))
     else:
-        causes += bad_all(f"{path}.name", name, label_1123_errors(name))
+        if errors := label_1123_errors(name):
+            causes += bad_all(f"{path}.name", name, errors)
         if name in around.names:
             causes.append(duplicate(f"{path}.name", name))
         around.names.add(name)
@@ -110,8 +114,9 @@ def _container(path: str, one: Obj, around: _Around) -> list[Cause]:
         causes.append(required(f"{path}.image"))
     elif image != image.strip():
         causes.append(bad(f"{path}.image", image, "must not have leading or trailing whitespace"))
-    causes += one_of(f"{path}.imagePullPolicy", one.get("imagePullPolicy"), _PULL_POLICIES)
-    causes += one_of(f"{path}.terminationMessagePolicy", one.get("terminationMessagePolicy"), _MESSAGE_POLICIES)
+    for key, supported in _CHOICES:
+        if one.get(key) not in supported:
+            causes += one_of(f"{path}.{key}", one.get(key), supported)
     if one.get("ports"):
         causes += validate_ports(f"{path}.ports", one["ports"])
     if one.get("env"):
@@ -181,15 +186,17 @@ def validate_ports(path: str, ports: Sequence[Obj]) -> list[Cause]:
             elif name in names:
                 causes.append(duplicate(f"{where}.name", name))
             names.add(name)
-        if not port.get("containerPort"):
+        number = port.get("containerPort")
+        if not number:
             causes.append(required(f"{where}.containerPort"))
-        else:
-            causes += port_number(f"{where}.containerPort", port["containerPort"])
+        elif not is_port(number):
+            causes += port_number(f"{where}.containerPort", number)
         if port.get("hostPort"):
             causes += port_number(f"{where}.hostPort", port["hostPort"])
         if port.get("hostIP"):
             causes += ip(f"{where}.hostIP", port["hostIP"])
-        causes += one_of(f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
+        if port.get("protocol") not in _PROTOCOLS:
+            causes += one_of(f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
     return causes
 
 

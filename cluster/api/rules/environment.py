@@ -38,15 +38,14 @@ def env_name_errors(name: str) -> list[str]:
 def validate_env(path: str, rows: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     for index, row in enumerate(rows):
-        where = f"{path}[{index}]"
-        name = row.get("name", "")
+        name, source = row.get("name", ""), row.get("valueFrom")
         if not name:
-            causes.append(required(f"{where}.name"))
-        elif errors := env_name_errors(name):
-            causes += bad_all(f"{where}.name", name, errors)
-        source = row.get("valueFrom")
+            causes.append(required(f"{path}[{index}].name"))
+        elif not _ENV_NAME.match(name):
+            causes += bad_all(f"{path}[{index}].name", name, env_name_errors(name))
         if source is None:
             continue
+        where = f"{path}[{index}]"
         found = [key for key in _ENV_SOURCES if key in source]
         if not found:
             detail = (
@@ -84,6 +83,8 @@ def _env_source(path: str, source: Obj) -> list[Cause]:
 
 def validate_field_ref(path: str, reference: Obj, supported: Sequence[str]) -> list[Cause]:
     found = reference.get("fieldPath", "")
+    if found in supported:
+        return []
     if not found:
         return [required(f"{path}.fieldPath")]
     match = _SUBSCRIPT.match(found)
@@ -93,7 +94,7 @@ def validate_field_ref(path: str, reference: Obj, supported: Sequence[str]) -> l
     if found not in _DOWNWARD:
         detail = f"error converting fieldPath: field label not supported: {found}"
         return [bad(f"{path}.fieldPath", found, detail)]
-    return [] if found in supported else [unsupported(f"{path}.fieldPath", found, supported)]
+    return [unsupported(f"{path}.fieldPath", found, supported)]
 
 
 def validate_resource_ref(path: str, reference: Obj, *, in_volume: bool) -> list[Cause]:

@@ -40,7 +40,7 @@ def validate_mounts(path: str, one: Obj, volumes: Mapping[str, Obj]) -> list[Cau
         if place in device_paths:
             causes.append(bad(f"{where}.mountPath", place, "must not already exist as a path in volumeDevices"))
         causes += _mount(where, mount, privileged=privileged)
-    return causes + _devices(f"{path}.volumeDevices", one, volumes)
+    return causes + _devices(f"{path}.volumeDevices", one, volumes) if devices else causes
 
 
 def _mount(path: str, mount: Obj, *, privileged: bool) -> list[Cause]:
@@ -53,13 +53,16 @@ def _mount(path: str, mount: Obj, *, privileged: bool) -> list[Cause]:
             detail = "subPathExpr and subPath are mutually exclusive"
             causes.append(bad(f"{path}.subPathExpr", template, detail))
         causes += descending(f"{path}.subPathExpr", template)
-    propagation, where = mount.get("mountPropagation"), f"{path}.mountPropagation"
+    propagation, recursive = mount.get("mountPropagation"), mount.get("recursiveReadOnly")
+    if propagation is None and recursive is None:
+        return causes
+    where = f"{path}.mountPropagation"
     if propagation is not None and propagation not in _PROPAGATIONS:
         causes.append(unsupported(where, propagation, _PROPAGATIONS))
     if propagation == "Bidirectional" and not privileged:
         detail = "Bidirectional mount propagation is available only to privileged containers"
         causes.append(forbidden(where, detail))
-    recursive, where = mount.get("recursiveReadOnly"), f"{path}.recursiveReadOnly"
+    where = f"{path}.recursiveReadOnly"
     if recursive is not None and recursive not in _RECURSIVE:
         causes.append(unsupported(where, recursive, _RECURSIVE))
     elif recursive in ("Enabled", "IfPossible"):

@@ -33,7 +33,8 @@ def validate_volumes(
         if not name:
             causes.append(required(f"{where}.name"))
         else:
-            causes += bad_all(f"{where}.name", name, label_1123_errors(name))
+            if errors := label_1123_errors(name):
+                causes += bad_all(f"{where}.name", name, errors)
             if name in found:
                 causes.append(duplicate(f"{where}.name", name))
             found[name] = volume
@@ -57,7 +58,7 @@ def _source(path: str, kind: str, source: Any, *, is_pod: bool) -> list[Cause]:
             missing = [] if source.get("name") else [required(f"{path}.name")]
             return missing + _files(path, source)
         case "downwardAPI":
-            causes = _mode(f"{path}.defaultMode", source.get("defaultMode"))
+            causes = _mode(path, source, "defaultMode")
             return causes + _downward(path, source.get("items") or ())
         case "projected":
             return _projected(path, source)
@@ -90,24 +91,26 @@ def _image(path: str, source: Obj, *, is_pod: bool) -> list[Cause]:
     return causes
 
 
-def _mode(path: str, mode: int | None) -> list[Cause]:
+def _mode(path: str, source: Obj, key: str = "mode") -> list[Cause]:
+    mode = source.get(key)
     if mode is None or 0 <= mode <= 0o777:
         return []
-    return [bad(path, mode, "must be a number between 0 and 0777 (octal), both inclusive")]
+    return [bad(f"{path}.{key}", mode, "must be a number between 0 and 0777 (octal), both inclusive")]
 
 
 def _files(path: str, source: Obj) -> list[Cause]:
-    causes = _mode(f"{path}.defaultMode", source.get("defaultMode"))
+    causes = _mode(path, source, "defaultMode")
     for index, item in enumerate(source.get("items") or ()):
         where = f"{path}.items[{index}]"
         if not item.get("key"):
             causes.append(required(f"{where}.key"))
-        causes += _relative(f"{where}.path", item.get("path", ""))
-        causes += _mode(f"{where}.mode", item.get("mode"))
+        causes += _relative(where, item)
+        causes += _mode(where, item)
     return causes
 
 
-def _relative(path: str, found: str) -> list[Cause]:
+def _relative(path: str, source: Obj) -> list[Cause]:
+    found, path = source.get("path", ""), f"{path}.path"
     if not found:
         return [required(path)]
     causes = []
@@ -124,8 +127,8 @@ def _downward(path: str, items: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     for index, item in enumerate(items):
         where = f"{path}.items[{index}]"
-        causes += _relative(f"{where}.path", item.get("path", ""))
-        causes += _mode(f"{where}.mode", item.get("mode"))
+        causes += _relative(where, item)
+        causes += _mode(where, item)
         if "fieldRef" in item:
             causes += validate_field_ref(f"{where}.fieldRef", item["fieldRef"], _FIELD_PATHS)
             if "resourceFieldRef" in item:
@@ -140,7 +143,7 @@ def _downward(path: str, items: Sequence[Obj]) -> list[Cause]:
 
 
 def _projected(path: str, source: Obj) -> list[Cause]:
-    causes = _mode(f"{path}.defaultMode", source.get("defaultMode"))
+    causes = _mode(path, source, "defaultMode")
     places: set[str] = set()
     for index, projection in enumerate(source.get("sources") or ()):
         where = f"{path}.sources[{index}]"
@@ -181,7 +184,7 @@ def _trust(path: str, found: Obj) -> list[Cause]:
         return [required(path, "either name or signerName must be specified")]
     if name is not None and signer is not None:
         return [bad(path, found, "only one of name and signerName may be used")]
-    return _relative(f"{path}.path", found.get("path", ""))
+    return _relative(path, found)
 
 
 def _token(path: str, token: Obj) -> list[Cause]:
@@ -191,4 +194,4 @@ def _token(path: str, token: Obj) -> list[Cause]:
         causes.append(bad(f"{path}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
     elif seconds > 2**32:
         causes.append(bad(f"{path}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
-    return causes + _relative(f"{path}.path", token.get("path", ""))
+    return causes + _relative(path, token)

@@ -61,6 +61,9 @@ def qos_class(spec: Obj) -> str:
     for index, one in enumerate(containers):
         resources = one.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+        if not (requests or limits):
+            guaranteed = False
+            continue
         if any(milli(side.get(key, 0)) > 0 for side in (requests, limits) for key in _QOS_RESOURCES):
             asked = True
         exact = all(
@@ -164,8 +167,8 @@ def validate_spec(path: str, spec: Obj, *, is_pod: bool = False) -> list[Cause]:
 def _names(path: str, spec: Obj) -> list[Cause]:
     causes: list[Cause] = []
     for key in ("serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName", "schedulerName"):
-        if spec.get(key):
-            causes += bad_all(f"{path}.{key}", spec[key], subdomain_errors(spec[key]))
+        if spec.get(key) and (errors := subdomain_errors(spec[key])):
+            causes += bad_all(f"{path}.{key}", spec[key], errors)
     for index, row in enumerate(spec.get("imagePullSecrets") or ()):
         if not row.get("name"):
             causes.append(required(f"{path}.imagePullSecrets[{index}].name"))

@@ -8,7 +8,8 @@ from typing import Any
 from steersman.cluster.api.rules.fields import bad, bad_all
 from steersman.cluster.meta.errors import Cause
 
-_PORT_NAME = re.compile(r"^[-a-z0-9]+$")
+_LETTER = re.compile(r"[a-z]")
+_PORT_NAME = re.compile(r"^[-a-z0-9]+\Z")
 
 
 def port_or_name(path: str, port: Any) -> list[Cause]:
@@ -18,10 +19,12 @@ def port_or_name(path: str, port: Any) -> list[Cause]:
     return port_number(path, port if port is not None else 0)
 
 
+def is_port(port: Any) -> bool:
+    return isinstance(port, int) and 1 <= port <= 65535
+
+
 def port_number(path: str, port: Any) -> list[Cause]:
-    if isinstance(port, int) and 1 <= port <= 65535:
-        return []
-    return [bad(path, port, "must be between 1 and 65535, inclusive")]
+    return [] if is_port(port) else [bad(path, port, "must be between 1 and 65535, inclusive")]
 
 
 def port_name_errors(name: str) -> list[str]:
@@ -31,7 +34,7 @@ def port_name_errors(name: str) -> list[str]:
         errors.append("must be no more than 15 characters")
     if not _PORT_NAME.match(name):
         errors.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
-    if not any(char.isalpha() for char in name):
+    if not _LETTER.search(name):
         errors.append("must contain at least one letter (a-z)")
     if "--" in name:
         errors.append("must not contain consecutive hyphens")

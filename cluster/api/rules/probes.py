@@ -14,6 +14,7 @@ from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+_COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 _HEADER = re.compile(r"[-A-Za-z0-9]+\Z")
 _HEADER_DETAIL = (
     "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for "
@@ -26,14 +27,18 @@ _GRACE_S = 30
 def validate_probe(path: str, probe: Obj, kind: str) -> list[Cause]:
     """Every broken rule of a probe; `kind` is the name of its field."""
     causes = _handler(path, probe, ("exec", "httpGet", "tcpSocket", "grpc"), _GRACE_S)
-    for key in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
-        causes += not_negative(f"{path}.{key}", probe.get(key))
+    for key in _COUNTS:
+        if (probe.get(key) or 0) < 0:
+            causes += not_negative(f"{path}.{key}", probe[key])
     if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
         causes.append(bad(f"{path}.successThreshold", probe["successThreshold"], "must be 1"))
-    own_grace, where = probe.get("terminationGracePeriodSeconds"), f"{path}.terminationGracePeriodSeconds"
-    if own_grace is not None and own_grace <= 0:
+    own_grace = probe.get("terminationGracePeriodSeconds")
+    if own_grace is None:
+        return causes
+    where = f"{path}.terminationGracePeriodSeconds"
+    if own_grace <= 0:
         causes.append(bad(where, own_grace, "must be greater than 0"))
-    if own_grace is not None and kind == "readinessProbe":
+    if kind == "readinessProbe":
         causes.append(bad(where, own_grace, "must not be set for readinessProbes"))
     return causes
 

@@ -33,8 +33,10 @@ def validate_resources(path: str, resources: Obj, claims: Container[str] = ()) -
     causes: list[Cause] = []
     for side, found in (("limits", limits), ("requests", requests)):
         for key, value in found.items():
-            causes += _resource_name(f"{path}.{side}", key)
-            causes += quantity(f"{path}.{side}[{key}]", key, value)
+            if key not in _STANDARD:
+                causes += _resource_name(f"{path}.{side}", key)
+            if parse(value) < 0 or is_extended(key):
+                causes += quantity(f"{path}.{side}[{key}]", key, value)
     pages = [key for key in {**limits, **requests} if key.startswith(_HUGE_PAGES)]
     if pages and not any(key in side for key in _OF_PODS for side in (limits, requests)):
         causes.append(forbidden(path, "HugePages require cpu or memory"))
@@ -48,7 +50,7 @@ def validate_resources(path: str, resources: Obj, claims: Container[str] = ()) -
             causes.append(bad(f"{path}.requests", value, f"must be equal to {key} limit of {bound}"))
         elif parse(value) > parse(bound):
             causes.append(bad(f"{path}.requests", value, f"must be less than or equal to {key} limit of {bound}"))
-    return causes + _claims(f"{path}.claims", resources.get("claims") or (), claims)
+    return causes + _claims(f"{path}.claims", resources["claims"], claims) if resources.get("claims") else causes
 
 
 def quantity(path: str, key: str, value: str) -> list[Cause]:
@@ -62,8 +64,6 @@ def quantity(path: str, key: str, value: str) -> list[Cause]:
 
 
 def _resource_name(path: str, key: str) -> list[Cause]:
-    if key in _STANDARD:
-        return []
     if errors := qualified_name_errors(key):
         return bad_all(path, key, errors)
     if "/" not in key and not key.startswith(_HUGE_PAGES):

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, label_selector, required, unsupported
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    duplicate,
+    forbidden,
+    key_errors,
+    label_selector,
+    required,
+    unsupported,
+)
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors
 from steersman.cluster.meta.objects import Obj
@@ -22,7 +31,7 @@ def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
         where = f"{path}[{index}]"
         key, operator, value = row.get("key", ""), row.get("operator") or "Equal", row.get("value", "")
         if key:
-            causes += bad_all(f"{where}.key", key, qualified_name_errors(key))
+            causes += bad_all(f"{where}.key", key, key_errors(key))
         elif operator != "Exists":
             detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
             causes.append(bad(f"{where}.operator", row.get("operator", ""), detail))

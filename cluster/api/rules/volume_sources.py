@@ -40,7 +40,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "vsphereVolume": ("volumePath",),
 }
 _PARTITIONED = ("awsElasticBlockStore", "gcePersistentDisk")
-_IQN = re.compile(r"iqn\.\d{4}-\d{2}\.[A-Za-z0-9.-]+(:[^,;*&$|\s]+)?$")
+_IQN = re.compile(r"iqn\.\d{4}-\d{2}\.[A-Za-z0-9.-]+(:[^,;*&$|\s]+)?\Z")
 
 
 def needed(path: str, kind: str, source: Source) -> list[Cause]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import kubernetes_validate
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from steersman.cluster.api import write
 from steersman.cluster.api.admission.quota import Charge, settle
