@@ -46,8 +46,9 @@ from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.apiserver.writes import Writer
+from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Request, Response
-from steersman.actors.http.server import HttpLimits, HttpServer
+from steersman.actors.http.server import HttpServer
 from steersman.actors.ports import NodeDirectory, Now, Store, User
 from steersman.actors.rpc.api import GrpcApi
 from steersman.actors.webhook import Webhook

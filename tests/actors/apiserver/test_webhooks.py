@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 import pytest
 
+from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Request, Response
-from steersman.actors.http.server import HttpLimits, HttpServer
+from steersman.actors.http.server import HttpServer
 from steersman.runtime.pki import Authority, Identity
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
