@@ -1,7 +1,7 @@
 """What every cluster holds from its first moment: the objects of `deploy/bootstrap`, and where its API servers are.
 
-Every API server ensures the same, so all of it is idempotent: what exists is left alone, except that a default role
-that still says so (`autoupdate`) gets the rules of this version. Each server keeps a leased key with its address; the
+Every API server ensures the same, so all of it is idempotent: what exists is left alone, except that default roles and
+bindings get what this version adds to them. Each server keeps a leased key with its address; the
 endpoints of the `kubernetes` Service are the union of those keys.
 """
 
@@ -26,10 +26,11 @@ from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.actors.ports import Store
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.auth.defaultroles import is_replaced, marked, of_controllers, reconciled
 from steersman.cluster.auth.flowschemas import CATCH_ALL, EXEMPT
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import CLUSTER_ROLES, ENDPOINT_SLICES, ENDPOINTS, FLOW_SCHEMAS, Resource
+from steersman.cluster.meta.resources import ENDPOINT_SLICES, ENDPOINTS, FLOW_SCHEMAS, Resource
 from steersman.cluster.store.values import LeaseNotFound, Put, StoreError, Txn
 
 log = logging.getLogger(__name__)
@@ -40,14 +41,18 @@ _FILES = (
     "flow-control.yaml",
     "roles-users.yaml",
     "roles-components.yaml",
+    "roles-own.yaml",
     "services.yaml",
 )
 _ADDRESSES = "/registry/steersman/apiservers/"
 _LEASE_S, _RENEW_S = 15, 5.0
 _TRIES_MAX = 20
-_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+_CONTROLLERS_FILE = "roles-controllers.yaml"
 _AUTOUPDATE_SPEC = "apf.kubernetes.io/autoupdate-spec"
 _MANAGER = "steersman-apiserver"
+_RBAC = "rbac.authorization.k8s.io"
+#: the fast one where it was built
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_objects(service_cidr: str, port: int) -> list[Obj]:
@@ -61,12 +66,9 @@ def read_objects(service_cidr: str, port: int) -> list[Obj]:
     found: list[Obj] = []
     for name in _FILES:
         text = Template(folder.joinpath(name).read_text()).safe_substitute(values)
-        found += [obj for obj in yaml.safe_load_all(text) if obj]
-    for obj in found:
-        if obj["apiVersion"].startswith("rbac."):
-            obj["metadata"].setdefault("labels", {})["kubernetes.io/bootstrapping"] = "rbac-defaults"
-            obj["metadata"].setdefault("annotations", {})[_AUTOUPDATE] = "true"
-    return found
+        found += [obj for obj in yaml.load_all(text, Loader=_LOADER) if obj]
+    found += of_controllers(yaml.load(folder.joinpath(_CONTROLLERS_FILE).read_text(), Loader=_LOADER))
+    return [marked(obj) if obj["apiVersion"].startswith("rbac.") else obj for obj in found]
 
 
 class Bootstrap:
@@ -94,9 +96,9 @@ class Bootstrap:
             await self._cache.fresh()
             operations = [operation for obj in wanted if (operation := self._operation(obj)) is not None]
             try:
-                if operations:
-                    await self._writer.run_all(operations)
-                return
+                if not operations:
+                    return
+                await self._writer.run_all(operations)
             except (AlreadyExists, Conflict):
                 # another server was faster
                 if not left:
@@ -122,14 +124,15 @@ class Bootstrap:
             return self._writer.create(kind, meta.get("namespace", ""), lambda: (orjson.loads(data), []), context)
         if kind.resource.group == FLOW_SCHEMAS.group:
             return self._flow_control(kind, obj, present)
-        updates = (present["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "true"
-        if kind.resource != CLUSTER_ROLES or not updates or "aggregationRule" in obj:
+        if kind.resource.group != _RBAC:
             return None
-        missing = [rule for rule in obj.get("rules") or () if rule not in (present.get("rules") or ())]
-        if not missing:
+        if is_replaced(present, obj):
+            options = {"preconditions": {"uid": present["metadata"]["uid"]}}
+            return self._writer.delete(kind, meta.get("namespace", ""), meta["name"], options, context)
+        if reconciled(present, obj) is None:
             return None
         return self._writer.transform(
-            kind, "", meta["name"], context, lambda role: {**role, "rules": [*(role.get("rules") or ()), *missing]}
+            kind, meta.get("namespace", ""), meta["name"], context, lambda old: reconciled(old, obj) or old
         )
 
     def _flow_control(self, kind: Kind, obj: Obj, present: Obj) -> Operation | None:

@@ -54,6 +54,64 @@ def test_bootstrap_objects_are_there_once_and_bindings_name_roles_among_them() -
     assert bound <= {name for kind, _, name in found if kind == "ClusterRole"}
 
 
+#: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#default-roles-and-role-bindings
+ROLES = """
+admin cluster-admin edit system:aggregate-to-admin system:aggregate-to-edit system:aggregate-to-view
+system:auth-delegator system:basic-user system:certificates.k8s.io:certificatesigningrequests:nodeclient
+system:certificates.k8s.io:certificatesigningrequests:selfnodeclient
+system:certificates.k8s.io:kube-apiserver-client-approver
+system:certificates.k8s.io:kube-apiserver-client-kubelet-approver
+system:certificates.k8s.io:kubelet-serving-approver system:certificates.k8s.io:legacy-unknown-approver
+system:discovery system:heapster system:kube-aggregator system:kube-controller-manager system:kube-dns
+system:kube-scheduler system:kubelet-api-admin system:monitoring system:node system:node-bootstrapper
+system:node-problem-detector system:node-proxier system:persistent-volume-provisioner system:public-info-viewer
+system:service-account-issuer-discovery system:volume-scheduler view
+"""
+CONTROLLERS = """
+attachdetach-controller certificate-controller clusterrole-aggregation-controller cronjob-controller
+daemon-set-controller deployment-controller device-taint-eviction-controller disruption-controller
+endpoint-controller endpointslice-controller endpointslicemirroring-controller ephemeral-volume-controller
+expand-controller generic-garbage-collector horizontal-pod-autoscaler job-controller
+legacy-service-account-token-cleaner namespace-controller node-controller persistent-volume-binder
+pod-garbage-collector pv-protection-controller pvc-protection-controller replicaset-controller
+replication-controller resource-claim-controller resourcequota-controller root-ca-cert-publisher route-controller
+selinux-warning-controller service-account-controller service-cidrs-controller service-controller
+statefulset-controller ttl-after-finished-controller ttl-controller validatingadmissionpolicy-status-controller
+volumeattributesclass-protection-controller
+"""
+
+
+def test_the_default_cluster_roles_are_those_of_kubernetes() -> None:
+    found = {row["metadata"]["name"] for row in read_objects("10.0.0.0/8", 1) if row["kind"] == "ClusterRole"}
+    own = {name for name in found if name.startswith("steersman:")}
+    assert found - own == {*ROLES.split(), *(f"system:controller:{name}" for name in CONTROLLERS.split())}
+
+
+async def test_a_server_that_starts_again_writes_no_default_anew_and_mends_what_lacks(
+    store: Any, make_api: Any
+) -> None:
+    first = await make_api(store)
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    await first.ok("PUT", f"{roles}/system:basic-user", {"metadata": {"name": "system:basic-user"}, "rules": []})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    await first.ok("DELETE", f"{bindings}/system:discovery")
+    await first.ok("POST", bindings, {"metadata": {"name": "system:discovery"}, "roleRef": reference})
+    await first.server.stop()
+    await (await make_api(store)).server.stop()
+    third = await make_api(store)
+    mended = await third.ok("GET", f"{roles}/system:basic-user")
+    assert len(mended["rules"]) == 3 and mended["metadata"]["labels"] == {
+        "kubernetes.io/bootstrapping": "rbac-defaults"
+    }
+    assert (await third.ok("GET", f"{bindings}/system:discovery"))["roleRef"]["name"] == "system:discovery"
+    before = (await third.ok("GET", roles))["metadata"]["resourceVersion"]
+    await third.server.stop()
+    fourth = await make_api(store)
+    assert (await fourth.ok("GET", roles))["metadata"]["resourceVersion"] == before
+    await fourth.server.stop()
+
+
 @pytest.mark.parametrize(("service_cidr", "port"), [("10.96.0.0/16", 443), ("127.96.0.0/16", 6443)])
 def test_the_api_s_own_service_has_a_port_that_can_be_listened_on(service_cidr: str, port: int) -> None:
     services = [row for row in read_objects(service_cidr, 6443) if row["kind"] == "Service"]
