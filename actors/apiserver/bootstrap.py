@@ -26,11 +26,12 @@ from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.actors.ports import Store
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.auth.bootstraptokens import INFO, INFO_NAMESPACE, cluster_info
 from steersman.cluster.auth.defaultroles import is_replaced, marked, of_controllers, reconciled
 from steersman.cluster.auth.flowschemas import CATCH_ALL, EXEMPT
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import ENDPOINT_SLICES, ENDPOINTS, FLOW_SCHEMAS, Resource
+from steersman.cluster.meta.resources import CONFIG_MAPS, ENDPOINT_SLICES, ENDPOINTS, FLOW_SCHEMAS, Resource
 from steersman.cluster.store.values import LeaseNotFound, Put, StoreError, Txn
 
 log = logging.getLogger(__name__)
@@ -154,9 +155,21 @@ class Bootstrap:
         except ValueError:
             usable = False
         if port and usable:
+            await self._publish(address, port)
             with contextlib.suppress(StoreError, ApiError):
                 await self._renew(address, port)
             self._announcer = asyncio.create_task(self._keep(address, port))
+
+    async def _publish(self, address: str, port: int) -> None:
+        """Tells machines that want to join where the cluster is, unless that has been told already."""
+        if not self._config.client_ca or self._writer.lookup(CONFIG_MAPS, INFO_NAMESPACE, INFO) is not None:
+            return
+        shown = f"[{address}]" if ":" in address else address
+        data = orjson.dumps(cluster_info(f"https://{shown}:{port}", self._config.client_ca))
+        context = self._writer.context(SERVER, _MANAGER)
+        with contextlib.suppress(AlreadyExists, StoreError):
+            kind = self._kind(CONFIG_MAPS)
+            await self._writer.run(self._writer.create(kind, INFO_NAMESPACE, lambda: (orjson.loads(data), []), context))
 
     async def stop(self) -> None:
         if self._announcer is not None:

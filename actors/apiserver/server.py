@@ -23,6 +23,7 @@ from steersman.actors.apiserver.askedwebhooks import Modes, answered
 from steersman.actors.apiserver.auditing import Trail, auditor_of
 from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
 from steersman.actors.apiserver.bootstrap import Bootstrap
+from steersman.actors.apiserver.bootstraptokens import BootstrapTokens
 from steersman.actors.apiserver.cache import Behind, WatchCache
 from steersman.actors.apiserver.call import Call, Query
 from steersman.actors.apiserver.certificates import Certificates
@@ -138,6 +139,7 @@ class ApiServer:
         if config.client_ca_key:
             authority = Authority(config.client_ca, config.client_ca_key)
             self._certificates = Certificates(self.cache, self.registry, self.writer, self.authorizer, authority, now)
+        self._bootstrap_tokens = BootstrapTokens(self.cache, self.registry, self.writer, now)
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
@@ -202,6 +204,7 @@ class ApiServer:
             self._legacy_tokens.start()
         if self._certificates is not None:
             self._certificates.start()
+        self._bootstrap_tokens.start()
         if self._authentication is not None:
             self._authentication.start()
             self._renewal = asyncio.create_task(self._others.renew())
@@ -230,6 +233,7 @@ class ApiServer:
             await self._legacy_tokens.stop()
         if self._certificates is not None:
             await self._certificates.stop()
+        await self._bootstrap_tokens.stop()
         if self._authentication is not None:
             await self._authentication.stop()
         if self._renewal is not None:

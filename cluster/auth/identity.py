@@ -16,8 +16,10 @@ AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
 ANONYMOUS = Identity(name="system:anonymous", groups=(UNAUTHENTICATED,))
 
-#: what anybody may ask without saying who they are
-ANONYMOUS_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+#: what anybody may ask without saying who they are, as far as roles allow it
+ANONYMOUS_PATHS = frozenset(
+    {"/healthz", "/livez", "/readyz", "/version", "/api/v1/namespaces/kube-public/configmaps/cluster-info"}
+)
 
 
 def is_anonymous_path(path: str) -> bool:

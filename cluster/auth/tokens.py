@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steersman.cluster.auth import jwt
+from steersman.cluster.auth.bootstraptokens import NAMESPACE, PREFIX, TYPE, data_of, expires_at
 from steersman.cluster.auth.jwt import InvalidToken, SigningKey, from_pem
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
@@ -220,23 +221,15 @@ def check_bootstrap(token: str, now: float, find: Find) -> Identity | None:
     match = _BOOTSTRAP.match(token)
     if match is None:
         return None
-    secret = find(SECRETS, "kube-system", f"bootstrap-token-{match[1]}")
-    if (
-        secret is None
-        or secret.get("type") != "bootstrap.kubernetes.io/token"
-        or "deletionTimestamp" in secret["metadata"]
-    ):
+    secret = find(SECRETS, NAMESPACE, PREFIX + match[1])
+    if secret is None or secret.get("type") != TYPE or "deletionTimestamp" in secret["metadata"]:
         raise InvalidToken("unknown bootstrap token")
-    data = {key: base64.b64decode(value).decode(errors="replace") for key, value in (secret.get("data") or {}).items()}
+    data, expires = data_of(secret), expires_at(secret)
     if data.get("token-id") != match[1] or not hmac.compare_digest(
         data.get("token-secret", "").encode(), match[2].encode()
     ):
         raise InvalidToken("unknown bootstrap token")
-    try:
-        expired = bool(data.get("expiration")) and now >= parse_time(data["expiration"])
-    except ValueError:
-        expired = True
-    if expired or data.get("usage-bootstrap-authentication") != "true":
+    if (expires is not None and now >= expires) or data.get("usage-bootstrap-authentication") != "true":
         raise InvalidToken("the bootstrap token has expired or is not for authentication")
     extra = [
         group for group in data.get("auth-extra-groups", "").split(",") if group.startswith("system:bootstrappers:")
