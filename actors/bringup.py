@@ -33,7 +33,7 @@ from steersman.cluster.topology import (
     topology,
 )
 from steersman.runtime.detect import why_not_oci
-from steersman.runtime.pki import Authority, Identity
+from steersman.runtime.pki import FRONT_PROXY, FRONT_PROXY_CA, Authority, Identity
 from steersman.runtime.ray_processes import RayHost, ray_ip
 
 #: the layout of the data directory; a directory with a higher number was written by a newer version
@@ -438,6 +438,9 @@ def issue_certificates(site: Site) -> None:
         Identity(file="admin", common_name="kubernetes-admin", organizations=("system:masters",)),
     ):
         authority.issue(identity)
+    proxies = Authority(site.pki, FRONT_PROXY_CA)
+    proxies.ensure()
+    proxies.issue(Identity(file=FRONT_PROXY, common_name=FRONT_PROXY))
 
 
 def write_kubeconfig(site: Site) -> Path:

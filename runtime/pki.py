@@ -20,6 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from steersman.runtime.credentials import Credentials, credentials_in
 
+#: files of the authority of front proxies, and of the certificate with which API servers are such
+FRONT_PROXY_CA, FRONT_PROXY = "front-proxy-ca", "front-proxy-client"
 _CA_DAYS, _LEAF_DAYS, _RENEW_DAYS = 3650, 365, 30
 
 
@@ -38,19 +40,24 @@ class Identity:
 
 
 class Authority:
-    """The certificate authority in a directory; made at first use."""
+    """A certificate authority in a directory; made at first use.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        file: the name of its files; that of front proxies lies beside that of clients.
+    """
+
+    def __init__(self, directory: Path, file: str = "ca") -> None:
         self.directory = directory
-        self.ca = directory / "ca.crt"
-        self.key = directory / "ca.key"
+        self.ca = directory / f"{file}.crt"
+        self.key = directory / f"{file}.key"
+        self._common_name = f"steersman-{file}"
 
     def ensure(self) -> None:
         """Makes the authority and the key that signs service account tokens, unless they are there."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.key.exists():
             key = ec.generate_private_key(ec.SECP256R1())
-            name = _name("steersman-ca", ())
+            name = _name(self._common_name, ())
             cert = (
                 _builder(name, name, key.public_key(), _CA_DAYS)
                 .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

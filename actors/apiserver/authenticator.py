@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from steersman.actors.apiserver.cache import WatchCache
@@ -15,7 +16,7 @@ from steersman.actors.apiserver.issuers import Others
 from steersman.actors.http.messages import Request
 from steersman.actors.ports import Now, User
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.auth import jwt
+from steersman.cluster.auth import jwt, requestheader
 from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, from_certificate
 from steersman.cluster.auth.jwt import InvalidToken, Token
 from steersman.cluster.auth.tokens import (
@@ -34,6 +35,11 @@ from steersman.cluster.meta.resources import Resource
 SERVER = User("system:apiserver", ("system:masters", AUTHENTICATED))
 #: verified tokens remembered, so that a signature is checked once
 _TOKENS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FrontProxy(User):
+    """A server that has authenticated users by itself, and says in headers for whom it asks."""
 
 
 def to_user(identity: Identity) -> User:
@@ -68,8 +74,13 @@ class Authenticator:
 
     def authenticate(self, request: Request, path: str) -> User:
         """Returns the user of a request; raises Unauthorized."""
-        if request.user is not None:
-            user = request.user
+        user = request.user
+        if isinstance(user, FrontProxy):
+            fronted = requestheader.identity_of(request.headers)
+            if fronted is not None:
+                return to_user(fronted)
+            user = None
+        if user is not None:
             return (
                 user
                 if AUTHENTICATED in user.groups

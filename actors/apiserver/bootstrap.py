@@ -22,16 +22,26 @@ from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.entry import encode
+from steersman.actors.apiserver.frontproxy import ALLOWED_NAMES
 from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.actors.ports import Store
+from steersman.cluster.api import apiservices
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth.bootstraptokens import INFO, INFO_NAMESPACE, cluster_info
 from steersman.cluster.auth.defaultroles import is_replaced, marked, of_controllers, reconciled
 from steersman.cluster.auth.flowschemas import CATCH_ALL, EXEMPT
+from steersman.cluster.auth.requestheader import TRUST, trust
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import CONFIG_MAPS, ENDPOINT_SLICES, ENDPOINTS, FLOW_SCHEMAS, Resource
+from steersman.cluster.meta.resources import (
+    API_SERVICES,
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    FLOW_SCHEMAS,
+    Resource,
+)
 from steersman.cluster.store.values import LeaseNotFound, Put, StoreError, Txn
 
 log = logging.getLogger(__name__)
@@ -93,9 +103,13 @@ class Bootstrap:
             ApiError, StoreError: it cannot be done.
         """
         wanted = read_objects(self._config.service_cidr, self._config.port or 0)
+        served = {(kind.resource.group, kind.resource.version) for kind in self._registry.all() if not kind.is_custom}
+        wanted += apiservices.built_in(served)
+        names = {obj["metadata"]["name"] for obj in wanted if obj["kind"] == "APIService"}
         for left in reversed(range(_TRIES_MAX)):
             await self._cache.fresh()
             operations = [operation for obj in wanted if (operation := self._operation(obj)) is not None]
+            operations += [*self._trusted(), *self._unserved(names)]
             try:
                 if not operations:
                     return
@@ -125,6 +139,10 @@ class Bootstrap:
             return self._writer.create(kind, meta.get("namespace", ""), lambda: (orjson.loads(data), []), context)
         if kind.resource.group == FLOW_SCHEMAS.group:
             return self._flow_control(kind, obj, present)
+        if kind.resource == API_SERVICES:
+            if not apiservices.managed_as(present) or apiservices.is_as(present, obj):
+                return None
+            return self._writer.transform(kind, "", meta["name"], context, lambda old: {**old, "spec": obj["spec"]})
         if kind.resource.group != _RBAC:
             return None
         if is_replaced(present, obj):
@@ -144,6 +162,28 @@ class Bootstrap:
             return None
         context = self._writer.context(SERVER, _MANAGER)
         return self._writer.transform(kind, "", name, context, lambda old: {**old, "spec": obj["spec"]})
+
+    def _unserved(self, names: set[str]) -> list[Operation]:
+        """The writes that take away the APIServices of what an earlier version served."""
+        context = self._writer.context(SERVER, _MANAGER)
+        return [
+            self._writer.delete(self._kind(API_SERVICES), "", obj["metadata"]["name"], None, context)
+            for obj in self._writer.objects(API_SERVICES, None)
+            if apiservices.managed_as(obj) == apiservices.ON_START and obj["metadata"]["name"] not in names
+        ]
+
+    def _trusted(self) -> list[Operation]:
+        """The write that tells extension API servers whom to trust; none when they know."""
+        present = self._writer.lookup(CONFIG_MAPS, "kube-system", TRUST)
+        config, before = self._config, {} if present is None else present.get("data") or {}
+        data = trust(config.client_ca.decode(), config.proxy_ca.decode(), ALLOWED_NAMES, before)
+        if data == before:
+            return []
+        context, kind = self._writer.context(SERVER, _MANAGER), self._kind(CONFIG_MAPS)
+        if present is not None:
+            return [self._writer.transform(kind, "kube-system", TRUST, context, lambda old: {**old, "data": data})]
+        obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TRUST, "namespace": "kube-system"}}
+        return [self._writer.create(kind, "kube-system", lambda: ({**obj, "data": dict(data)}, []), context)]
 
     # ---- where the API servers are
 
@@ -185,6 +225,8 @@ class Bootstrap:
             await asyncio.sleep(_RENEW_S)
             try:
                 await self._renew(address, port)
+                if missing := self._trusted():
+                    await self._writer.run_all(missing)
             except (StoreError, ApiError) as error:
                 log.info("this server's endpoint was not renewed: %s", error)
 

@@ -49,6 +49,8 @@ class ApiServerConfig:
             order; None for node authorizer and RBAC.
         token_webhook: kubeconfig of a server that says whose other tokens are.
         admission_plugins: those that are on beside the usual ones.
+        proxy_ca: PEM of the authority of front proxies, which say in headers for whom they ask; proxy_cert, proxy_key:
+            PEM of what this server itself is one by, to extension API servers.
         requests_in_flight: seats that the levels of priority share.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
@@ -60,6 +62,9 @@ class ApiServerConfig:
     client_ca: bytes = b""
     client_ca_key: bytes = b""
     service_account_key: bytes = b""
+    proxy_ca: bytes = b""
+    proxy_cert: bytes = b""
+    proxy_key: bytes = b""
     kubernetes_version: str = "1.36"
     cluster_domain: str = "cluster.local"
     service_cidr: str = "10.96.0.0/16"

@@ -34,11 +34,13 @@ from steersman.actors.apiserver.definitions import read_definitions
 from steersman.actors.apiserver.documents import Documents
 from steersman.actors.apiserver.expressions import compiled
 from steersman.actors.apiserver.flowcontrol import FlowControl
+from steersman.actors.apiserver.frontproxy import identifier
 from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader, too_large
+from steersman.actors.apiserver.registrations import Registrations
 from steersman.actors.apiserver.reloading import Reloaded
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
@@ -140,6 +142,7 @@ class ApiServer:
             authority = Authority(config.client_ca, config.client_ca_key)
             self._certificates = Certificates(self.cache, self.registry, self.writer, self.authorizer, authority, now)
         self._bootstrap_tokens = BootstrapTokens(self.cache, self.registry, self.writer, now)
+        self._registrations = Registrations(self.cache, self.registry, self.writer)
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
@@ -200,6 +203,7 @@ class ApiServer:
             await self._auditor.start()
         await self._bootstrap.ensure()
         await self._flows.start()
+        self._registrations.start()
         if self._legacy_tokens is not None:
             self._legacy_tokens.start()
         if self._certificates is not None:
@@ -214,7 +218,7 @@ class ApiServer:
                 host=self.config.host,
                 port=self.config.port,
                 tls=_tls(self.config),
-                identify=user_of_certificate,
+                identify=identifier(self.config.client_ca, self.config.proxy_ca),
                 uploads=_is_upload,
                 limits=HttpLimits(),
             )
@@ -244,6 +248,7 @@ class ApiServer:
             await self._http.stop()
         if self._grpc is not None:
             await self._grpc.stop()
+        await self._registrations.stop()
         await self._custom.stop()
         await self._conversions.stop()
         await self._webhooks.stop()
@@ -424,7 +429,7 @@ def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
         pair.write(config.tls_cert + b"\n" + config.tls_key)
         pair.flush()
         context.load_cert_chain(pair.name)
-    if config.client_ca:
-        context.load_verify_locations(cadata=config.client_ca.decode())
+    if config.client_ca or config.proxy_ca:
+        context.load_verify_locations(cadata=f"{config.client_ca.decode()}\n{config.proxy_ca.decode()}")
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

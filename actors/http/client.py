@@ -268,7 +268,8 @@ class HttpTransport:
         lines = [f"{request.method} {endpoint.base_path}{request.target} HTTP/1.1"]
         if "host" not in request.headers:
             lines.append(f"host: {endpoint.authority}")
-        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        # one line for each value of a header that is sent more than once
+        lines += [f"{name}: {line}" for name, value in request.headers.items() for line in value.split("\n")]
         if token := self._token():
             lines.append(f"authorization: Bearer {token}")
         if not isinstance(body, bytes):

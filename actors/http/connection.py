@@ -286,7 +286,8 @@ class Connection(asyncio.Protocol):
         headers = self._headers
         size = len(self._target) + sum(len(key) + len(value) for key, value in headers.items())
         for key, values in self._repeated.items():
-            headers[key] = ", ".join(values)
+            # a comma may be part of a user's or a group's name
+            headers[key] = ("\n" if key.startswith("x-remote-") else ", ").join(values)
             size += len(headers[key])
         if size > self._limits.header_bytes_max:
             raise Refused(431, "RequestHeaderFieldsTooLarge", "request header fields too large")

@@ -11,36 +11,40 @@ import base64
 import hashlib
 from collections.abc import Iterable
 
+from steersman.cluster.api.apiservices import BY_DEFAULT, Order
+from steersman.cluster.api.extensions import CURRENT, Extension
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind, Subresource
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.versions import version_order
 
 #: media type of the aggregated form
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-#: groups in the order of their weight; others follow by name
-_ORDER = (
-    "", "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io",
-    "autoscaling", "batch",
-    "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
-    "admissionregistration.k8s.io", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
-    "discovery.k8s.io", "flowcontrol.apiserver.k8s.io", "resource.k8s.io",
-)  # fmt: skip
+#: version to what is served of it: rows of this server, or another server's
+Versions = dict[str, list[Kind] | Extension]
 
 
-def groups(registry: Registry) -> dict[str, dict[str, list[Kind]]]:
-    """Returns group to version to rows, all in the order in which they are listed."""
+def groups(registry: Registry, order: Order = BY_DEFAULT) -> dict[str, dict[str, list[Kind]]]:
+    """Returns group to version to rows of this server, all in the order in which they are listed."""
     found: dict[str, dict[str, list[Kind]]] = {}
     for kind in registry.all():
         found.setdefault(kind.resource.group, {}).setdefault(kind.resource.version, []).append(kind)
-    order = {name: index for index, name in enumerate(_ORDER)}
-    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
     return {
         name: {
             version: sorted(found[name][version], key=lambda kind: kind.resource.plural)
-            for version in sorted(found[name], key=version_order)
+            for version in sorted(found[name], key=lambda version: order.of_version(name, version))
         }
-        for name in names
+        for name in sorted(found, key=order.of_group)
+    }
+
+
+def all_groups(registry: Registry, order: Order, extensions: Iterable[Extension]) -> dict[str, Versions]:
+    """As `groups`, with what other servers serve, also in the place of rows of this one."""
+    found: dict[str, Versions] = {name: dict(versions) for name, versions in groups(registry, order).items()}
+    for extension in extensions:
+        found.setdefault(extension.group, {})[extension.version] = extension
+    return {
+        name: dict(sorted(found[name].items(), key=lambda row: order.of_version(name, row[0])))
+        for name in sorted(found, key=order.of_group)
     }
 
 
@@ -95,15 +99,15 @@ def _group(name: str, versions: Iterable[str]) -> Obj:
     return {"name": name, "versions": rows, "preferredVersion": rows[0]}
 
 
-def group_list(registry: Registry) -> Obj:
+def group_list(registry: Registry, order: Order = BY_DEFAULT, extensions: Iterable[Extension] = ()) -> Obj:
     """Returns the `APIGroupList` of `/apis`."""
-    found = [_group(name, versions) for name, versions in groups(registry).items() if name]
+    found = [_group(name, versions) for name, versions in all_groups(registry, order, extensions).items() if name]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
 
 
-def group(registry: Registry, name: str) -> Obj | None:
+def group(registry: Registry, name: str, order: Order = BY_DEFAULT, extensions: Iterable[Extension] = ()) -> Obj | None:
     """Returns the `APIGroup` of `/apis/NAME`; None when it is not served."""
-    versions = groups(registry).get(name)
+    versions = all_groups(registry, order, extensions).get(name)
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)} if name and versions else None
 
 
@@ -113,18 +117,23 @@ def api_versions(server: str) -> Obj:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
 
 
-def aggregated(registry: Registry, *, core: bool) -> Obj:
+def aggregated(
+    registry: Registry, *, core: bool, order: Order = BY_DEFAULT, extensions: Iterable[Extension] = ()
+) -> Obj:
     """Returns the `APIGroupDiscoveryList` of `/api` (core) or `/apis` (all named groups)."""
     items: list[Obj] = []
-    for name, versions in groups(registry).items():
+    for name, versions in all_groups(registry, order, extensions).items():
         if core is not (name == ""):
             continue
-        rows = [
-            {"version": version, "resources": [_aggregated_row(kind) for kind in kinds], "freshness": "Current"}
-            for version, kinds in versions.items()
-        ]
+        rows = [_aggregated_version(version, what) for version, what in versions.items()]
         items.append({"metadata": {"name": name} if name else {}, "versions": rows})
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+
+
+def _aggregated_version(version: str, what: list[Kind] | Extension) -> Obj:
+    if isinstance(what, Extension):
+        return {"version": version, "resources": list(what.resources), "freshness": what.freshness}
+    return {"version": version, "resources": [_aggregated_row(kind) for kind in what], "freshness": CURRENT}
 
 
 def _aggregated_row(kind: Kind) -> Obj:

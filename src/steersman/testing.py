@@ -35,7 +35,7 @@ from steersman.actors.store.disk import MemoryDisk
 from steersman.cluster.config import SimulatedNodes
 from steersman.cluster.control.spec import ControlSettings
 from steersman.cluster.store.values import WatchBatch
-from steersman.runtime.pki import Authority, Identity
+from steersman.runtime.pki import FRONT_PROXY, FRONT_PROXY_CA, Authority, Identity
 
 T = TypeVar("T")
 
@@ -102,6 +102,9 @@ def cluster(
     authority = Authority(directory)
     authority.ensure()
     serving = authority.issue(Identity(file="api", common_name="kube-apiserver", hosts=("127.0.0.1", "localhost")))
+    proxies = Authority(directory, FRONT_PROXY_CA)
+    proxies.ensure()
+    proxy = proxies.issue(Identity(file=FRONT_PROXY, common_name=FRONT_PROXY))
     api = ApiServerConfig(
         port=0,
         grpc_port=0,
@@ -110,6 +113,9 @@ def cluster(
         client_ca=serving.ca.read_bytes(),
         client_ca_key=authority.key.read_bytes(),
         service_account_key=authority.service_account_key.read_bytes(),
+        proxy_ca=proxies.ca.read_bytes(),
+        proxy_cert=proxy.cert.read_bytes(),
+        proxy_key=proxy.key.read_bytes(),
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="steersman", daemon=True)
