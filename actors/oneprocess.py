@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections.abc import Callable
 from functools import partial
 
 from steersman.actors import allocator
@@ -19,7 +20,7 @@ from steersman.actors.rpc.store import serve_store
 from steersman.actors.site import Site
 from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
-from steersman.actors.thisnode import choose_runtime, measure_pressure, node_config
+from steersman.actors.thisnode import ControlPlaneMark, choose_runtime, measure_pressure, node_config
 from steersman.actors.tls import server_context
 from steersman.cluster.topology import ActorSpec
 from steersman.runtime.detect import Choice
@@ -44,7 +45,11 @@ class OneProcess:
         ]
         if site.here.runtime != "none":
             nodes.insert(0, self._this_node())
-        extras = [partial(self._extra, role) for role in _USERS if site.here.runtime in _REAL]
+        extras: list[Callable[[EmbeddedCluster], Component]] = [
+            partial(self._extra, role) for role in _USERS if site.here.runtime in _REAL
+        ]
+        if site.here.runtime != "none":
+            extras.append(lambda cluster: ControlPlaneMark(cluster.client, site.here.name))
         self.cluster = EmbeddedCluster(
             api=api,
             disk=FileDisk(site.store_dir(1)),

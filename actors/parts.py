@@ -234,7 +234,8 @@ def _node(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.R
 
     file = f"node-{spec.host}"
     credentials = server_credentials(site.credentials(file))
-    service = NodeService(connect(file), site, credentials=credentials, now=now, rng=rng)
+    administrator = connect("component") if site.here == site.hosts[0] else None
+    service = NodeService(connect(file), site, credentials=credentials, now=now, rng=rng, administrator=administrator)
 
     address = f"grpcs://{site.here.address}:{site.config.ports.node_agent}"
     return Part(service, lambda: node_report(service.agent, service.choice.reasons, address))

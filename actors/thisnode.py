@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -13,12 +15,17 @@ from steersman.actors.nodeagent import NodeAgent
 from steersman.actors.ports import Now
 from steersman.actors.rpc.node import serve_node
 from steersman.actors.site import Site
+from steersman.cluster.meta.errors import ApiError
+from steersman.cluster.meta.resources import NODES
 from steersman.cluster.node.config import NodeConfig
 from steersman.cluster.node.eviction import Pressure
 from steersman.cluster.node.values import DnsConfig
 from steersman.cluster.topology import cluster_dns
 from steersman.runtime import machine
 from steersman.runtime.detect import Choice, detect
+
+_CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+_RETRY_S = 1.0
 
 
 def choose_runtime(site: Site, *, now: Now, rng: random.Random) -> Choice:
@@ -42,13 +49,7 @@ def node_config(site: Site, runtime: str) -> NodeConfig:
         name=site.here.name,
         address=site.here.address,
         hostname=facts.hostname,
-        labels={
-            "kubernetes.io/arch": facts.architecture,
-            "node-role.kubernetes.io/control-plane": "",
-            **config.node.labels,
-        }
-        if site.here == site.hosts[0]
-        else {"kubernetes.io/arch": facts.architecture, **config.node.labels},
+        labels={"kubernetes.io/arch": facts.architecture, **config.node.labels},
         taints=tuple(_taint(text) for text in config.node.taints),
         capacity={**facts.capacity(), "pods": str(config.node.max_pods)},
         cluster_dns=(cluster_dns(config),),
@@ -91,8 +92,40 @@ def measure_pressure(data_dir: Path) -> Pressure:
     )
 
 
+class ControlPlaneMark:
+    """Labels the node of the head's machine, which no node may do itself; a Component.
+
+    Args:
+        client: of an administrator.
+    """
+
+    def __init__(self, client: Client, node: str) -> None:
+        self._client = client
+        self._node = node
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._mark())
+
+    async def _mark(self) -> None:
+        while True:
+            with contextlib.suppress(ApiError, OSError):
+                await self._client.patch(NODES, self._node, {"metadata": {"labels": {_CONTROL_PLANE: ""}}})
+                return
+            await asyncio.sleep(_RETRY_S)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
 class NodeService:
-    """The agent of this machine as a component that API servers reach over gRPC."""
+    """The agent of this machine as a component that API servers reach over gRPC.
+
+    Args:
+        administrator: a client for the mark of the control plane; None on other machines than the head's.
+    """
 
     def __init__(
         self,
@@ -102,7 +135,9 @@ class NodeService:
         credentials: grpc.ServerCredentials,
         now: Now,
         rng: random.Random,
+        administrator: Client | None = None,
     ) -> None:
+        self._mark = ControlPlaneMark(administrator, site.here.name) if administrator is not None else None
         self.choice = choose_runtime(site, now=now, rng=rng)
         config = node_config(site, self.choice.name)
         self._address = f"{site.here.address}:{config.port}"
@@ -121,8 +156,12 @@ class NodeService:
     async def start(self) -> None:
         self._server, _ = await serve_node(self.agent, self._address, self._credentials)
         await self.agent.start()
+        if self._mark is not None:
+            await self._mark.start()
 
     async def stop(self) -> None:
+        if self._mark is not None:
+            await self._mark.stop()
         await self.agent.stop()
         if self._server is not None:
             await self._server.stop(0.2)

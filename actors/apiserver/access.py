@@ -204,16 +204,12 @@ class Authorizer:
             self.require(user, attributes)
         return to_user(identity)
 
-    def check_write(self, user: User, attributes: Attributes, kind: Kind, obj: Obj) -> None:
-        """The last look at an object about to be written: a node's limits, and nobody grants more than they hold.
+    def check_write(self, user: User, kind: Kind, obj: Obj) -> None:
+        """The last look at an object about to be written: nobody grants more than they hold.
 
         Raises:
             Forbidden
         """
-        node = node_rules.node_of(user.name, user.groups)
-        if node and MASTERS not in user.groups and (text := node_rules.refusal(node, attributes, obj)):
-            name = obj["metadata"]["name"]
-            raise Forbidden(f'{kind.resource} "{name}" is forbidden: {text}', kind=kind.resource.plural, name=name)
         if kind.resource.group == "rbac.authorization.k8s.io" and MASTERS not in user.groups:
             self._check_grant(user, kind, obj)
 

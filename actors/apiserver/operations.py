@@ -47,7 +47,7 @@ class Operations:
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
     def _check(self, call: Call) -> Callable[[Kind, Obj], None]:
-        return lambda kind, obj: self._authorizer.check_write(call.user, call.attributes, kind, obj)
+        return lambda kind, obj: self._authorizer.check_write(call.user, kind, obj)
 
     def _reading(self, call: Call, kind: Kind) -> Callable[[], tuple[Obj, list[str]]]:
         body, media = call.request.body, call.header.get("content-type", "")

@@ -1,8 +1,8 @@
 """What a node's own identity may do: see the cluster's network, and touch only itself and its pods.
 
-`judge` is asked beside RBAC (either may allow); `refusal` afterwards, before a node's write, with the object at hand.
+It is asked beside RBAC: either may allow.
 
-Source: https://kubernetes.io/docs/reference/access-authn-authz/node/ and the NodeRestriction admission plugin
+Source: https://kubernetes.io/docs/reference/access-authn-authz/node/
 """
 
 from __future__ import annotations
@@ -193,22 +193,3 @@ def _add(found: set[tuple[str, str]], secret: Obj | None, config_map: Obj | None
         found.add(("secrets", secret.get("name", "")))
     if config_map:
         found.add(("configmaps", config_map.get("name", "")))
-
-
-def refusal(node: str, attributes: Attributes, obj: Obj) -> str:
-    """Why a node may not write this object; empty when it may."""
-    name = (obj.get("metadata") or {}).get("name", "")
-    if attributes.group == "" and attributes.resource == "nodes" and name != node:
-        return f'node "{node}" is not allowed to modify node "{name}"'
-    if attributes.group == "" and attributes.resource == "pods" and attributes.verb == "create":
-        if not attributes.subresource and (obj.get("spec") or {}).get("nodeName") != node:
-            return f'node "{node}" can only create pods with spec.nodeName set to itself'
-        if not attributes.subresource and references(obj):
-            return f'node "{node}" can not create pods that reference secrets or configmaps'
-    if attributes.group == "coordination.k8s.io" and name != node:
-        return f'node "{node}" can only access node lease with the same name as the requesting node'
-    if attributes.subresource == "token":
-        bound = (obj.get("spec") or {}).get("boundObjectRef") or {}
-        if bound.get("kind") != "Pod":
-            return f'node "{node}" can only create tokens bound to a pod on it'
-    return ""

@@ -15,6 +15,7 @@ from steersman.cluster.api.admission import (
     limits,
     mutatingpolicy,
     namespaces,
+    noderestriction,
     nodes,
     optional,
     podsecurity,
@@ -55,9 +56,6 @@ _ON_UPDATE: dict[tuple[str, str], tuple[_OnUpdate, ...]] = {
 }
 #: what looks at more than the object, by (operation, group and plural, subresource)
 _BEFORE: dict[tuple[str, tuple[str, str], str], tuple[_OnAttempt, ...]] = {
-    (CREATE, _NODES, ""): (nodes.admit_node,),
-    (UPDATE, _NODES, ""): (nodes.admit_node,),
-    (UPDATE, _NODES, "status"): (nodes.admit_node,),
     (CREATE, _PODS, "binding"): (nodes.admit_binding,),
 }
 #: what only looks, when the object is complete
@@ -97,6 +95,7 @@ def mutate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[Non
 def _run_plugins(attempt: Attempt, ctx: WriteContext) -> None:
     if optional.PULL in ctx.settings.plugins:
         optional.pull_images(attempt)
+    noderestriction.admit(attempt, ctx)
     for check in _BEFORE.get((attempt.operation, attempt.resource, attempt.subresource), ()):
         check(attempt, ctx)
     if attempt.operation == CREATE and not attempt.subresource:

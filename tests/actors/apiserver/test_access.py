@@ -155,7 +155,8 @@ async def test_a_node_serves_itself_and_its_pods_alone(api: Any) -> None:
     status = {"status": {"phase": "Running"}}
     await api.ok("PATCH", f"{PODS}/mine/status", status, user=NODE, content_type=media)
     await api.refused(403, "PATCH", f"{PODS}/theirs/status", status, user=NODE, content_type=media)
-    bound = {"audiences": [], "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "mine"}}
+    uid = (await api.ok("GET", f"{PODS}/mine", user=NODE))["metadata"]["uid"]
+    bound = {"audiences": [], "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "mine", "uid": uid}}
     await api.ok("POST", f"{ACCOUNTS}/default/token", {"spec": bound}, user=NODE)
     await api.refused(403, "POST", f"{ACCOUNTS}/default/token", {"spec": {"audiences": []}}, user=NODE)
     lease = {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 40}}

@@ -135,15 +135,6 @@ def test_a_node_renews_its_own_lease_only(namespace: str, name: str, allowed: bo
     assert node.judge("n1", attributes, pods_on, find).allowed is allowed
 
 
-def test_a_node_is_refused_objects_that_are_not_its_own() -> None:
-    create = Attributes("create", "", "", "v1", "nodes")
-    assert node.refusal("n1", create, {"metadata": {"name": "n2"}})
-    assert not node.refusal("n1", create, {"metadata": {"name": "n1"}})
-    pods = Attributes("create", "", "", "v1", "pods", "", "a")
-    assert "spec.nodeName" in node.refusal("n1", pods, {"metadata": {"name": "p"}, "spec": {"nodeName": "n2"}})
-    assert "secrets" in node.refusal("n1", pods, POD)
-
-
 def test_only_members_of_the_nodes_group_are_nodes() -> None:
     assert node.node_of("system:node:n1", ("system:nodes",)) == "n1"
     assert node.node_of("system:node:n1", ()) == "" and node.node_of("jane", ("system:nodes",)) == ""
