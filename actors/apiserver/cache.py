@@ -90,7 +90,7 @@ class Shelf:
             return values
         first, last = (f"{namespace}/{start}", f"{namespace}0") if namespace else (start, None)
         keys: Iterator[str] = entries.irange(first, last, (True, False))
-        return (entries[key] for key in keys)
+        return map(entries.__getitem__, keys)
 
     def count(self, namespace: str, start: str) -> int:
         """How many objects `within` has."""
@@ -376,7 +376,9 @@ class WatchCache:
         self._readers.append(reader)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        await self._reach(await reader, FRESH_S)
+        revision = await reader
+        if revision > self.revision:
+            await self._reach(revision, FRESH_S)
 
     async def _read(self) -> None:
         try:
