@@ -6,13 +6,14 @@ import difflib
 
 import click
 
-from steersman.cli import manifests, yamlio
+from steersman.cli import manifests
 from steersman.cli.apply import server_side
 from steersman.cli.errors import Failed
 from steersman.cli.manifests import Manifest
 from steersman.cli.objects import Located, for_each
 from steersman.cli.output import is_terminal, without_managed_fields
 from steersman.cli.session import FIELD_MANAGER, Session, api_command
+from steersman.cluster.meta import yamlio
 from steersman.cluster.meta.errors import NotFound
 from steersman.cluster.meta.objects import Obj
 

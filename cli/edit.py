@@ -7,12 +7,12 @@ from typing import Any
 import click
 import yaml
 
-from steersman.cli import yamlio
 from steersman.cli.completers import complete_targets
 from steersman.cli.errors import Failed, failed, sentence
 from steersman.cli.objects import Located, Selection, select
 from steersman.cli.output import without_managed_fields
 from steersman.cli.session import FIELD_MANAGER, Session, api_command
+from steersman.cluster.meta import yamlio
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.objects import Obj
 

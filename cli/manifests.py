@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 import yaml
 
-from steersman.cli import yamlio
 from steersman.cli.errors import Failed, failed, sentence
+from steersman.cluster.meta import yamlio
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.objects import Obj
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from steersman.cli import yamlio
 from steersman.cli.errors import failed
+from steersman.cluster.meta import yamlio
 from steersman.cluster.meta.jsonpath import JsonPath, JsonPathError, printed, relaxed
 from steersman.cluster.meta.objects import Obj
 

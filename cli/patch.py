@@ -8,11 +8,11 @@ from typing import Any, Literal
 import click
 import yaml
 
-from steersman.cli import yamlio
 from steersman.cli.completers import complete_targets
 from steersman.cli.errors import failed
 from steersman.cli.objects import Selection, report, select
 from steersman.cli.session import FIELD_MANAGER, Session, api_command
+from steersman.cluster.meta import yamlio
 
 EXAMPLES = """
 steer patch deployment web -p '{"spec":{"replicas":3}}'

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from steersman.cli import yamlio
 from steersman.cli.completers import complete_targets
 from steersman.cli.errors import Failed, failed
 from steersman.cli.objects import Located, Selection, report, select
@@ -16,6 +15,7 @@ from steersman.cli.output import is_terminal, print_table
 from steersman.cli.progress import Verdict, stage
 from steersman.cli.session import FIELD_MANAGER, ExampleGroup, Session, api_command
 from steersman.cli.waiting import DURATION, deadline, states
+from steersman.cluster.meta import yamlio
 from steersman.cluster.meta.errors import not_found
 from steersman.cluster.meta.objects import Obj, annotations_of, controller_of
 from steersman.cluster.meta.resources import REPLICA_SETS

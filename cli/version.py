@@ -7,10 +7,10 @@ from importlib.metadata import version as version_of
 
 import click
 
-from steersman.cli import yamlio
 from steersman.cli.errors import failed
 from steersman.cli.output import to_json
 from steersman.cli.session import Session, api_command
+from steersman.cluster.meta import yamlio
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.objects import Obj
 

@@ -29,7 +29,7 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_micro_time
 
 #: a client may choose the id of its request's events, up to so many characters
-_ID_CHARS_MAX = 64
+ID_CHARS_MAX = 64
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -67,7 +67,7 @@ class Auditor:
 
     def begin(self, request: Request, attributes: Attributes) -> Trail:
         """Returns what follows one request."""
-        return Trail(self, request, attributes, request.headers.get("audit-id", "")[:_ID_CHARS_MAX] or self._new_id())
+        return Trail(self, request, attributes, request.headers.get("audit-id", "")[:ID_CHARS_MAX] or self._new_id())
 
     def keep(self, event: Obj) -> None:
         data = orjson.dumps(event)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from hashlib import sha256
 
 import orjson
@@ -20,13 +22,15 @@ from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.http.messages import Response
+from steersman.actors.ports import Now
 from steersman.cluster.api import discovery
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.negotiation import JSON, negotiate
 from steersman.cluster.api.openapi import OpenApi
 from steersman.cluster.auth import flowdump
 from steersman.cluster.auth.flows import Dispatcher
 from steersman.cluster.auth.tokens import TokenIssuer
-from steersman.cluster.meta.errors import MethodNotAllowed, NotFound
+from steersman.cluster.meta.errors import MethodNotAllowed, NotAcceptable, NotFound
 from steersman.cluster.meta.objects import Obj
 
 _TEXT = {
@@ -37,6 +41,7 @@ _TEXT = {
 _FAILED = b"internal server error: %s is not healthy\n"
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_PROTOBUF_V2_OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 _AGGREGATED = "apidiscovery.k8s.io"
 #: documents whose path carries their hash never change
 _IMMUTABLE = "public, immutable"
@@ -57,6 +62,7 @@ class Documents:
         issuer: TokenIssuer | None,
         config: ApiServerConfig,
         flows: Dispatcher,
+        now: Now,
         checks: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._checks = checks
@@ -68,6 +74,7 @@ class Documents:
         self._issuer = issuer
         self._config = config
         self._flows = flows
+        self._now = now
         #: encoded documents with their ETags, valid for one generation of the registry
         self._made: dict[str, tuple[bytes, str]] = {}
         self._generation = -1
@@ -83,7 +90,7 @@ class Documents:
             case ["healthz" | "livez" | "readyz", *rest] if len(rest) < 2:
                 return self._health(call, parts[0], *rest)
             case ["version"]:
-                return _json(self._version())
+                return _indented(self._version())
             case ["metrics"]:
                 page = self._metrics.render(self._cache.revision, self._watches.open, flowdump.metrics(self._flows))
                 return Response(200, _METRICS, page)
@@ -105,7 +112,7 @@ class Documents:
             case [".well-known", "openid-configuration"] if self._issuer is not None:
                 return _json(self._openid())
             case [""]:
-                return _json({"paths": self._paths()})
+                return _indented({"paths": self._paths()})
         raise NotFound("the server could not find the requested resource")
 
     # ---- health and facts
@@ -128,6 +135,8 @@ class Documents:
             else f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed: reason withheld'}"
             for name, ok in checks.items()
         ]
+        if unknown := ",".join(f'"{name}"' for name in sorted({*excluded} - checks.keys())):
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {unknown}")
         lines.append(f"{kind} check {'passed' if good else 'failed'}")
         return Response(200 if good else 500, _TEXT, ("\n".join(lines) + "\n").encode())
 
@@ -165,12 +174,16 @@ class Documents:
     def _discovery(self, call: Call, parts: list[str]) -> Response:
         accept = call.header.get("accept", "")
         core = parts[0] == "api"
+        if len(parts) == 1 and _prefers_aggregated(accept):
+            return self._document(
+                call,
+                f"aggregated {parts[0]}",
+                lambda: discovery.aggregated(self._registry, core=core),
+                discovery.AGGREGATED,
+                cache="public",
+            )
+        negotiate(accept, tabular=False)
         if len(parts) == 1:
-            if _prefers_aggregated(accept):
-                media = discovery.AGGREGATED
-                return self._document(
-                    call, f"aggregated {parts[0]}", lambda: discovery.aggregated(self._registry, core=core), media
-                )
             if core:
                 address = call.header.get("host", "")
                 return self._document(call, f"api {address}", lambda: discovery.api_versions(address))
@@ -190,23 +203,41 @@ class Documents:
     def _openapi(self, call: Call, path: str, rest: str) -> Response:
         if not rest:
             return self._document(call, path, self._openapi_documents.index)
-        body = self._openapi_documents.document(rest)
-        if body is None:
+        digest = self._openapi_documents.digest(rest)
+        if digest is None:
             raise NotFound("the server could not find the requested resource")
-        response = self._document(call, path, lambda: body)
-        if "hash" in call.query:
-            response.headers = {**response.headers, "cache-control": _IMMUTABLE}
+        _accepts(call.header.get("accept", ""), JSON)
+        asked = call.query.get("hash", "")
+        if asked and asked != digest:
+            return Response(301, {"location": f"{path}?hash={digest}", "vary": "Accept"})
+        response = self._document(call, path, lambda: self._openapi_documents.document(rest) or b"", tag=digest)
+        if asked:
+            until = format_datetime(datetime.fromtimestamp(self._now(), UTC) + timedelta(days=365), usegmt=True)
+            response.headers = {**response.headers, "cache-control": _IMMUTABLE, "expires": until}
         return response
 
     def _openapi_2(self, call: Call, path: str) -> Response:
-        if "proto-openapi.spec.v2" not in call.header.get("accept", ""):
+        accept = call.header.get("accept", "")
+        if _accepts(accept, JSON, _PROTOBUF_V2, _PROTOBUF_V2_OLDER) == JSON:
             return self._document(call, path, self._openapi_documents.version_2)
         return self._document(call, f"{path} protobuf", self._openapi_documents.version_2_protobuf, _PROTOBUF_V2)
 
     def _document(
-        self, call: Call, key: str, make: Callable[[], Obj | bytes], media: str = "application/json"
+        self,
+        call: Call,
+        key: str,
+        make: Callable[[], Obj | bytes],
+        media: str = JSON,
+        *,
+        tag: str = "",
+        cache: str = "no-cache, private",
     ) -> Response:
-        """Answers with a document that is made once per set of kinds."""
+        """Answers with a document that is made once per set of kinds.
+
+        Args:
+            tag: changes when the document does; empty to take a hash of it.
+            cache: the `Cache-Control` of the answer.
+        """
         if self._generation != self._registry.generation:
             self._made.clear()
             self._generation = self._registry.generation
@@ -216,16 +247,35 @@ class Documents:
                 self._made.clear()
             made = make()
             body = made if isinstance(made, bytes) else orjson.dumps(made)
-            found = self._made[key] = (body, f'"{sha256(body).hexdigest().upper()}"')
+            found = self._made[key] = (body, f'"{tag or sha256(body).hexdigest().upper()}"')
         body, tag = found
-        headers = {"content-type": media, "etag": tag, "vary": "Accept", "cache-control": "public"}
-        if call.header.get("if-none-match", "") == tag:
+        headers = {"content-type": media, "etag": tag, "vary": "Accept", "cache-control": cache}
+        if _is_known(call.header.get("if-none-match", ""), tag):
             return Response(304, headers)
         return Response(200, headers, body)
 
 
 def _json(obj: Obj) -> Response:
     return Response(200, JSON_HEADERS, orjson.dumps(obj))
+
+
+def _indented(obj: Obj) -> Response:
+    return Response(200, JSON_HEADERS, orjson.dumps(obj, option=orjson.OPT_INDENT_2))
+
+
+def _is_known(tags: str, tag: str) -> bool:
+    """Whether an `If-None-Match` header names a tag (RFC 9110, section 13.1.2)."""
+    return any(known.strip().removeprefix("W/") in (tag, "*") for known in tags.split(","))
+
+
+def _accepts(accept: str, *served: str) -> str:
+    """The first of the media types that an `Accept` header takes; raises NotAcceptable."""
+    wanted = [clause.partition(";")[0].strip() for clause in accept.split(",")] if accept else ["*/*"]
+    for clause in wanted:
+        for media in served:
+            if clause in (media, "application/*", "*/*"):
+                return media
+    raise NotAcceptable(f"only the following media types are accepted: {', '.join(served)}")
 
 
 def _prefers_aggregated(accept: str) -> bool:

@@ -6,16 +6,18 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 import orjson
 
 from steersman.actors.apiserver.entry import Entry
+from steersman.cluster.api.negotiation import JSON, PARTIAL_LIST, PROTOBUF, TABLE, negotiate
+from steersman.cluster.api.protobuf.codec import encode
+from steersman.cluster.api.protobuf.wire import write_field
 from steersman.cluster.api.row import Kind
+from steersman.cluster.api.rules.fields import bad
 from steersman.cluster.api.table import table
-from steersman.cluster.meta.errors import NotAcceptable
+from steersman.cluster.meta.errors import BadRequest, NotAcceptable
 from steersman.cluster.meta.objects import Obj
 
 #: objects of a list that are put together at once
@@ -23,39 +25,13 @@ ENTRIES_IN_PIECE = 500
 JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What the client takes: `shape` is empty (whole objects), `Table` or `PartialObjectMetadata`."""
-
-    shape: str = ""
-    group_version: str = ""
+#: what is shown: an object, a list, or the changes of a watch
+Shows = Literal["object", "list", "watch"]
 
 
-@lru_cache(maxsize=1024)
-def accepted(header: str, *, tabular: bool = True) -> Accepted:
-    """Reads an `Accept` header; the first clause that can be served wins.
-
-    Args:
-        tabular: whether the answer has rows and columns at all.
-
-    Raises:
-        NotAcceptable: none can.
-    """
-    if not header:
-        return Accepted()
-    for clause in header.split(","):
-        media, *rows = (part.strip() for part in clause.split(";"))
-        if media not in ("application/json", "*/*", "application/*"):
-            continue
-        parameters = dict(row.split("=", 1) for row in rows if "=" in row)
-        shape = parameters.get("as", "")
-        if not shape:
-            return Accepted()
-        shape = shape.removesuffix("List") if shape.startswith("Partial") else shape
-        known = parameters.get("g") == "meta.k8s.io" and parameters.get("v") in ("v1", "v1beta1")
-        if known and shape in (("Table", "PartialObjectMetadata") if tabular else ("PartialObjectMetadata",)):
-            return Accepted(shape, f"meta.k8s.io/{parameters['v']}")
-    raise NotAcceptable("only the following media types are accepted: application/json")
+def line(kind: str, body: bytes) -> bytes:
+    """An event as a watch sends it."""
+    return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
 
 
 class Form(Protocol):
@@ -64,10 +40,12 @@ class Form(Protocol):
     Attributes:
         kind: of the objects.
         key: names the encoding, for sharing it between watchers.
+        media: type of a watch.
     """
 
     kind: Kind
     key: str
+    media: str
 
     def one(self, entry: Entry) -> bytes:
         """The answer to a get, and the object of a watch's first event."""
@@ -83,6 +61,10 @@ class Form(Protocol):
 
     def bookmark(self, revision: int, annotations: Obj | None) -> bytes: ...
 
+    def event(self, kind: str, body: bytes) -> bytes:
+        """An event of a watch about an object that was put in this form."""
+        ...
+
 
 def _list_meta(revision: int, go_on: str, remaining: int) -> Obj:
     meta: Obj = {"resourceVersion": str(revision)}
@@ -95,6 +77,9 @@ def _list_meta(revision: int, go_on: str, remaining: int) -> Obj:
 
 class Whole:
     """Objects as they are, in the version of the kind."""
+
+    media = JSON
+    event = staticmethod(line)
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -130,7 +115,7 @@ class Whole:
 
 
 def _mark(revision: int, annotations: Obj | None) -> Obj:
-    meta: Obj = {"resourceVersion": str(revision), "creationTimestamp": None}
+    meta: Obj = {"resourceVersion": str(revision)}
     if annotations:
         meta["annotations"] = annotations
     return {"metadata": meta}
@@ -138,6 +123,9 @@ def _mark(revision: int, annotations: Obj | None) -> Obj:
 
 class Partial:
     """Only type and metadata."""
+
+    media = JSON
+    event = staticmethod(line)
 
     def __init__(self, kind: Kind, group_version: str) -> None:
         self.kind = kind
@@ -175,10 +163,16 @@ class Tabular:
         include: `None`, `Metadata` or `Object`: what of each object its row carries.
     """
 
+    media = JSON
+    event = staticmethod(line)
+
     def __init__(self, kind: Kind, group_version: str, include: str, now: Callable[[], float]) -> None:
         self.kind = kind
         self.version = group_version
-        self.include = include if include in ("None", "Metadata", "Object") else "Metadata"
+        if include not in ("", "None", "Metadata", "Object"):
+            wrong = bad("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
+            raise BadRequest(f"Unable to convert to Table as requested: {wrong.field}: {wrong.message}")
+        self.include = include or "Metadata"
         self.key = f"table {group_version} {self.include} {kind.form or kind.api_version}"
         self._now = now
         self._prefix = prefix_of(kind)
@@ -218,19 +212,66 @@ class Tabular:
         return orjson.dumps(made)
 
 
+class Packed:
+    """Another form's objects in protobuf, for a watch; each event is preceded by its length.
+
+    Source: k8s.io/apimachinery/pkg/util/framer, runtime/serializer/protobuf
+    """
+
+    media = f"{PROTOBUF};stream=watch"
+
+    def __init__(self, form: Form) -> None:
+        self._form, self.kind, self.key = form, form.kind, f"packed {form.key}"
+
+    def one(self, entry: Entry) -> bytes:
+        return encode(orjson.loads(self._form.one(entry)))
+
+    later = one
+
+    def many(self, entries: Sequence[Entry], revision: int, go_on: str, remaining: int) -> Iterator[bytes]:
+        yield encode(orjson.loads(b"".join(self._form.many(entries, revision, go_on, remaining))))
+
+    def bookmark(self, revision: int, annotations: Obj | None) -> bytes:
+        return encode(orjson.loads(self._form.bookmark(revision, annotations)))
+
+    @staticmethod
+    def event(kind: str, body: bytes) -> bytes:
+        text = write_field(1, kind.encode()) + write_field(2, write_field(1, body))
+        return len(text).to_bytes(4) + text
+
+
 def prefix_of(kind: Kind) -> bytes:
     """How the canonical bytes of objects in the kind's version begin."""
     return f'{{"apiVersion":"{kind.api_version}",'.encode()
 
 
-def form_of(kind: Kind, accept: str, include: str, now: Callable[[], float]) -> Form:
-    """The form that an `Accept` header asks for; raises NotAcceptable."""
-    wanted = accepted(accept)
-    if wanted.shape == "Table":
+def form_of(kind: Kind, accept: str, include: str, now: Callable[[], float], shows: Shows) -> Form:
+    """The form that an `Accept` header asks for.
+
+    Raises:
+        NotAcceptable: there is none. BadRequest: `includeObject` is none of what a row may carry.
+    """
+    wanted = negotiate(accept, stream=shows == "watch", has_protobuf=not kind.is_custom)
+    if wanted.shape == TABLE:
         return Tabular(kind, wanted.group_version, include, now)
     if wanted.shape:
-        return Partial(kind, wanted.group_version)
-    return _whole(kind)
+        if shows != "watch" and (wanted.shape == PARTIAL_LIST) is not (shows == "list"):
+            article = "a" if shows == "list" else "not a"
+            raise NotAcceptable(
+                f"you requested {wanted.shape}, but the requested object is {article} list ({_go_type(kind, shows)})"
+            )
+        form: Form = Partial(kind, wanted.group_version)
+    else:
+        form = _whole(kind)
+    return Packed(form) if wanted.media == PROTOBUF and shows == "watch" else form
+
+
+def _go_type(kind: Kind, shows: Shows) -> str:
+    """What Kubernetes calls the value that it cannot show."""
+    group, name = kind.resource.group, kind.list_kind if shows == "list" else kind.resource.kind
+    if kind.is_custom:
+        return "*unstructured.UnstructuredList" if shows == "list" else "*unstructured.Unstructured"
+    return f"*{'core' if group in ('', 'events.k8s.io') else group.partition('.')[0]}.{name}"
 
 
 _WHOLE: dict[int, Whole] = {}

@@ -15,7 +15,7 @@ from steersman.actors.apiserver.cache import Behind, Shelf, WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import Entry, read
-from steersman.actors.apiserver.forms import JSON_HEADERS, Form, form_of
+from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Shows, form_of
 from steersman.actors.apiserver.selection import Selection, read_selection
 from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import Response
@@ -46,8 +46,9 @@ class Reader:
         self._conversions = conversions
         self._now = now
 
-    def form(self, call: Call, kind: Kind) -> Form:
-        return form_of(kind, call.header.get("accept", ""), call.query.get("includeObject", ""), self._now)
+    def form(self, call: Call, kind: Kind, shows: Shows = "object") -> Form:
+        """The form in which the client wants to see what it asks for; raises NotAcceptable, BadRequest."""
+        return form_of(kind, call.header.get("accept", ""), call.query.get("includeObject", ""), self._now, shows)
 
     def shelf(self, kind: Kind) -> Shelf:
         return self._cache.shelf(kind.prefix())
@@ -95,7 +96,7 @@ class Reader:
     # ---- list
 
     async def collection(self, call: Call, kind: Kind) -> Response:
-        form, selection = self.form(call, kind), read_selection(call, kind)
+        form, selection = self.form(call, kind, "list"), read_selection(call, kind)
         options = read_list_options(call.query, watch=False)
         revision, start = decode_continue(options.token) if options.token else (options.exact or 0, "")
         if revision > 0 and not self._shows(kind, revision):

@@ -196,7 +196,7 @@ class Resources:
         if any((options.get("preconditions") or {}).values()):
             raise BadRequest("preconditions make no sense for a collection")
         selection = read_selection(call, kind)
-        form = self._reader.form(call, kind)
+        form = self._reader.form(call, kind, "list")
         await self._reader.fresh()
         if selection.fields.requirements:
             await self._reader.prepare(kind, list(self._reader.shelf(kind).within(selection.namespace)))

@@ -7,11 +7,12 @@ import orjson
 from steersman.actors.apiserver.access import Authorizer
 from steersman.actors.apiserver.authenticator import Authenticator
 from steersman.actors.apiserver.call import Call
-from steersman.actors.apiserver.forms import JSON_HEADERS, accepted
+from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import User
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.negotiation import negotiate
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import reviews
 from steersman.cluster.auth.jwt import InvalidToken
@@ -28,7 +29,7 @@ class Reviews:
         self._authorizer = authorizer
 
     async def __call__(self, call: Call, kind: Kind) -> Response:
-        accepted(call.header.get("accept", ""), tabular=False)
+        negotiate(call.header.get("accept", ""), tabular=False)
         media = call.header.get("content-type", "")
         obj, warnings = pipeline.decode(self._registry, kind, call.request.body, media, call.query.field_validation())
         call.warn(*warnings)

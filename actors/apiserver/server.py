@@ -14,13 +14,14 @@ import random
 import ssl
 import tempfile
 from collections.abc import Sequence
+from itertools import count
 
 import orjson
 
 from steersman.actors.apiserver.access import Authorizer, forbidden
 from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.askedwebhooks import Modes, answered
-from steersman.actors.apiserver.auditing import Trail, auditor_of
+from steersman.actors.apiserver.auditing import ID_CHARS_MAX, Trail, auditor_of
 from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.bootstraptokens import BootstrapTokens
@@ -42,6 +43,7 @@ from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader, too_large
 from steersman.actors.apiserver.registrations import Registrations
 from steersman.actors.apiserver.reloading import Reloaded
+from steersman.actors.apiserver.rendering import is_rendered, rendered
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
 from steersman.actors.apiserver.sealed import SealedStore, Undecryptable, Unsealable
@@ -147,7 +149,7 @@ class ApiServer:
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
         self._documents = Documents(
             self.registry, self.cache, self.reader, self.watches, self.metrics, issuer, config, self._flows.dispatcher,
-            self._sealed.checks if self._sealed else dict,
+            now, self._sealed.checks if self._sealed else dict,
         )  # fmt: skip
         self._resources = Resources(
             self.registry,
@@ -161,6 +163,9 @@ class ApiServer:
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
         self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
+        base = self.writer.new_uid()[:-12]
+        #: names of requests where no auditor gives them
+        self._request_ids = (f"{base}{number:012x}" for number in count(1))
         self._http: HttpServer | None = None
         self._grpc: GrpcApi | None = None
 
@@ -282,6 +287,12 @@ class ApiServer:
             self.metrics.in_flight -= 1
         if trail is not None:
             response = trail.finish(response)
+        else:
+            audit_id = request.headers.get("audit-id", "")[:ID_CHARS_MAX] or next(self._request_ids)
+            response.headers = {**response.headers, "audit-id": audit_id}
+        pretty = query.get("pretty", "")
+        if is_rendered(request.headers, pretty) and attributes.verb != "watch":
+            response = await rendered(request, pretty, response)
         labels = (attributes.verb, attributes.group, attributes.version, attributes.resource, attributes.subresource)
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event
-from steersman.actors.apiserver.forms import Form, Tabular
+from steersman.actors.apiserver.forms import Form, Packed, Tabular
 from steersman.actors.http.feed import PIECE_BYTES, Feed
+from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.meta.objects import Obj
 
 #: batches of changes held for a client that reads slowly; one that falls further behind is cut off and resumes
@@ -138,7 +139,7 @@ class Watch(Feed):
                 yield b"".join(lines)
                 lines, size_bytes = [], 0
         if initial_end is not None:
-            lines.append(line("BOOKMARK", form.bookmark(initial_end, {"k8s.io/initial-events-end": "true"})))
+            lines.append(form.event("BOOKMARK", form.bookmark(initial_end, {"k8s.io/initial-events-end": "true"})))
         if lines:
             yield b"".join(lines)
 
@@ -148,7 +149,7 @@ class Watch(Feed):
     def _tick(self) -> None:
         if self._bookmarks and self.idle and self._revision() > self._told:
             self._told = self._revision()
-            self.push(line("BOOKMARK", self._form.bookmark(self._told, None)))
+            self.push(self._form.event("BOOKMARK", self._form.bookmark(self._told, None)))
         if self._clock() >= self._until:
             self.end()
         else:
@@ -159,21 +160,16 @@ class Watch(Feed):
         closed(self)
 
 
-def line(kind: str, body: bytes) -> bytes:
-    """An event as a watch sends it."""
-    return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
-
-
-def error_line(status: Obj) -> bytes:
+def error_event(form: Form, status: Obj) -> bytes:
     """The event that ends a watch with a reason."""
-    return line("ERROR", orjson.dumps(status))
+    return form.event("ERROR", encode(status) if isinstance(form, Packed) else orjson.dumps(status))
 
 
 def encoded(form: Form, kind: str, event: Event) -> bytes:
     """The line of an event, made once for all audiences of the same form."""
     found = event.encoded(form.key, kind)
     if found is None:
-        found = event.keep(form.key, kind, line(kind, form.later(event.shown(kind))))
+        found = event.keep(form.key, kind, form.event(kind, form.later(event.shown(kind))))
     return found
 
 
@@ -181,4 +177,4 @@ def first_line(form: Form, kind: str, event: Event) -> bytes:
     """The line of a watch's first event, which says what comes once."""
     if not isinstance(form, Tabular):
         return encoded(form, kind, event)
-    return line(kind, form.one(event.shown(kind)))
+    return form.event(kind, form.one(event.shown(kind)))

@@ -15,7 +15,7 @@ from steersman.actors.apiserver.entry import ADDED, Event
 from steersman.actors.apiserver.forms import Form
 from steersman.actors.apiserver.reads import Reader, too_large
 from steersman.actors.apiserver.selection import Selection, read_selection
-from steersman.actors.apiserver.watcher import Audience, Watch, error_line
+from steersman.actors.apiserver.watcher import Audience, Watch, error_event
 from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import Response, Upgrade
 from steersman.cluster.api.listoptions import ListOptions, read_list_options
@@ -24,7 +24,6 @@ from steersman.cluster.meta.errors import ApiError, Expired, MethodNotAllowed
 
 #: watches without a timeout of their own end after this and up to twice this
 WATCH_S = 1800.0
-HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 
 
 class Watches:
@@ -53,18 +52,18 @@ class Watches:
         """Begins to tell of changes; what goes wrong behind the parameters is told as an event."""
         if call.request.method != "GET":
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
-        form, selection = self._reader.form(call, kind), read_selection(call, kind)
+        form, selection = self._reader.form(call, kind, "watch"), read_selection(call, kind)
         options = read_list_options(call.query, watch=True)
         audience = _audience(call, selection, form)
         try:
             feed: Feed = await self._begin(audience, selection, options)
         except TooOld as error:
-            feed = _failure(Expired(str(error)))
+            feed = _failure(form, Expired(str(error)))
         except Behind as error:
-            feed = _failure(too_large(error, 1))
+            feed = _failure(form, too_large(error, 1))
         if call.request.upgrade and call.header.get("upgrade", "").lower() == "websocket":
-            return Response(101, HEADERS, Upgrade(lines=feed, close=feed.aclose))
-        return Response(200, HEADERS, feed)
+            return Response(101, {}, Upgrade(lines=feed, close=feed.aclose))
+        return Response(200, {"content-type": form.media, "cache-control": "no-cache, private"}, feed)
 
     async def _begin(self, audience: Audience, selection: Selection, options: ListOptions) -> Watch:
         version, kind, shelf = options.version, selection.kind, self._reader.shelf(selection.kind)
@@ -105,7 +104,7 @@ class Watches:
         try:
             events = shelf.since(version)
         except TooOld as error:
-            watch.push(error_line(Expired(str(error)).to_status()))
+            watch.push(error_event(audience.form, Expired(str(error)).to_status()))
             watch.end()
             return
         for event in events:
@@ -142,9 +141,9 @@ class Watches:
         shelf.leave(audience, watch)
 
 
-def _failure(error: ApiError) -> Feed:
+def _failure(form: Form, error: ApiError) -> Feed:
     """A watch that only tells why it is over."""
-    feed = Feed(iter([error_line(error.to_status())]), lambda: None, waiting_max=0)
+    feed = Feed(iter([error_event(form, error.to_status())]), lambda: None, waiting_max=0)
     feed.end()
     return feed
 

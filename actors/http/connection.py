@@ -75,6 +75,11 @@ class _Waiting(NamedTuple):
     chunked: bool = True
 
 
+def _takes_gzip(request: Request) -> bool:
+    """Whether `Accept-Encoding` names gzip without reservations, as Kubernetes reads it."""
+    return "gzip" in [name.strip() for name in request.headers.get("accept-encoding", "").split(",")]
+
+
 class Connection(asyncio.Protocol):
     """One connection: parses, queues requests in order, and writes answers with back-pressure."""
 
@@ -437,9 +442,10 @@ class Connection(asyncio.Protocol):
             await self._switch(request, body)
             return False
         if isinstance(body, bytes):
-            if len(body) >= self._limits.gzip_bytes_min and "gzip" in request.headers.get("accept-encoding", ""):
+            if len(body) >= self._limits.gzip_bytes_min and _takes_gzip(request):
                 body = await self._loop.run_in_executor(None, gzip.compress, body, 1)
-                response.headers = {**response.headers, "content-encoding": "gzip", "vary": "Accept-Encoding, Accept"}
+                vary = ", ".join(filter(None, (response.headers.get("vary"), "Accept-Encoding")))
+                response.headers = {**response.headers, "content-encoding": "gzip", "vary": vary}
             self._write_whole(response, b"" if request.method == "HEAD" else body, keep, length=len(body))
             await self._drain()
         else:

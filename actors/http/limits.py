@@ -25,7 +25,7 @@ class HttpLimits:
     #: answers that readers who stall have not taken, of all connections; with more the one who stalls longest has to go
     unsent_bytes_max: int = 512 * 1024 * 1024
     #: answers smaller than this are not worth compressing
-    gzip_bytes_min: int = 128 * 1024
+    gzip_bytes_min: int = 128 * 1024 + 1
     write_buffer_bytes_max: int = 512 * 1024
     header_timeout_s: float = 32.0
     #: of a whole body, as of a whole request in Kubernetes

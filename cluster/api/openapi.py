@@ -57,14 +57,18 @@ class OpenApi:
 
     def index(self) -> Obj:
         """Returns the document of `/openapi/v3`: where each group's document lies, with a hash of its content."""
+        rows = {path: f"/openapi/v3/{path}?hash={digest}" for path, digest in self._digests().items()}
+        return {"paths": {path: {"serverRelativeURL": url} for path, url in rows.items()}}
+
+    def digest(self, path: str) -> str | None:
+        """Returns the hash of the content of `/openapi/v3/PATH`, or None when there is no such document."""
+        return self._digests().get(path)
+
+    def _digests(self) -> dict[str, str]:
         self._refresh()
-        found = {}
-        for path, kinds in self._places().items():
-            digest = self._hashes.get(path)
-            if digest is None:
-                digest = self._hashes[path] = _digest(self._registry, kinds)
-            found[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
-        return {"paths": found}
+        if not self._hashes:
+            self._hashes = {path: _digest(self._registry, kinds) for path, kinds in self._places().items()}
+        return self._hashes
 
     def document(self, path: str) -> bytes | None:
         """Returns the encoded document of `/openapi/v3/PATH` (as `apis/apps/v1`), or None when there is none."""

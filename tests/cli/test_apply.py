@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from steersman.cli import yamlio
+from steersman.cluster.meta import yamlio
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Steer

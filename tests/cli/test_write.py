@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from steersman.cli import yamlio
 from steersman.cli.edit import merge_difference
+from steersman.cluster.meta import yamlio
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Steer

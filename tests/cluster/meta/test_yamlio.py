@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from steersman.cli import yamlio
+from steersman.cluster.meta import yamlio
 
 SCALARS: list[tuple[str, Any]] = [
     ("1", 1),
