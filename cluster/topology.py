@@ -86,10 +86,14 @@ ROLE_AGGREGATION = "clusterrole-aggregation"
 ROLE_AGGREGATION_USER = "system:controller:clusterrole-aggregation-controller"
 
 
+#: controllers that seldom have a thing to do, with the ones beside which they watch nothing of their own
+_SHARED = {"endpointslicemirroring": "endpoints", "replicationcontroller": "replicaset"}
 #: controllers that watch the same things and are cheap together: an actor costs 32 MB and a sixth of a second of a core
 _FAMILIES = {
     "endpoints": "endpoints",
     "endpointslice": "endpoints",
+    "endpointslicemirroring": "endpoints",
+    "replicationcontroller": "replicaset",
     "job": "jobs",
     "cronjob": "jobs",
     "ttl-after-finished": "jobs",
@@ -116,7 +120,7 @@ def controller_groups(names: Sequence[str], how: str) -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        title = f"controller-{name}"
+        title = f"controller-{_SHARED.get(name, name)}"
         if how == "grouped":
             title = f"controller-{_FAMILIES.get(name, name)}"
         elif how == "packed" and name != ROLE_AGGREGATION:

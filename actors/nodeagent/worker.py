@@ -41,7 +41,7 @@ from steersman.cluster.node.observed import (
 )
 from steersman.cluster.node.probes import ProbeKind
 from steersman.cluster.node.sandbox import sandbox_spec
-from steersman.cluster.node.status import TERMINAL, is_urgent, status_patch, with_foreign_conditions
+from steersman.cluster.node.status import TERMINAL, is_urgent, status_patch, with_foreign
 from steersman.cluster.node.values import ContainerState, ContainerStatus, RuntimeFailure
 from steersman.cluster.node.volumes import plan, tokens_of, wanted
 
@@ -201,7 +201,7 @@ class PodWorker:
                 self._messages[status.id] = await termination_message(host, self.pod, status)
         now = host.now()
         self._probe_containers()
-        before = with_foreign_conditions(self.status, self.pod.get("status") or {})
+        before = with_foreign(self.status, self.pod.get("status") or {})
         decision = decide(self.pod, self._observed(), now, config=host.config, before=before, runtime=host.runtime_name)
         if decision.ending and self._ending_since is None:
             self._begin_to_end(now)

@@ -16,6 +16,7 @@ from steersman.cluster.api.protobuf.wire import write_field, write_number
 from steersman.cluster.meta.objects import Obj
 
 _REFERENCE = "#/definitions/"
+_KINDS = "x-kubernetes-group-version-kind"
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
 _STRINGS = {"$ref": 1, "format": 2, "title": 3, "description": 4, "pattern": 13}
 #: how the Go types that marshal themselves look in this version
@@ -34,13 +35,22 @@ def document(version: str, definitions: Mapping[str, Any], custom: Mapping[str, 
         custom: schemas of custom resources, in the form of the third version.
         paths: in the form of the third version.
     """
-    found = {name: _SPECIAL.get(name) or _schema(schema) for name, schema in {**definitions, **custom}.items()}
+    found = {name: _SPECIAL.get(name) or _schema(schema) for name, schema in definitions.items()}
+    found |= {name: _custom(schema) for name, schema in custom.items()}
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": f"v{version}.0"},
         "paths": {path: _path(item) for path, item in paths.items()},
         "definitions": found,
     }
+
+
+def _custom(schema: Obj) -> Obj:
+    """The schema of a custom resource; of one that keeps what it does not know kubectl must know nothing either."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return {"type": "object", **{key: schema[key] for key in (_KINDS,) if key in schema}}
+    found: Obj = _schema(schema)
+    return found
 
 
 def _schema(schema: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from steersman.cluster.control.history import HASH_LABEL, history
 from steersman.cluster.control.nodelifecycle import tolerates
 from steersman.cluster.control.plan import Batch, Create, Draft, Plan, Refusal, delete, status_patch
 from steersman.cluster.control.pods import (
@@ -15,7 +16,6 @@ from steersman.cluster.control.pods import (
     claim,
     from_template,
     new_names,
-    template_hash,
 )
 from steersman.cluster.control.rollout import resolve
 from steersman.cluster.control.spec import ControllerSpec, View, Watch, own_key
@@ -30,10 +30,9 @@ from steersman.cluster.meta.objects import (
     namespace,
     uid,
 )
-from steersman.cluster.meta.resources import DAEMON_SETS, NODES, PODS
+from steersman.cluster.meta.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
 from steersman.cluster.meta.selectors import Requirement, from_dict
 
-HASH_LABEL = "controller-revision-hash"
 #: taints that a daemon pod tolerates by itself, with their effects
 _BORNE = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
@@ -47,10 +46,14 @@ _BORNE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
+    """Args: orphans, lost: pods and revisions of its namespace that nobody controls."""
+
     daemon_set: Obj
     nodes: tuple[Obj, ...] = ()
     pods: tuple[Obj, ...] = ()
     orphans: tuple[Obj, ...] = ()
+    revisions: tuple[Obj, ...] = ()
+    lost: tuple[Obj, ...] = ()
 
 
 def observe(view: View, key: str) -> Observed | None:
@@ -62,6 +65,8 @@ def observe(view: View, key: str) -> Observed | None:
         nodes=tuple(view.all(NODES)),
         pods=tuple(view.by_index(PODS, "controller", uid(daemon_set))),
         orphans=tuple(view.by_index(PODS, "orphan", namespace(daemon_set))),
+        revisions=tuple(view.by_index(CONTROLLER_REVISIONS, "controller", uid(daemon_set))),
+        lost=tuple(view.by_index(CONTROLLER_REVISIONS, "orphan", namespace(daemon_set))),
     )
 
 
@@ -163,15 +168,17 @@ def reconcile(observed: Observed, now: float) -> Plan:
     if claimed.steps:
         return Plan(steps=claimed.steps)
     draft = Draft()
-    digest = template_hash(daemon_set["spec"]["template"])
+    past = history(daemon_set, DAEMON_SETS, selector, observed.revisions, observed.lost, claimed.owned)
+    digest = past.digest
     by_node: dict[str, list[Obj]] = {}
     for pod in claimed.owned:
         by_node.setdefault(node_of(pod), []).append(pod)
     nodes = {name(node): node for node in observed.nodes}
     wanted = [node for node in nodes if fits(daemon_set, nodes[node], running=bool(by_node.get(node)))]
     if not is_deleting(daemon_set):
+        draft.add(*past.steps)
         _place(draft, daemon_set, digest, wanted, by_node, claimed.owned)
-        if not draft.steps:
+        if len(draft.steps) == len(past.steps):
             _update(draft, daemon_set, digest, wanted, by_node, now)
     status, wait_s = _status(daemon_set, digest, wanted, nodes, by_node, now)
     draft.add(status_patch(DAEMON_SETS, daemon_set, status))
@@ -297,6 +304,7 @@ DAEMON_SET = ControllerSpec(
         Watch(resource=DAEMON_SETS, keys=own_key),
         Watch(resource=PODS, keys=keys_of_pod, indexes=("controller", "orphan")),
         Watch(resource=NODES, keys=keys_of_node),
+        Watch(resource=CONTROLLER_REVISIONS, keys=lambda obj, view: (), indexes=("controller", "orphan")),
     ),
     observe=observe,
     reconcile=reconcile,

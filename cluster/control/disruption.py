@@ -27,6 +27,7 @@ from steersman.cluster.meta.resources import (
     POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
     STATEFUL_SETS,
     Resource,
 )
@@ -35,7 +36,9 @@ from steersman.cluster.meta.times import parse_time
 
 #: an eviction whose pod is still there after so long has not happened
 DISRUPTED_S = 120.0
-_SCALED = {"ReplicaSet": REPLICA_SETS, "StatefulSet": STATEFUL_SETS, "Deployment": DEPLOYMENTS}
+_SCALED = {
+    row.kind: row for row in (REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS, DEPLOYMENTS)
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +159,7 @@ DISRUPTION = ControllerSpec(
     watches=(
         Watch(resource=POD_DISRUPTION_BUDGETS, keys=own_key, indexes=("namespace",)),
         Watch(resource=PODS, keys=keys_of_pod, indexes=("namespace",)),
-        Watch(resource=REPLICA_SETS, keys=keys_of_owner),
-        Watch(resource=DEPLOYMENTS, keys=keys_of_owner),
-        Watch(resource=STATEFUL_SETS, keys=keys_of_owner),
+        *(Watch(resource=row, keys=keys_of_owner) for row in _SCALED.values()),
     ),
     observe=observe,
     reconcile=reconcile,

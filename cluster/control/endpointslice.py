@@ -109,10 +109,10 @@ def reconcile(observed: Observed, now: float) -> Plan:
         draft.add(*(delete(ENDPOINT_SLICES, found) for found in observed.slices))
         return draft.done()
     groups = _groups(observed)
-    spare = [found for found in observed.slices if _group_of(found) not in groups]
+    spare = [found for found in observed.slices if group_of(found) not in groups]
     writes: list[tuple[str, tuple[Port, ...], _Slice]] = []
     for (family, ports), wanted in groups.items():
-        present = [found for found in observed.slices if _group_of(found) == (family, ports)]
+        present = [found for found in observed.slices if group_of(found) == (family, ports)]
         slices, emptied = _arranged(present, wanted)
         spare += emptied
         writes += [(family, ports, found) for found in slices]
@@ -148,7 +148,8 @@ def _declared(service: Obj) -> tuple[Port, ...]:
     return tuple(sorted(ports_of({"spec": {"ports": service["spec"].get("ports")}}, {}), key=str))
 
 
-def _group_of(found: Obj) -> tuple[str, tuple[Port, ...]]:
+def group_of(found: Obj) -> tuple[str, tuple[Port, ...]]:
+    """The family and the ports of a slice."""
     ports = tuple(
         (row.get("name") or "", row.get("protocol") or "TCP", row.get("port"), row.get("appProtocol") or "")
         for row in found.get("ports") or ()

@@ -1,12 +1,15 @@
-"""ReplicaSet: keeps as many pods as asked, claims orphans, releases strangers and counts.
+"""ReplicaSet and ReplicationController: keep as many pods as asked, claim orphans, release strangers and count.
 
-Source: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/
+They differ in the kind and in the form of the selector alone.
+
+Source: https://kubernetes.io/docs/concepts/workloads/controllers/{replicaset,replicationcontroller}/
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from steersman.cluster.control.plan import (
     NOTHING_TO_DO,
@@ -40,8 +43,8 @@ from steersman.cluster.meta.objects import (
     uid,
     with_condition,
 )
-from steersman.cluster.meta.resources import PODS, REPLICA_SETS
-from steersman.cluster.meta.selectors import SelectorError, from_dict
+from steersman.cluster.meta.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource
+from steersman.cluster.meta.selectors import LabelSelector, SelectorError, from_dict, from_map
 
 #: pods created or deleted in one turn
 BURST_MAX = 500
@@ -49,45 +52,53 @@ BURST_MAX = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Args: pods: those it controls; orphans: pods of its namespace that nobody controls; neighbours: pods of the
-    same Deployment, its own included, wanted only when pods are to be deleted."""
+    """Args: resource: what the replica set is; pods: those it controls; orphans: pods of its namespace that nobody
+    controls; neighbours: pods of the same Deployment, its own included, wanted only when pods are to be deleted."""
 
     replica_set: Obj
+    resource: Resource = REPLICA_SETS
     pods: tuple[Obj, ...] = ()
     orphans: tuple[Obj, ...] = ()
     neighbours: tuple[Obj, ...] = ()
 
 
-def observe(view: View, key: str) -> Observed | None:
-    replica_set = view.get(REPLICA_SETS, key)
+def observe(resource: Resource, view: View, key: str) -> Observed | None:
+    replica_set = view.get(resource, key)
     if replica_set is None:
         return None
     pods = view.by_index(PODS, "controller", uid(replica_set))
     neighbours = pods
     if len(pods) > replicas_wanted(replica_set) and (owner := controller_of(replica_set)) is not None:
-        siblings = view.by_index(REPLICA_SETS, "controller", owner["uid"])
+        siblings = view.by_index(resource, "controller", owner["uid"])
         neighbours = [pod for sibling in siblings for pod in view.by_index(PODS, "controller", uid(sibling))]
     return Observed(
         replica_set=replica_set,
+        resource=resource,
         pods=tuple(pods),
         orphans=tuple(view.by_index(PODS, "orphan", namespace(replica_set))),
         neighbours=tuple(neighbours),
     )
 
 
-def keys_of_pod(pod: Obj, view: View) -> Iterable[str]:
-    """The pod's ReplicaSet; for an orphan every ReplicaSet that selects it."""
+def keys_of_pod(resource: Resource, pod: Obj, view: View) -> Iterable[str]:
+    """The pod's replica set; for an orphan every one that selects it."""
     reference = controller_of(pod)
     if reference is not None:
-        return (f"{namespace(pod)}/{reference['name']}",) if reference["kind"] == "ReplicaSet" else ()
+        return (f"{namespace(pod)}/{reference['name']}",) if reference["kind"] == resource.kind else ()
     if not labels_of(pod):
         return ()
-    return [key(found) for found in view.by_index(REPLICA_SETS, "namespace", namespace(pod)) if _selects(found, pod)]
+    found = view.by_index(resource, "namespace", namespace(pod))
+    return [key(obj) for obj in found if _selects(resource, obj, pod)]
 
 
-def _selects(replica_set: Obj, pod: Obj) -> bool:
+def _selector(resource: Resource, replica_set: Obj) -> LabelSelector:
+    wanted = replica_set["spec"].get("selector")
+    return from_dict(wanted) if resource == REPLICA_SETS else from_map(wanted)
+
+
+def _selects(resource: Resource, replica_set: Obj, pod: Obj) -> bool:
     try:
-        return from_dict(replica_set["spec"].get("selector")).matches(labels_of(pod))
+        return _selector(resource, replica_set).matches(labels_of(pod))
     except SelectorError:
         return False
 
@@ -98,10 +109,10 @@ def replicas_wanted(obj: Obj) -> int:
 
 
 def reconcile(observed: Observed, now: float) -> Plan:
-    replica_set = observed.replica_set
+    replica_set, resource = observed.replica_set, observed.resource
     draft = Draft()
-    selector = from_dict(replica_set["spec"].get("selector"))
-    claimed = claim(replica_set, REPLICA_SETS, PODS, selector, observed.pods, observed.orphans)
+    selector = _selector(resource, replica_set)
+    claimed = claim(replica_set, resource, PODS, selector, observed.pods, observed.orphans)
     if claimed.steps:
         # what is adopted or released counts from the next turn on, which the answers to these writes bring about
         draft.add(*claimed.steps)
@@ -109,9 +120,9 @@ def reconcile(observed: Observed, now: float) -> Plan:
     active = [pod for pod in claimed.owned if is_pod_active(pod)]
     if not is_deleting(replica_set):
         _manage(draft, observed, active, now)
-    status, available_in = status_of(replica_set, claimed.owned, now)
+    status, available_in = status_of(replica_set, claimed.owned, now, resource)
     if not draft.steps or replica_set.get("status", {}).get("observedGeneration") != status["observedGeneration"]:
-        draft.add(status_patch(REPLICA_SETS, replica_set, status))
+        draft.add(status_patch(resource, replica_set, status))
     draft.look_again(available_in)
     return draft.done()
 
@@ -126,7 +137,7 @@ def _manage(draft: Draft, observed: Observed, active: list[Obj], now: float) -> 
         creations = [
             Create(
                 resource=PODS,
-                obj=from_template(template, replica_set, REPLICA_SETS, pod_name),
+                obj=from_template(template, replica_set, observed.resource, pod_name),
                 owner_uid=uid(replica_set),
             )
             for pod_name in names
@@ -141,7 +152,9 @@ def _manage(draft: Draft, observed: Observed, active: list[Obj], now: float) -> 
             draft.tell(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name(pod)}")
 
 
-def status_of(replica_set: Obj, pods: Iterable[Obj], now: float) -> tuple[Obj, float | None]:
+def status_of(
+    replica_set: Obj, pods: Iterable[Obj], now: float, resource: Resource = REPLICA_SETS
+) -> tuple[Obj, float | None]:
     """Returns the status, and after how long another pod becomes available by waiting alone."""
     template_labels = (replica_set["spec"].get("template") or {}).get("metadata", {}).get("labels") or {}
     min_ready_s = replica_set["spec"].get("minReadySeconds") or 0
@@ -168,7 +181,8 @@ def status_of(replica_set: Obj, pods: Iterable[Obj], now: float) -> tuple[Obj, f
     status: Obj = {"replicas": counts.pop("replicas"), "observedGeneration": _generation(replica_set)}
     terminating = counts.pop("terminatingReplicas")
     status |= {field: count for field, count in counts.items() if count}
-    status["terminatingReplicas"] = terminating
+    if resource == REPLICA_SETS:
+        status["terminatingReplicas"] = terminating
     conditions = [
         row for row in (replica_set.get("status") or {}).get("conditions") or () if row["type"] != "ReplicaFailure"
     ]
@@ -193,7 +207,7 @@ def refused(observed: Observed, refusal: Refusal, now: float) -> Plan:
             return NOTHING_TO_DO
     replica_set = observed.replica_set
     draft = Draft()
-    status, _ = status_of(replica_set, observed.pods, now)
+    status, _ = status_of(replica_set, observed.pods, now, observed.resource)
     status["conditions"] = with_condition(
         (replica_set.get("status") or {}).get("conditions") or (),
         "ReplicaFailure",
@@ -202,19 +216,24 @@ def refused(observed: Observed, refusal: Refusal, now: float) -> Plan:
         reason=reason,
         message=refusal.message,
     )
-    draft.add(status_patch(REPLICA_SETS, replica_set, status))
+    draft.add(status_patch(observed.resource, replica_set, status))
     draft.tell(replica_set, "Warning", reason, sentence)
     return draft.done()
 
 
-REPLICA_SET = ControllerSpec(
-    name="replicaset",
-    watches=(
-        Watch(resource=REPLICA_SETS, keys=own_key, indexes=("namespace", "controller")),
-        Watch(resource=PODS, keys=keys_of_pod, indexes=("controller", "orphan")),
-    ),
-    observe=observe,
-    reconcile=reconcile,
-    refused=refused,
-    interval_s=0.1,
-)
+def _controller(name: str, resource: Resource) -> ControllerSpec:
+    return ControllerSpec(
+        name=name,
+        watches=(
+            Watch(resource=resource, keys=own_key, indexes=("namespace", "controller")),
+            Watch(resource=PODS, keys=partial(keys_of_pod, resource), indexes=("controller", "orphan")),
+        ),
+        observe=partial(observe, resource),
+        reconcile=reconcile,
+        refused=refused,
+        interval_s=0.1,
+    )
+
+
+REPLICA_SET = _controller("replicaset", REPLICA_SETS)
+REPLICATION_CONTROLLER = _controller("replicationcontroller", REPLICATION_CONTROLLERS)

@@ -260,11 +260,17 @@ def _ready(pod: Mapping[str, Any], containers: Obj, old: Iterable[Mapping[str, A
 _OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 
 
-def with_foreign_conditions(status: Mapping[str, Any], api: Mapping[str, Any]) -> Obj:
-    """Returns the status last decided with everybody else's conditions as the API has them now."""
+def with_foreign(status: Mapping[str, Any], api: Mapping[str, Any]) -> Obj:
+    """Returns the status last decided with everybody else's conditions as the API has them now.
+
+    A pod that somebody else has ended (its phase is `Failed` or `Succeeded`) has ended.
+    """
     own = [row for row in status.get("conditions") or () if row["type"] in _OWN_CONDITIONS]
     foreign = [row for row in api.get("conditions") or () if row["type"] not in _OWN_CONDITIONS]
-    return {**status, "conditions": own + foreign}
+    ended: Obj = {}
+    if api.get("phase") in TERMINAL and status.get("phase") not in TERMINAL:
+        ended = {key: api[key] for key in ("phase", "reason", "message") if key in api}
+    return {**status, **ended, "conditions": own + foreign}
 
 
 # --- what to send

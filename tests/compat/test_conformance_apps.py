@@ -154,7 +154,9 @@ def test_a_replica_set_is_replaced_and_patched(house: Any, space: str) -> None:
     assert found["metadata"]["labels"]["test-rs"] == "patched"
 
 
-ADOPTERS = {"replicasets": ("/apis/apps/v1", "ReplicaSet")}
+ADOPTERS = {
+    "replicasets": ("/apis/apps/v1", "ReplicaSet"), "replicationcontrollers": ("/api/v1", "ReplicationController"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("plural", ADOPTERS)
@@ -173,6 +175,97 @@ def test_matching_pods_are_adopted_and_released_when_they_match_no_longer(house:
     house.ok("PATCH", f"{pods}/pod-adoption", {"metadata": {"labels": {"name": "released"}}})
     house.until(f"{pods}/pod-adoption", lambda found: not found["metadata"].get("ownerReferences"))
     house.until(f"{many}/adopt", ready(1))
+
+
+def controller(name: str, replicas: int = 1) -> Any:
+    labels = {"name": name}
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"replicas": replicas, "selector": labels, "template": template(name)},
+    }
+
+
+def test_a_replication_controller_lives_is_scaled_and_goes(house: Any, space: str) -> None:
+    many = f"/api/v1/namespaces/{space}/replicationcontrollers"
+    watch = house.watch(f"{many}?watch=1&labelSelector=name%3Drc-test")
+    house.ok("POST", many, controller("rc-test"))
+    watch.until("ADDED")
+    watch.until("MODIFIED", lambda obj: obj["status"].get("readyReplicas") == 1)
+    patch = {"metadata": {"labels": {"test-rc": "patched"}}, "spec": {"replicas": 2}}
+    house.ok("PATCH", f"{many}/rc-test", patch, content_type=STRATEGIC)
+    watch.until("MODIFIED", lambda obj: obj["status"].get("availableReplicas") == 2)
+    patched = house.ok("PATCH", f"{many}/rc-test/status", {"status": {"readyReplicas": 0, "availableReplicas": 0}})
+    assert not patched["status"].get("readyReplicas")
+    watch.until("MODIFIED", lambda obj: obj["status"].get("readyReplicas") == 2)
+    scale = house.ok("GET", f"{many}/rc-test/scale")
+    assert (scale["status"]["replicas"], scale["status"]["selector"]) == (2, "name=rc-test")
+    scale["spec"]["replicas"] = 1
+    scale["metadata"].pop("resourceVersion")
+    house.ok("PUT", f"{many}/rc-test/scale", scale)
+    watch.until("MODIFIED", lambda obj: obj["status"].get("replicas") == 1)
+    (found,) = house.ok("GET", "/api/v1/replicationcontrollers?labelSelector=test-rc%3Dpatched")["items"]
+    assert found["status"].keys() >= {"replicas", "fullyLabeledReplicas", "observedGeneration"}
+    house.ok("DELETE", f"{many}?labelSelector=test-rc%3Dpatched&propagationPolicy=Background")
+    watch.until("DELETED")
+    watch.close()
+    house.until(f"/api/v1/namespaces/{space}/pods", lambda found: not found["items"])
+
+
+def test_a_replication_controller_says_that_a_quota_is_exceeded(house: Any, space: str) -> None:
+    many = f"/api/v1/namespaces/{space}/replicationcontrollers"
+    quotas = f"/api/v1/namespaces/{space}/resourcequotas"
+    house.ok("POST", quotas, {"metadata": {"name": "condition-test"}, "spec": {"hard": {"pods": "2"}}})
+    house.ok("POST", many, controller("condition-test", 3))
+    found = house.until(f"{many}/condition-test", lambda found: (found.get("status") or {}).get("conditions"))
+    (row,) = found["status"]["conditions"]
+    assert (row["type"], row["status"], row["reason"]) == ("ReplicaFailure", "True", "FailedCreate")
+    assert "exceeded quota: condition-test, requested: pods=1, used: pods=2, limited: pods=2" in row["message"]
+    house.ok("PATCH", f"{many}/condition-test", {"spec": {"replicas": 2}})
+    house.until(f"{many}/condition-test", lambda found: not found["status"].get("conditions"))
+
+
+def test_revisions_of_daemons_live_and_go(house: Any, space: str) -> None:
+    base = f"/apis/apps/v1/namespaces/{space}"
+    body = workload("e2e-daemon")
+    del body["spec"]["replicas"]
+    house.ok("POST", f"{base}/daemonsets", body)
+    selected = f"{base}/controllerrevisions?labelSelector=name%3De2e-daemon"
+    (first,) = house.until(selected, lambda found: found["items"])["items"]
+    assert first["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet" and first["revision"] == 1
+    one = f"{base}/controllerrevisions/{first['metadata']['name']}"
+    patched = house.ok("PATCH", one, {"metadata": {"labels": {"patched": "yes"}}}, content_type=STRATEGIC)
+    assert patched["metadata"]["labels"]["patched"] == "yes"
+    made = house.ok("POST", f"{base}/controllerrevisions", {
+        "metadata": {"name": "initial-copy", "labels": {"name": "e2e-daemon"},
+                     "ownerReferences": first["metadata"]["ownerReferences"]},
+        "data": first["data"], "revision": first["revision"] + 1,
+    })  # fmt: skip
+    refused = house.refused(422, "PATCH", f"{base}/controllerrevisions/initial-copy", {"data": {"other": 1}})
+    assert refused["details"]["causes"][0]["field"] == "data"
+    house.ok("DELETE", one)
+    made["metadata"]["labels"]["updated"] = "yes"
+    house.ok("PATCH", f"{base}/controllerrevisions/initial-copy", {"metadata": {"labels": {"updated": "yes"}}})
+    patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 5}}}}
+    house.ok("PATCH", f"{base}/daemonsets/e2e-daemon", patch)
+    house.until(selected, lambda found: len(found["items"]) >= 2)
+    house.ok("DELETE", f"{base}/controllerrevisions?labelSelector=updated%3Dyes")
+    house.gone(f"{base}/controllerrevisions/initial-copy")
+
+
+def test_daemons_that_fail_are_made_again_and_roll_on(house: Any, space: str) -> None:
+    many, pods = f"/apis/apps/v1/namespaces/{space}/daemonsets", f"/api/v1/namespaces/{space}/pods"
+    body = workload("daemon-set")
+    del body["spec"]["replicas"]
+    house.ok("POST", many, body)
+    house.until(f"{many}/daemon-set", lambda found: found["status"].get("numberReady") == 2)
+    victim = house.ok("GET", pods)["items"][0]["metadata"]["name"]
+    house.ok("PATCH", f"{pods}/{victim}/status", {"status": {"phase": "Failed"}})
+    house.gone(f"{pods}/{victim}")
+    house.until(f"{many}/daemon-set", lambda found: found["status"].get("numberReady") == 2)
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "httpd", "image": "new:1"}]}}}}
+    house.ok("PATCH", f"{many}/daemon-set", patch, content_type=STRATEGIC)
+    house.until(pods, lambda found: [
+        row["spec"]["containers"][0]["image"] for row in found["items"]] == ["new:1"] * 2)  # fmt: skip
 
 
 def job(name: str, **spec: Any) -> Any:

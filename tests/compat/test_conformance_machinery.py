@@ -124,14 +124,6 @@ def test_a_review_as_a_table_is_not_acceptable(house: Any) -> None:
     assert found["reason"] == "NotAcceptable"
 
 
-def pods_of(house: Any, space: str, count: int, *owners: Any) -> list[Any]:
-    return [
-        house.ok("POST", f"{NAMESPACES}/{space}/pods", {
-            "metadata": {"generateName": "gc-", "ownerReferences": list(owners)}, "spec": PAUSE})
-        for _ in range(count)
-    ]  # fmt: skip
-
-
 def owner(obj: Any, **more: Any) -> Any:
     return {
         "apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": obj["metadata"]["name"],
@@ -139,15 +131,17 @@ def owner(obj: Any, **more: Any) -> Any:
     }  # fmt: skip
 
 
-def controller(house: Any, space: str, name: str) -> Any:
+def controller(house: Any, space: str, name: str, replicas: int) -> Any:
+    """A ReplicationController whose pods are there."""
+    many = f"{NAMESPACES}/{space}/replicationcontrollers"
     template = {"metadata": {"labels": {"name": name}}, "spec": PAUSE}
-    spec = {"replicas": 0, "selector": {"name": name}, "template": template}
-    return house.ok("POST", f"{NAMESPACES}/{space}/replicationcontrollers", {"metadata": {"name": name}, "spec": spec})
+    spec = {"replicas": replicas, "selector": {"name": name}, "template": template}
+    house.ok("POST", many, {"metadata": {"name": name}, "spec": spec})
+    return house.until(f"{many}/{name}", lambda found: (found.get("status") or {}).get("readyReplicas", 0) == replicas)
 
 
 def test_the_pods_of_a_controller_go_after_it_in_the_background(house: Any, space: str) -> None:
-    made = controller(house, space, "simpletest.rc")
-    pods_of(house, space, 2, owner(made, controller=True))
+    made = controller(house, space, "simpletest.rc", 2)
     house.ok("DELETE", f"{NAMESPACES}/{space}/replicationcontrollers/simpletest.rc", {
         "propagationPolicy": "Background", "preconditions": {"uid": made["metadata"]["uid"]},
     })  # fmt: skip
@@ -156,8 +150,8 @@ def test_the_pods_of_a_controller_go_after_it_in_the_background(house: Any, spac
 
 
 def test_a_controller_stays_until_its_pods_are_gone_in_the_foreground(house: Any, space: str) -> None:
-    made = controller(house, space, "simpletest.rc")
-    pods = pods_of(house, space, 10, owner(made, controller=True, blockOwnerDeletion=True))
+    controller(house, space, "simpletest.rc", 10)
+    pods = house.ok("GET", f"{NAMESPACES}/{space}/pods")["items"]
     held = f"{NAMESPACES}/{space}/pods/{pods[0]['metadata']['name']}"
     house.ok("PATCH", held, {"metadata": {"finalizers": ["e2e.example.com/held"]}})
     one = f"{NAMESPACES}/{space}/replicationcontrollers/simpletest.rc"
@@ -171,10 +165,14 @@ def test_a_controller_stays_until_its_pods_are_gone_in_the_foreground(house: Any
 
 
 def test_pods_with_another_owner_outlive_one_that_waits_for_them(house: Any, space: str) -> None:
-    first, second = controller(house, space, "gone"), controller(house, space, "stays")
-    blocking = owner(first, controller=True, blockOwnerDeletion=True)
-    pods_of(house, space, 3, blocking)
-    shared = {pod["metadata"]["name"] for pod in pods_of(house, space, 3, blocking, owner(second))}
+    controller(house, space, "gone", 6)
+    second = controller(house, space, "stays", 0)
+    pods = house.ok("GET", f"{NAMESPACES}/{space}/pods")["items"]
+    shared = {pod["metadata"]["name"] for pod in pods[:3]}
+    for name in shared:
+        patch = {"metadata": {"ownerReferences": [owner(second)]}}
+        media = "application/strategic-merge-patch+json"
+        house.ok("PATCH", f"{NAMESPACES}/{space}/pods/{name}", patch, content_type=media)
     one = f"{NAMESPACES}/{space}/replicationcontrollers/gone"
     house.ok("DELETE", one, {"propagationPolicy": "Foreground"})
     house.gone(one)
@@ -185,7 +183,8 @@ def test_pods_with_another_owner_outlive_one_that_waits_for_them(house: Any, spa
 
 
 def test_a_circle_of_owners_blocks_nobody(house: Any, space: str) -> None:
-    pods = [pods_of(house, space, 1)[0] for _ in range(3)]
+    body = {"metadata": {"generateName": "gc-"}, "spec": PAUSE}
+    pods = [house.ok("POST", f"{NAMESPACES}/{space}/pods", body) for _ in range(3)]
     for index, pod in enumerate(pods):
         reference = owner(pods[index - 1], controller=True, blockOwnerDeletion=True)
         house.ok("PATCH", f"{NAMESPACES}/{space}/pods/{pod['metadata']['name']}", {

@@ -78,6 +78,27 @@ def test_endpoints_and_slices_follow_pods_by_address_and_named_port(house: Any, 
         house.until(f"{core}/endpoints/{name}", listed)
 
 
+def test_custom_endpoints_are_mirrored_through_their_life(house: Any, space: str) -> None:
+    core, slices = f"/api/v1/namespaces/{space}", f"/apis/discovery.k8s.io/v1/namespaces/{space}/endpointslices"
+    ports = [{"name": "example", "port": 80}]
+    house.ok("POST", f"{core}/services", {"metadata": {"name": "example-custom"}, "spec": {"ports": ports}})
+    subset = {"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}
+    house.ok("POST", f"{core}/endpoints", {"metadata": {"name": "example-custom"}, "subsets": [subset]})
+    selected = f"{slices}?labelSelector=kubernetes.io%2Fservice-name%3Dexample-custom"
+    (found,) = house.until(selected, lambda found: found["items"])["items"]
+    assert (found["endpoints"][0]["addresses"], found["ports"][0]["port"]) == (["10.1.2.3"], 80)
+    assert found["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == (
+        "endpointslicemirroring-controller.k8s.io"
+    )
+    house.ok("PATCH", f"{core}/endpoints/example-custom", {
+        "subsets": [{"addresses": [{"ip": "10.2.3.4"}], "ports": [{"port": 9090}]}]})  # fmt: skip
+    house.until(selected, lambda found: [
+        (row["endpoints"][0]["addresses"], row["ports"][0]["port"]) for row in found["items"]
+    ] == [(["10.2.3.4"], 9090)])  # fmt: skip
+    house.ok("DELETE", f"{core}/endpoints/example-custom")
+    house.until(selected, lambda found: not found["items"])
+
+
 def test_the_lifecycle_of_endpoints(house: Any, space: str) -> None:
     many = f"/api/v1/namespaces/{space}/endpoints"
     watch = house.watch(f"{many}?watch=1&labelSelector=test-endpoint-static%3Dtrue")

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from steersman.cluster.control import clusterroles, cronjob, daemonset, disruption
+from steersman.cluster.control.history import History, history
 from steersman.cluster.control.plan import Create, Delete, Patch
 from steersman.cluster.control.schedule import ScheduleError, parse
+from steersman.cluster.meta.resources import DAEMON_SETS
+from steersman.cluster.meta.selectors import from_dict
 from steersman.cluster.meta.times import format_time, parse_time
 
 NOW = parse_time("2026-01-01T10:07:30Z")
@@ -110,7 +113,42 @@ def node(name: str, *taints: tuple[str, str], **labels: str) -> dict[str, Any]:
 
 
 def daemon_plan(found: dict[str, Any], nodes: list[Any], pods: list[Any]) -> Any:
-    return daemonset.reconcile(daemonset.Observed(daemon_set=found, nodes=tuple(nodes), pods=tuple(pods)), NOW)
+    """The plan of a set whose template has its revision."""
+    (made,) = past(found).steps
+    observed = daemonset.Observed(daemon_set=found, nodes=tuple(nodes), pods=tuple(pods), revisions=(made.obj,))
+    return daemonset.reconcile(observed, NOW)
+
+
+def past(found: dict[str, Any], *revisions: Any, pods: Any = ()) -> Any:
+    return history(found, DAEMON_SETS, from_dict(found["spec"]["selector"]), revisions, (), pods)
+
+
+def test_each_template_is_kept_as_a_revision_and_the_oldest_go() -> None:
+    found = daemon()
+    (first,) = past(found).steps
+    assert (first.obj["metadata"]["name"], first.obj["revision"]) == (f"ds-{past(found).digest}", 1)
+    assert past(found, first.obj) == History(first.obj["metadata"]["labels"][daemonset.HASH_LABEL])
+    other = daemon(hostNetwork=True)
+    (second,) = past(other, first.obj).steps
+    assert second.obj["revision"] == 2 and second.obj["data"]["spec"]["template"]["$patch"] == "replace"
+    (back,) = past(found, first.obj, second.obj).steps
+    assert (back.name, back.patch) == (first.obj["metadata"]["name"], {"revision": 3})
+    other["spec"]["revisionHistoryLimit"] = 0
+    (gone,) = past(other, first.obj, second.obj).steps
+    assert gone.name == first.obj["metadata"]["name"]
+    pod = {"metadata": {"labels": first.obj["metadata"]["labels"]}}
+    assert past(other, first.obj, second.obj, pods=[pod]).steps == ()
+
+
+def test_of_two_revisions_of_one_template_the_newer_stays_and_a_lost_one_is_adopted() -> None:
+    found = daemon()
+    (made,) = past(found).steps
+    double = {**made.obj, "metadata": {**made.obj["metadata"], "name": "copy"}, "revision": 2}
+    (gone,) = past(found, made.obj, double).steps
+    assert gone.name == made.obj["metadata"]["name"]
+    lost = {**made.obj, "metadata": {**made.obj["metadata"], "ownerReferences": []}}
+    adopted = history(found, DAEMON_SETS, from_dict(found["spec"]["selector"]), (), (lost,), ())
+    assert [type(step).__name__ for step in adopted.steps] == ["ExpectAlive", "Patch"]
 
 
 def started(creation: Create, *, ready: bool = True, **labels: str) -> dict[str, Any]:

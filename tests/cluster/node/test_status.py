@@ -9,7 +9,7 @@ import pytest
 from steersman.cluster.meta.times import format_time
 from steersman.cluster.node.backoff import Backoff, Failure
 from steersman.cluster.node.observed import Refusal, Verdict
-from steersman.cluster.node.status import is_urgent, status_patch, with_foreign_conditions
+from steersman.cluster.node.status import is_urgent, status_patch, with_foreign
 
 NOW = 1_767_225_600.0
 STAMP = format_time(NOW)
@@ -245,8 +245,10 @@ def test_setting_up_is_not_urgent(node: Any, pod_of: Any) -> None:
 def test_foreign_conditions_come_from_the_api() -> None:
     ours = {"conditions": [{"type": "Ready", "status": "True"}, {"type": "g", "status": "False"}], "phase": "Running"}
     api = {"conditions": [{"type": "Ready", "status": "False"}, {"type": "g", "status": "True"}]}
-    merged = with_foreign_conditions(ours, api)
+    merged = with_foreign(ours, api)
     assert merged["conditions"] == [{"type": "Ready", "status": "True"}, {"type": "g", "status": "True"}]
+    ended = with_foreign(ours, {"phase": "Failed", "reason": "Evicted"})
+    assert (ended["phase"], ended["reason"]) == ("Failed", "Evicted")
 
 
 def test_a_condition_that_loses_its_reason_says_so(node: Any, pod_of: Any, ran: Any) -> None:
