@@ -38,14 +38,13 @@ def admit(
     """Returns why the pod is refused, or None when it may run.
 
     Args:
-        node: the Node object.
+        node: the Node object; what it offers beyond what the agent knows of (extended resources) counts as well.
         used: what the node's other pods take, as `requested` counts.
     """
-    offered = amounts(allocatable)
+    offered = amounts({**((node.get("status") or {}).get("allocatable") or {}), **allocatable})
     for resource, amount in requested(pod).items():
-        if amount == 0 or (
-            resource not in offered and resource not in ("cpu", "memory", "pods") and "/" not in resource
-        ):
+        # what no node ever offered is the business of whoever bound the pod
+        if amount == 0 or (resource not in offered and resource not in ("cpu", "memory", "pods")):
             continue
         taken, capacity = used.get(resource, 0), offered.get(resource, 0)
         if taken + amount > capacity:

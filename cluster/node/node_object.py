@@ -73,8 +73,9 @@ def node_status(
             {"type": "InternalIP", "address": config.address},
             {"type": "Hostname", "address": config.hostname or config.name},
         ],
-        "capacity": {name: quantity.canonical(amount) for name, amount in config.capacity.items()},
-        "allocatable": config.allocatable(),
+        "capacity": _extended(before, "capacity")
+        | {name: quantity.canonical(amount) for name, amount in config.capacity.items()},
+        "allocatable": _extended(before, "allocatable") | config.allocatable(),
         "conditions": _conditions(config, pressure, now, ready=ready, message=message, before=before),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "images": _images(images),
@@ -92,6 +93,11 @@ def node_status(
             "kubeProxyVersion": "",
         },
     }
+
+
+def _extended(before: Mapping[str, Any], part: str) -> dict[str, str]:
+    """The resources that others say the node has, as `example.com/dongle`."""
+    return {name: amount for name, amount in (before.get(part) or {}).items() if "/" in name}
 
 
 def _images(images: Iterable[Image]) -> list[Obj]:

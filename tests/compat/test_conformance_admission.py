@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-RULES = {"resourceRules": [
-    {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"]}]}  # fmt: skip
+RULE = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"]}
+RULES: Any = {"resourceRules": [RULE]}
 
 
 def marked(house: Any, name: str) -> str:

@@ -265,7 +265,8 @@ def test_back_off_doubles_to_five_minutes_and_forgets() -> None:
 
 # --- admission and eviction
 
-NODE: Obj = {"metadata": {"name": "n1", "labels": {"disk": "ssd", "cores": "8"}}, "spec": {}}
+NODE: Obj = {"metadata": {"name": "n1", "labels": {"disk": "ssd", "cores": "8"}}, "spec": {},
+             "status": {"allocatable": {"example.com/gpu": "2"}}}  # fmt: skip
 
 
 def _asking(pod_of: Any, requests: Obj, **spec: Any) -> Obj:
@@ -278,7 +279,9 @@ FITS = [
     ({"cpu": "1"}, {"cpu": 3001}, "OutOfcpu"),
     ({"memory": "2Gi"}, {}, "OutOfmemory"),
     ({}, {"pods": 10}, "OutOfpods"),
-    ({"example.com/gpu": "1"}, {}, "OutOfexample.com/gpu"),
+    ({"example.com/gpu": "3"}, {}, "OutOfexample.com/gpu"),
+    ({"example.com/gpu": "2"}, {}, ""),
+    ({"example.com/unknown": "1"}, {}, ""),
     ({"ephemeral-storage": "1Gi"}, {}, ""),
 ]
 
