@@ -143,8 +143,13 @@ def check(
     body: bytes = b"",
     field_validation: str = "Warn",
     duplicates: list[str] | None = None,
+    *,
+    is_shallow: bool = False,
 ) -> tuple[Obj, list[str]]:
     """Checks a decoded tree against a kind's schema; `body` are the JSON bytes it came from, if it did.
+
+    Args:
+        is_shallow: it is known to be nested no deeper than allowed.
 
     Raises:
         BadRequest: as `decode`.
@@ -159,7 +164,7 @@ def check(
     text = body or orjson.dumps(tree)
     fits = schema.fast is not None and b"null" not in text and schema.fast(text)
     is_small = len(text) < 2 * BRANCHES_MAX
-    if body and not (fits and schema.shut and is_small and b"fieldsV1" not in body):
+    if body and not (is_small and (is_shallow or (fits and schema.shut and _owned_are_shallow(tree, body)))):
         bounded(tree, body)
     if not fits:
         tree, findings = schema.walk(tree)
@@ -303,6 +308,24 @@ def bounded(tree: Any, body: bytes = b"") -> None:
         deeper = _below(level)
         owned = [value for key, value in deeper if key == "fieldsV1"] + [value for _, value in _below(owned)]
         level = [value for key, value in deeper if key != "fieldsV1"]
+
+
+def _owned_are_shallow(tree: Obj, body: bytes) -> bool:
+    """Whether it can be seen at once that no `fieldsV1`, which may hold anything, is nested too deeply."""
+    if b"\\u00" in body:  # its name may be written so that it is not found
+        return False
+    number = body.count(b'fieldsV1"')
+    if not number:
+        return True
+    rows = (tree.get("metadata") or {}).get("managedFields") or ()
+    texts = [orjson.dumps(row.get("fieldsV1")) for row in rows]
+    # it lies in the object, its metadata, the list of rows and a row, and is as deep at most as it has opening brackets
+    return number == len(rows) and all(_brackets(text) < DEPTH_MAX - 5 for text in texts)
+
+
+def _brackets(text: bytes) -> int:
+    """How many maps and lists JSON may hold that are not empty."""
+    return text.count(b"{") + text.count(b"[") - text.count(b"{}") - text.count(b"[]")
 
 
 def _below(level: list[Any]) -> list[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """JSON Patch and JSON Merge Patch on object trees.
 
-Decides what an object looks like after a patch; knows nothing of kinds, schemas or immutability. The result shares
-nothing with its inputs, so that it may be changed while the target stays in a cache.
+Decides what an object looks like after a patch; knows nothing of kinds, schemas or immutability. The inputs are left as
+they are; the result of a merge patch shares with them what stays.
 
 Sources: RFC 6902 (JSON Patch), RFC 6901 (JSON Pointer), RFC 7396 (JSON Merge Patch)
 """
@@ -232,9 +232,9 @@ def merge_patch(target: Obj, patch: Any) -> Obj:
 
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
-        return copied(patch)
+        return patch
     base = target if isinstance(target, dict) else {}
-    result = {key: copied(value) for key, value in base.items() if key not in patch}
+    result = {key: value for key, value in base.items() if key not in patch}
     for key, value in patch.items():
         if value is not None:
             result[key] = _merged(base.get(key), value)

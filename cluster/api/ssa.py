@@ -187,7 +187,7 @@ def apply(
     subresource: str = "",
     other: Versions = _one_version,
 ) -> Obj:
-    """Returns the object after `manager` applied its configuration; `live` and `applied` are left as they are.
+    """Returns the object after `manager` applied its configuration; it shares with `live` and `applied` what stays.
 
     Fields that the manager applied before and leaves out now are removed unless someone else owns them too. When
     nothing changes, the result equals `live`, times included. Where kubectl applied on the client's side before, its
@@ -214,7 +214,7 @@ def apply(
     last = entries.get(mine)
     config = _server_free(applied)
     declared = declared_set(schema, config)
-    merged: Obj = copied(applied) if live is None else _merge(schema, live, config)
+    merged: Obj = applied if live is None else _merge(schema, live, config)
     if last is not None and last.fields != declared:
         owned = declared
         for identity, entry in entries.items():
@@ -268,7 +268,7 @@ def _refuse_conflicts(others: Sequence[Entry], change: _Change, allowed: FieldTr
 
 def merged(schema: SchemaNode | None, live: Obj, config: Obj) -> Obj:
     """Returns a configuration laid over an object, as an apply would, whoever owns what."""
-    found: Obj = _merge(schema, live, config)
+    found: Obj = copied(_merge(schema, live, config))
     return found
 
 
@@ -288,9 +288,9 @@ def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
     """The configuration laid over the live value; atomic values and scalars are the configuration's."""
     kind = shape(schema, config)
     if kind == LEAF or live == config or shape(schema, live) != kind:
-        return copied(config)
+        return config
     if kind == MAP:
-        merged = {key: copied(value) for key, value in live.items() if key not in config}
+        merged = {key: value for key, value in live.items() if key not in config}
         placed = {key: merged.get(key) for key in live}
         properties, additional = children_of(schema)
         for key, value in config.items():
@@ -302,9 +302,9 @@ def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
     assert schema is not None
     before, wanted = list_elements(schema, live, kind), list_elements(schema, config, kind)
     if before is None or wanted is None:
-        return copied(config)
+        return config
     return [
-        copied(before[element]) if element not in wanted else _merge(schema.items, before.get(element), wanted[element])
+        before[element] if element not in wanted else _merge(schema.items, before.get(element), wanted[element])
         for element in _merged_order(list(before), list(wanted))
     ]
 

@@ -9,6 +9,7 @@ Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import Any
 
@@ -336,8 +337,8 @@ def patch(
         )
     if media == JSON_PATCH:  # the others nest no deeper than the object and the patch do
         bounded(after)
-    fresh = orjson.loads(orjson.dumps(after))
-    tree, warnings = check(registry, body_kind, fresh, b"", ctx.field_validation)
+    text = orjson.dumps(after)
+    tree, warnings = check(registry, body_kind, orjson.loads(text), text, ctx.field_validation, is_shallow=True)
     written = yield from _update(registry, kind, tree, old, subresource, ctx, track=True)
     return _with_warnings(written, warnings)
 
@@ -350,6 +351,14 @@ def _document(body: bytes, wanted: type) -> Any:
     return found
 
 
+def _configuration(body: bytes) -> Any:
+    """The document of an apply: YAML, which clients mostly send as JSON."""
+    if body.startswith(b"{"):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(body)
+    return parse_yaml(body)
+
+
 def _apply(
     registry: Registry, kind: Kind, old: Obj | None, body: bytes, subresource: str, ctx: WriteContext, force: bool,
     namespace: str, name: str,
@@ -358,7 +367,7 @@ def _apply(
         cause = Cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
         raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
     body_kind = registry.body_kind(kind, subresource)
-    tree = parse_yaml(body)
+    tree = _configuration(body)
     if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):
         raise BadRequest("couldn't get version/kind; an applied configuration must say its apiVersion and kind")
     applied, warnings = check(registry, body_kind, tree, b"", ctx.field_validation)

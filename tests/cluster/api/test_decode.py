@@ -148,8 +148,14 @@ def test_size_depth_and_media_type_are_bounded(api: Any) -> None:
         decode(api.registry, row, b"x" * (BODY_BYTES_MAX + 1))
     with pytest.raises(UnsupportedMediaType):
         decode(api.registry, row, b"{}", "text/html")
-    deep = b'{"metadata":{"managedFields":[{"fieldsV1":' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}]}}"
-    with pytest.raises(BadRequest, match="nested deeper"):
-        decode(api.registry, row, deep)
+    for opening, closing in ((b'{"a":', b"}"), (b"[", b"]")):
+        deep = b'{"metadata":{"managedFields":[{"fieldsV1":' + opening * 70 + b"1" + closing * 70 + b"}]}}"
+        with pytest.raises(BadRequest, match="nested deeper"):
+            decode(api.registry, row, deep)
+    rows = b'{"managedFields":[{"%s":' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}]}"
+    for name, rest in ((b"fieldsV1", b'{"managedFields":[{"fieldsV1":{}}]}'), (b"\\u0066ieldsV1", b"{}")):
+        hidden = b'{"metadata":%s,"spec":{"template":{"metadata":%s}}}' % (rest, rows % name)
+        with pytest.raises(BadRequest, match="nested deeper"):
+            decode(api.registry, api.row("deployments"), hidden)
     with pytest.raises(BadRequest):
         decode(api.registry, row, b"[" * 100_000)
