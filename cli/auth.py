@@ -61,7 +61,7 @@ async def can_i(
     """Tell whether an action is allowed: yes with exit code 0, or no with exit code 1."""
     if groups and not user:
         raise failed("--as-group says more about the user of --as: give that as well")
-    others = {"impersonate-user": user, "impersonate-group": ", ".join(groups)}
+    others = {"impersonate-user": user, "impersonate-group": "\n".join(groups)}
     whose = {key: value for key, value in others.items() if value}
     if listing:
         await _list(session, whose, no_headers)

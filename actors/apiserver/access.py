@@ -15,7 +15,7 @@ from steersman.actors.ports import User
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
-from steersman.cluster.auth import authorization
+from steersman.cluster.auth import authorization, impersonation
 from steersman.cluster.auth import node as node_rules
 from steersman.cluster.auth.attributes import (
     ALLOWED,
@@ -27,7 +27,7 @@ from steersman.cluster.auth.attributes import (
     selected_labels,
 )
 from steersman.cluster.auth.authorization import Mode
-from steersman.cluster.auth.identity import AUTHENTICATED, impersonated
+from steersman.cluster.auth.identity import AUTHENTICATED
 from steersman.cluster.auth.rbac import EVERYTHING, MASTERS, Policy, Rule, compacted, compile_rules, uncovered
 from steersman.cluster.meta.errors import BadRequest, Forbidden
 from steersman.cluster.meta.objects import Obj
@@ -40,6 +40,8 @@ from steersman.cluster.meta.resources import (
     Resource,
 )
 
+#: from this version on acting as somebody else may be constrained
+_CONSTRAINED_SINCE = (1, 36)
 #: missing rules that a refusal names
 _RULES_MAX = 20
 
@@ -57,6 +59,7 @@ class Authorizer:
 
     def __init__(self, cache: WatchCache, registry: Registry, modes: Modes) -> None:
         self._modes = modes
+        self._constrains = tuple(map(int, registry.version.split("."))) >= _CONSTRAINED_SINCE
         self._cache = cache
         self._registry = registry
         self._prefixes = [
@@ -191,18 +194,30 @@ class Authorizer:
             raise forbidden(user, attributes, verdict)
         return verdict
 
-    def impersonate(self, user: User, headers: Mapping[str, str]) -> User:
-        """Returns whom the request acts as; raises Forbidden when the user may not act as them."""
+    def impersonate(self, user: User, headers: Mapping[str, str], attributes: Attributes) -> tuple[User, str] | None:
+        """Returns whom a request acts as and by which constraint; None when it acts as its own user.
+
+        Raises:
+            BadRequest, Forbidden
+        """
         try:
-            wanted = impersonated(headers)
+            wanted = impersonation.wanted_identity(headers)
         except ValueError as error:
             raise BadRequest(str(error)) from None
         if wanted is None:
-            return user
-        identity, checks = wanted
-        for attributes in checks:
-            self.require(user, attributes)
-        return to_user(identity)
+            return None
+
+        def judge(about: Attributes, shown: Mapping[str, tuple[str, ...]] | None) -> Verdict:
+            asker = user if shown is None else User(user.name, user.groups, user.uid, dict(shown))
+            return self.judge(asker, about)
+
+        try:
+            identity, constraint = impersonation.act_as(
+                wanted, attributes, user.name, user.extra, judge, constrained=self._constrains
+            )
+        except impersonation.Refused as refused:
+            raise forbidden(user, refused.attributes, Verdict(False, refused.detail)) from None
+        return to_user(identity), constraint
 
     def check_write(self, user: User, kind: Kind, obj: Obj) -> None:
         """The last look at an object about to be written: nobody grants more than they hold.

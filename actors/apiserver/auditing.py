@@ -97,6 +97,7 @@ class Trail:
         "_annotations",
         "_attributes",
         "_auditor",
+        "_constraint",
         "_decision",
         "_id",
         "_received",
@@ -112,6 +113,7 @@ class Trail:
         self._received = auditor.now()
         self._user: User | None = None
         self._acts_as: User | None = None
+        self._constraint = ""
         self._decision: Decision | None = None
         self._annotations: dict[str, str] = {}
 
@@ -122,8 +124,9 @@ class Trail:
             self._decision = self._auditor.policy.decide(user.name, user.groups, self._attributes)
             self._write(audit.RECEIVED, None, None)
 
-    def acts_as(self, user: User) -> None:
-        self._acts_as = user
+    def acts_as(self, user: User, constraint: str) -> None:
+        """Args: constraint: of the impersonation; empty for none."""
+        self._acts_as, self._constraint = user, constraint
 
     def decided(self, verdict: Verdict) -> None:
         self.annotate("authorization.k8s.io/decision", "allow" if verdict.allowed else "forbid")
@@ -193,6 +196,8 @@ class Trail:
         }
         if self._acts_as is not None:
             event["impersonatedUser"] = _user(self._acts_as)
+            if self._constraint:
+                event["authenticationMetadata"] = {"impersonationConstraint": self._constraint}
         if request.peer:
             event["sourceIPs"] = _sources(request)
         if agent := request.headers.get("user-agent", ""):

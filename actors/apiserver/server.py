@@ -302,10 +302,12 @@ class ApiServer:
         user = self.authenticator.authenticate(request, path)
         if trail is not None:
             trail.known(user)
-        if "impersonate-user" in request.headers or "impersonate-group" in request.headers:
-            user = self.authorizer.impersonate(user, request.headers)
-            if trail is not None:
-                trail.acts_as(user)
+        if any(key.startswith("impersonate-") for key in request.headers):
+            acting = self.authorizer.impersonate(user, request.headers, attributes)
+            if acting is not None:
+                user, constraint = acting
+                if trail is not None:
+                    trail.acts_as(user, constraint)
         verdict = self.authorizer.judge(user, attributes)
         if trail is not None:
             trail.decided(verdict)

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: bytes parsed at once: requests can be so small that very many are in what was received
 _SLICE_BYTES = 16 * 1024
+#: headers that hold the names of users and groups
+_NAMES = ("x-remote-", "impersonate-")
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 #: what a `Host` may hold, as of Go's server
 _HOST = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*\Z")
@@ -292,7 +294,7 @@ class Connection(asyncio.Protocol):
         size = len(self._target) + sum(len(key) + len(value) for key, value in headers.items())
         for key, values in self._repeated.items():
             # a comma may be part of a user's or a group's name
-            headers[key] = ("\n" if key.startswith("x-remote-") else ", ").join(values)
+            headers[key] = ("\n" if key.startswith(_NAMES) else ", ").join(values)
             size += len(headers[key])
         if size > self._limits.header_bytes_max:
             raise Refused(431, "RequestHeaderFieldsTooLarge", "request header fields too large")

@@ -20,8 +20,8 @@ class Request:
     Args:
         method: upper case.
         target: path and query as sent, percent-encoded.
-        headers: names in lower case; repeated ones joined with `, `, those of front proxies (`x-remote-`) with
-            line ends.
+        headers: names in lower case; repeated ones joined with `, `, those that hold names of users and groups
+            (`x-remote-`, `impersonate-`) with line ends.
         body: raw bytes, already bounded.
         user: set by a trusted in-process transport or from the verified client certificate; None means that the
             bearer token decides, or nobody.

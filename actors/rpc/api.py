@@ -144,9 +144,10 @@ class _Servicer(api_pb2_grpc.ApiServicer):
     # ---- who asks
 
     def _request(self, context: Context, method: str, target: str, body: bytes = b"", media: str = "") -> Request:
-        metadata = {
-            str(key): str(value) for key, value in context.invocation_metadata() or () if not key.endswith("-bin")
-        }
+        metadata: dict[str, str] = {}
+        for key, value in context.invocation_metadata() or ():
+            if not key.endswith("-bin"):
+                metadata[key] = f"{metadata[key]}\n{value!s}" if key in metadata else str(value)
         headers = {"user-agent": metadata.get("user-agent", "grpc"), "content-type": media or "application/json"}
         for key in metadata:
             if key == "authorization" or key.startswith("impersonate-"):

@@ -89,8 +89,13 @@ async def test_acting_as_somebody_else_must_be_allowed(api: Any) -> None:
     found = await api.ok("POST", review, {}, impersonate_user="bob", impersonate_group="ops")
     assert found["status"]["userInfo"] == {"username": "bob", "groups": ["ops", "system:authenticated"]}
     refused = await api.refused(403, "POST", review, {}, user=JANE, impersonate_user="bob")
-    assert 'User "jane" cannot impersonate resource "users"' in refused["message"]
-    await api.refused(400, "POST", review, {}, impersonate_group="ops")
+    assert refused["message"] == (
+        'selfsubjectreviews.authentication.k8s.io is forbidden: User "jane" cannot impersonate-on:user-info:create'
+        ' resource "selfsubjectreviews" in API group "authentication.k8s.io" at the cluster scope'
+    )
+    for header in ("impersonate_group", "impersonate_uid", "impersonate_extra_a"):
+        refused = await api.refused(400, "POST", review, {}, **{header: "ops"})
+        assert "without impersonating a user name" in refused["message"]
     await api.refused(403, "GET", CONFIG_MAPS, impersonate_user="bob")
 
 

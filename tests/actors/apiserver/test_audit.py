@@ -101,6 +101,7 @@ async def test_who_acts_as_somebody_else_and_who_is_nobody_are_told_apart(audite
     await api.refused(401, "GET", CONFIG_MAPS, user=None)
     acting, nobody = await events()
     assert acting["user"]["username"] == "admin" and acting["impersonatedUser"]["username"] == "jane"
+    assert acting["authenticationMetadata"] == {"impersonationConstraint": "impersonate:user-info"}
     assert nobody["user"] == {} and nobody["responseStatus"]["code"] == 401
 
 

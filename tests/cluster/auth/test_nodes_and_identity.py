@@ -8,7 +8,7 @@ import pytest
 
 from steersman.cluster.auth import node
 from steersman.cluster.auth.attributes import Attributes, read_attributes
-from steersman.cluster.auth.identity import from_certificate, impersonated, is_anonymous_path
+from steersman.cluster.auth.identity import from_certificate, is_anonymous_path
 
 POD = {
     "metadata": {"name": "web", "namespace": "a"},
@@ -148,24 +148,6 @@ def test_a_certificate_names_the_user_and_groups() -> None:
         ("devs", "ops", "system:authenticated"),
     )
     assert from_certificate({"subject": ()}) is None
-
-
-def test_acting_as_somebody_needs_every_part_to_be_allowed() -> None:
-    found = impersonated(
-        {"impersonate-user": "jane", "impersonate-group": "devs, ops", "impersonate-extra-scopes": "view"}
-    )
-    assert found is not None
-    identity, checks = found
-    assert identity.groups == ("devs", "ops", "system:authenticated")
-    assert [(row.resource, row.subresource, row.name) for row in checks] == [
-        ("users", "", "jane"), ("groups", "", "devs"), ("groups", "", "ops"), ("userextras", "scopes", "view"),
-    ]  # fmt: skip
-    account = impersonated({"impersonate-user": "system:serviceaccount:a:robot"})
-    assert account is not None and account[1][0].resource == "serviceaccounts"
-    assert "system:serviceaccounts:a" in account[0].groups
-    assert impersonated({}) is None
-    with pytest.raises(ValueError):
-        impersonated({"impersonate-group": "devs"})
 
 
 def test_only_health_and_version_are_for_everybody() -> None:
