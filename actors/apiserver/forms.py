@@ -15,9 +15,8 @@ from steersman.cluster.api.negotiation import JSON, PARTIAL_LIST, PROTOBUF, TABL
 from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.api.protobuf.wire import write_field
 from steersman.cluster.api.row import Kind
-from steersman.cluster.api.rules.fields import bad
-from steersman.cluster.api.table import table
-from steersman.cluster.meta.errors import BadRequest, NotAcceptable
+from steersman.cluster.api.table import included, table
+from steersman.cluster.meta.errors import NotAcceptable
 from steersman.cluster.meta.objects import Obj
 
 #: objects of a list that are put together at once
@@ -169,10 +168,7 @@ class Tabular:
     def __init__(self, kind: Kind, group_version: str, include: str, now: Callable[[], float]) -> None:
         self.kind = kind
         self.version = group_version
-        if include not in ("", "None", "Metadata", "Object"):
-            wrong = bad("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
-            raise BadRequest(f"Unable to convert to Table as requested: {wrong.field}: {wrong.message}")
-        self.include = include or "Metadata"
+        self.include = included(include)
         self.key = f"table {group_version} {self.include} {kind.form or kind.api_version}"
         self._now = now
         self._prefix = prefix_of(kind)

@@ -13,9 +13,22 @@ from typing import Any
 
 from steersman.cluster.api.columns import COLUMNS, DEFAULT
 from steersman.cluster.api.columns.column import Column, Columns, Name, name, since
+from steersman.cluster.api.rules.fields import bad
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.jsonpath import JsonPath, JsonPathError, printed, relaxed
 from steersman.cluster.meta.objects import Obj
+
+
+def included(text: str) -> str:
+    """Returns what `includeObject` says that each row carries of its object.
+
+    Raises:
+        BadRequest: it is none of `None`, `Metadata` and `Object`.
+    """
+    if text in ("", "None", "Metadata", "Object"):
+        return text or "Metadata"
+    wrong = bad("includeObject", text, "must be 'Metadata', 'Object', 'None', or empty")
+    raise BadRequest(f"Unable to convert to Table as requested: {wrong.field}: {wrong.message}")
 
 
 def table(
@@ -40,21 +53,14 @@ def table(
         resource_version: of the list.
         columns: `additionalPrinterColumns` of a custom resource; None for a built-in kind.
         with_definitions: a watch sends the definitions in its first event only.
-
-    Raises:
-        BadRequest: `include_object` is none of the three.
     """
-    if include_object not in ("None", "Metadata", "Object", ""):
-        raise BadRequest(
-            f'includeObject: Unsupported value: "{include_object}": supported values: None, Metadata, Object'
-        )
     group = api_version.rpartition("/")[0]
     layout = COLUMNS.get((group, kind_name), DEFAULT) if columns is None else _custom(columns)
     found: Obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}}
     if resource_version:
         found["metadata"]["resourceVersion"] = resource_version
-    found["columnDefinitions"] = [_definition(column) for column in layout.columns] if with_definitions else []
-    found["rows"] = [_row(layout, obj, now, include_object or "Metadata") for obj in objects]
+    found["columnDefinitions"] = [_definition(column) for column in layout.columns] if with_definitions else None
+    found["rows"] = [_row(layout, obj, now, include_object) for obj in objects]
     return found
 
 

@@ -56,6 +56,7 @@ ROWS: tuple[Kind, ...] = (
         resource=known.ENDPOINTS, singular="endpoints", create_on_update=True, short_names=("ep",),
         defaults=endpoints.default_endpoints,
         validate=endpoints.validate_endpoints,
+        deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     ),
     Kind(
         resource=known.EVENTS, singular="event", create_on_update=True, short_names=("ev",),

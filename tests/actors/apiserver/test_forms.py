@@ -229,3 +229,11 @@ async def test_health_says_which_checks_it_does_not_know(api: Any) -> None:
         'warn: some health checks cannot be excluded: no matches for "none","other"', "livez check passed",
     ]  # fmt: skip
     assert b"[+]store excluded: ok" in verbose.body
+
+
+async def test_who_uses_what_is_deprecated_is_warned(api: Any) -> None:
+    endpoints = "/api/v1/namespaces/default/endpoints"
+    text = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    for target in (endpoints, f"{endpoints}/none", f"{endpoints}?watch=1"):
+        assert (await api.call("GET", target)).headers["warning"] == text, target
+    assert "warning" not in (await api.call("GET", MAPS)).headers

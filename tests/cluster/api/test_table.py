@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.table import table
+from steersman.cluster.api.table import included, table
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.times import format_time, parse_time
 
@@ -363,9 +363,10 @@ def test_rows_carry_what_was_asked_for() -> None:
     assert by_default["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
     assert table("ConfigMap", "v1", [obj], NOW, include_object="Object")["rows"][0]["object"] is obj
     assert table("ConfigMap", "v1", [obj], NOW, include_object="None")["rows"][0]["object"] is None
-    assert table("ConfigMap", "v1", [obj], NOW, with_definitions=False)["columnDefinitions"] == []
-    with pytest.raises(BadRequest, match="supported values"):
-        table("ConfigMap", "v1", [obj], NOW, include_object="All")
+    assert table("ConfigMap", "v1", [obj], NOW, with_definitions=False)["columnDefinitions"] is None
+    assert [included(text) for text in ("", "None", "Object")] == ["Metadata", "None", "Object"]
+    with pytest.raises(BadRequest, match="must be 'Metadata', 'Object', 'None', or empty"):
+        included("All")
 
 
 def test_policies_and_bindings_show_what_they_refer_to() -> None:
