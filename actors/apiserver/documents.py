@@ -14,10 +14,12 @@ from hashlib import sha256
 
 import orjson
 
+from steersman.actors.apiserver.aggregator import Aggregator
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.merging import Merged
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.watches import Watches
@@ -55,6 +57,7 @@ class Documents:
     def __init__(
         self,
         registry: Registry,
+        aggregator: Aggregator,
         cache: WatchCache,
         reader: Reader,
         watches: Watches,
@@ -77,8 +80,9 @@ class Documents:
         self._now = now
         #: encoded documents with their ETags, valid for one generation of the registry
         self._made: dict[str, tuple[bytes, str]] = {}
-        self._generation = -1
-        self._openapi_documents = OpenApi(registry)
+        self._generation = (-1, -1)
+        self._aggregator = aggregator
+        self._merged = Merged(registry, OpenApi(registry), aggregator)
         self.stopping = False
 
     async def __call__(self, call: Call) -> Response:
@@ -92,7 +96,8 @@ class Documents:
             case ["version"]:
                 return _indented(self._version())
             case ["metrics"]:
-                page = self._metrics.render(self._cache.revision, self._watches.open, flowdump.metrics(self._flows))
+                more = [*flowdump.metrics(self._flows), *self._aggregator.metrics()]
+                page = self._metrics.render(self._cache.revision, self._watches.open, more)
                 return Response(200, _METRICS, page)
             case ["debug", "api_priority_and_fairness", what]:
                 table = flowdump.dump(self._flows, what, asyncio.get_running_loop().time())
@@ -106,7 +111,7 @@ class Documents:
             case ["openapi", "v2"]:
                 return self._openapi_2(call, path)
             case ["openapi", "v3", *rest]:
-                return self._openapi(call, path, "/".join(rest))
+                return await self._openapi(call, path, "/".join(rest))
             case ["openid", "v1", "jwks"] if self._issuer is not None:
                 return Response(200, {"content-type": "application/jwk-set+json"}, orjson.dumps(self._issuer.jwks()))
             case [".well-known", "openid-configuration"] if self._issuer is not None:
@@ -178,7 +183,7 @@ class Documents:
             return self._document(
                 call,
                 f"aggregated {parts[0]}",
-                lambda: discovery.aggregated(self._registry, core=core),
+                lambda: self._merged.aggregated(core=core),
                 discovery.AGGREGATED,
                 cache="public",
             )
@@ -187,11 +192,11 @@ class Documents:
             if core:
                 address = call.header.get("host", "")
                 return self._document(call, f"api {address}", lambda: discovery.api_versions(address))
-            return self._document(call, "apis", lambda: discovery.group_list(self._registry))
+            return self._document(call, "apis", self._merged.group_list)
         if core and len(parts) == 2:
             found = discovery.resource_list(self._registry, "", parts[1])
         elif not core and len(parts) == 2:
-            found = discovery.group(self._registry, parts[1])
+            found = self._merged.group(parts[1])
         elif not core and len(parts) == 3:
             found = discovery.resource_list(self._registry, parts[1], parts[2])
         else:
@@ -200,17 +205,20 @@ class Documents:
             raise NotFound("the server could not find the requested resource")
         return _json(found)
 
-    def _openapi(self, call: Call, path: str, rest: str) -> Response:
+    async def _openapi(self, call: Call, path: str, rest: str) -> Response:
         if not rest:
-            return self._document(call, path, self._openapi_documents.index)
-        digest = self._openapi_documents.digest(rest)
+            return self._document(call, path, self._merged.index)
+        remote = self._merged.remote(rest)
+        if remote is not None and remote.openapi.url:
+            return await remote.forward(call)
+        digest = self._merged.digest(rest)
         if digest is None:
             raise NotFound("the server could not find the requested resource")
         _accepts(call.header.get("accept", ""), JSON)
         asked = call.query.get("hash", "")
         if asked and asked != digest:
             return Response(301, {"location": f"{path}?hash={digest}", "vary": "Accept"})
-        response = self._document(call, path, lambda: self._openapi_documents.document(rest) or b"", tag=digest)
+        response = self._document(call, path, lambda: self._merged.document(rest) or b"", tag=digest)
         if asked:
             until = format_datetime(datetime.fromtimestamp(self._now(), UTC) + timedelta(days=365), usegmt=True)
             response.headers = {**response.headers, "cache-control": _IMMUTABLE, "expires": until}
@@ -219,8 +227,8 @@ class Documents:
     def _openapi_2(self, call: Call, path: str) -> Response:
         accept = call.header.get("accept", "")
         if _accepts(accept, JSON, _PROTOBUF_V2, _PROTOBUF_V2_OLDER) == JSON:
-            return self._document(call, path, self._openapi_documents.version_2)
-        return self._document(call, f"{path} protobuf", self._openapi_documents.version_2_protobuf, _PROTOBUF_V2)
+            return self._document(call, path, self._merged.version_2)
+        return self._document(call, f"{path} protobuf", self._merged.version_2_protobuf, _PROTOBUF_V2)
 
     def _document(
         self,
@@ -238,9 +246,9 @@ class Documents:
             tag: changes when the document does; empty to take a hash of it.
             cache: the `Cache-Control` of the answer.
         """
-        if self._generation != self._registry.generation:
+        if self._generation != self._merged.generation:
             self._made.clear()
-            self._generation = self._registry.generation
+            self._generation = self._merged.generation
         found = self._made.get(key)
         if found is None:
             if len(self._made) >= _DOCUMENTS_MAX:

@@ -20,6 +20,7 @@ import orjson
 
 from steersman.actors.apiserver.access import Authorizer, forbidden
 from steersman.actors.apiserver.actions import Actions
+from steersman.actors.apiserver.aggregator import Aggregator
 from steersman.actors.apiserver.askedwebhooks import Modes, answered
 from steersman.actors.apiserver.auditing import ID_CHARS_MAX, Trail, auditor_of
 from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
@@ -47,6 +48,7 @@ from steersman.actors.apiserver.rendering import is_rendered, rendered
 from steersman.actors.apiserver.resources import Resources
 from steersman.actors.apiserver.reviews import Reviews
 from steersman.actors.apiserver.sealed import SealedStore, Undecryptable, Unsealable
+from steersman.actors.apiserver.services import Services
 from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.apiserver.webhooks import Webhooks
@@ -120,7 +122,8 @@ class ApiServer:
         self.cache = WatchCache(store, rng)
         self.metrics = Metrics()
         is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
-        self._webhooks = Webhooks(self.cache, self.registry, rng)
+        services = Services(self.cache, self.registry, rng)
+        self._webhooks = Webhooks(self.cache, self.registry, services)
         self._modes = Modes(config.authorization, now, rng)
         self.authorizer = Authorizer(self.cache, self.registry, self._modes)
         self.writer = Writer(
@@ -147,9 +150,10 @@ class ApiServer:
         self._registrations = Registrations(self.cache, self.registry, self.writer)
         self._custom = CustomKinds(self.cache, self.registry, self.writer, self._conversions)
         self._flows = FlowControl(self.cache, self.registry, self.writer, now, config.requests_in_flight)
+        self._aggregator = Aggregator(self.registry, self.writer, services, config, now)
         self._documents = Documents(
-            self.registry, self.cache, self.reader, self.watches, self.metrics, issuer, config, self._flows.dispatcher,
-            now, self._sealed.checks if self._sealed else dict,
+            self.registry, self._aggregator, self.cache, self.reader, self.watches, self.metrics, issuer, config,
+            self._flows.dispatcher, now, self._sealed.checks if self._sealed else dict,
         )  # fmt: skip
         self._resources = Resources(
             self.registry,
@@ -209,6 +213,7 @@ class ApiServer:
         await self._bootstrap.ensure()
         await self._flows.start()
         self._registrations.start()
+        self._aggregator.start()
         if self._legacy_tokens is not None:
             self._legacy_tokens.start()
         if self._certificates is not None:
@@ -254,6 +259,7 @@ class ApiServer:
         if self._grpc is not None:
             await self._grpc.stop()
         await self._registrations.stop()
+        await self._aggregator.stop()
         await self._custom.stop()
         await self._conversions.stop()
         await self._webhooks.stop()
@@ -349,7 +355,7 @@ class ApiServer:
         try:
             call = Call(request, attributes, query, user)
             try:
-                response = await (self._resources(call) if attributes.is_resource else self._documents(call))
+                response = await self._serve(call)
             except ApiError as error:
                 response = failure(error)
         finally:
@@ -359,6 +365,12 @@ class ApiServer:
         if warned := warningheaders.headers(call.warnings):
             response.headers = {**response.headers, "warning": "\n".join(warned)}
         return response
+
+    async def _serve(self, call: Call) -> Response:
+        attributes = call.attributes
+        if not self._aggregator.is_empty and (remote := self._aggregator.route(attributes)) is not None:
+            return await remote.forward(call)
+        return await (self._resources(call) if attributes.is_resource else self._documents(call))
 
     async def transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
         """Carries out several writes, all or none; returns status and object of each.

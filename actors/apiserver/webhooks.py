@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
-import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from steersman.actors.apiserver.cache import Shelf, WatchCache
+from steersman.actors.apiserver.services import Services, Unresolved, go_words, place
 from steersman.actors.http.client import ConnectionFailed, HttpTransport
 from steersman.actors.http.messages import Request
 from steersman.cluster.api.admission.hooks import Hooks, compile_hooks
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.api.steps import HookCall, HookReply, ServiceAddress
+from steersman.cluster.api.steps import HookCall, HookReply
 from steersman.cluster.meta.errors import ServerTimeout
-from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
-    ENDPOINT_SLICES,
     MUTATING_BINDINGS,
     MUTATING_POLICIES,
     MUTATING_WEBHOOKS,
-    SERVICES,
     VALIDATING_BINDINGS,
     VALIDATING_POLICIES,
     VALIDATING_WEBHOOKS,
@@ -54,10 +50,10 @@ _HEADERS = {
 class Webhooks:
     """Knows the cluster's webhooks and calls them."""
 
-    def __init__(self, cache: WatchCache, registry: Registry, rng: random.Random) -> None:
+    def __init__(self, cache: WatchCache, registry: Registry, services: Services) -> None:
         self._cache = cache
         self._registry = registry
-        self._rng = rng
+        self._services = services
         self._hooks: Hooks | None = None
         #: the shelves of what is configured, and the generations of which `_hooks` was compiled
         self._shelves: list[Shelf] = []
@@ -106,24 +102,25 @@ class Webhooks:
                 request = Request("POST", target, {**_HEADERS, "host": urlsplit(call.url).netloc}, call.body, None)
                 response = await transport(request)
                 return HookReply(status=response.status, body=await _all(response.body))
-        except _Unresolved as error:
+        except Unresolved as error:
             return HookReply(failure=str(error))
         except (TimeoutError, ServerTimeout):
             return HookReply(failure="context deadline exceeded")
         except ConnectionFailed as error:
-            return HookReply(failure=_go_words(error, host, port))
+            return HookReply(failure=go_words(error.__cause__ or error, host, port))
         except (ssl.SSLError, ValueError) as error:
             return HookReply(failure=f"unable to load root certificates: {error}")
 
     def _place(self, call: HookCall) -> tuple[str, int]:
         if call.service is not None:
-            return self._resolve(call.service)
+            address = call.service
+            return self._services.resolve(address.namespace, address.name, address.port)
         parts = urlsplit(call.url)
         return parts.hostname or "", parts.port or 443
 
     def _transport(self, call: HookCall, host: str, port: int) -> HttpTransport:
         name = f"{call.service.name}.{call.service.namespace}.svc" if call.service else host
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        authority = place(host, port)
         key = authority, name, hashlib.sha256(call.ca_bundle).digest()
         found = self._transports.get(key)
         if found is None:
@@ -137,44 +134,6 @@ class Webhooks:
         self._transports.move_to_end(key)
         return found
 
-    # ---- where a Service is
-
-    def _resolve(self, address: ServiceAddress) -> tuple[str, int]:
-        """The address of one ready endpoint of a Service, chosen by chance.
-
-        Raises:
-            _Unresolved: there is none.
-        """
-        entry = self._shelf(SERVICES).get(f"{address.namespace}/{address.name}")
-        if entry is None:
-            raise _Unresolved(f'service "{address.name}" not found')
-        spec = entry.obj.get("spec") or {}
-        if spec.get("type") == "ExternalName":
-            return str(spec.get("externalName", "")), address.port
-        row = next((row for row in spec.get("ports") or () if row.get("port") == address.port), None)
-        if row is None:
-            raise _Unresolved(f'no service port {address.port} found for service "{address.name}"')
-        places = list(self._endpoints(address, row.get("name") or ""))
-        if not places:
-            raise _Unresolved(f'no endpoints available for service "{address.name}"')
-        return self._rng.choice(places)
-
-    def _endpoints(self, address: ServiceAddress, port_name: str) -> list[tuple[str, int]]:
-        found: list[tuple[str, int]] = []
-        for entry in self._shelf(ENDPOINT_SLICES).within(address.namespace):
-            part: Obj = entry.obj
-            if (part["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != address.name:
-                continue
-            ports = [row["port"] for row in part.get("ports") or () if (row.get("name") or "") == port_name]
-            for endpoint in part.get("endpoints") or ():
-                if ports and (endpoint.get("conditions") or {}).get("ready") is not False:
-                    found += [(host, ports[0]) for host in endpoint.get("addresses") or ()]
-        return found
-
-
-class _Unresolved(Exception):
-    """A Service that nobody serves."""
-
 
 async def _all(body: object) -> bytes:
     if isinstance(body, bytes):
@@ -186,34 +145,3 @@ async def _all(body: object) -> bytes:
             raise ValueError("the answer is too long")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _go_words(error: ConnectionFailed, host: str, port: int) -> str:
-    """Says why a connection failed as Go does."""
-    cause = error.__cause__
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    match cause:
-        case ssl.SSLCertVerificationError():
-            return f"tls: failed to verify certificate: x509: {_x509(cause)}"
-        case ssl.SSLError():
-            return f"remote error: tls: {cause.reason or 'handshake failure'}".lower()
-        case socket.gaierror():
-            return f"dial tcp: lookup {host}: no such host"
-        case ConnectionRefusedError():
-            return f"dial tcp {place}: connect: connection refused"
-        case ConnectionResetError():
-            return "EOF"
-        case TimeoutError():
-            return "context deadline exceeded"
-        case OSError() if cause.strerror:
-            return f"dial tcp {place}: connect: {cause.strerror.lower()}"
-    return str(error)
-
-
-def _x509(error: ssl.SSLCertVerificationError) -> str:
-    match error.verify_code:
-        case 10:
-            return "certificate has expired or is not yet valid"
-        case 62 | 64:
-            return f"certificate is not valid for the name that was called: {error.verify_message}"
-    return "certificate signed by unknown authority"

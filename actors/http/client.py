@@ -12,7 +12,7 @@ import contextlib
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -75,7 +75,8 @@ class _Parsed:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+        between = "\n" if key == "set-cookie" else ", "
+        self.headers[key] = self.headers[key] + between + text if key in self.headers else text
 
     def on_headers_complete(self) -> None:
         self.head_complete = True
@@ -202,6 +203,8 @@ class HttpTransport:
         connect_timeout_s: for reaching one endpoint, TLS handshake included.
         response_timeout_s: from a request sent to the head of its answer.
         repeats: whether a write, too, is sent again when a kept connection proved dead.
+        connections_max: open at the same time; one more waits.
+        whole_bytes_max: longer answers come as a stream although their length is known; None for none.
     """
 
     def __init__(
@@ -214,6 +217,8 @@ class HttpTransport:
         connect_timeout_s: float = 10.0,
         response_timeout_s: float = 65.0,
         repeats: bool = False,
+        connections_max: int = CONNECTIONS_MAX,
+        whole_bytes_max: int | None = None,
     ) -> None:
         if not servers:
             raise ValueError("no address of an API server was given")
@@ -226,7 +231,8 @@ class HttpTransport:
         self._response_timeout_s = response_timeout_s
         self._repeats = repeats
         self._idle: deque[_Connection] = deque()
-        self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._slots = asyncio.Semaphore(connections_max)
+        self._whole_bytes_max = whole_bytes_max
         self._closed = False
 
     async def __call__(self, request: Request) -> Response:
@@ -245,7 +251,11 @@ class HttpTransport:
                 async with asyncio.timeout(None if not isinstance(body, bytes) else self._response_timeout_s):
                     await connection.send(self._head(connection.endpoint, request, body), body)
                     status, headers = await connection.read_head()
-                    if "content-length" not in headers and request.method != "HEAD" and status not in (204, 304):
+                    if request.method == "HEAD":
+                        # the parser would wait for the body that is only announced
+                        self._discard(connection)
+                        return Response(status, headers)
+                    if status not in (204, 304) and self._comes_in_pieces(headers):
                         return Response(status, headers, _Body(connection, self._release))
                     content = await _rest(connection)
             except TimeoutError as error:
@@ -263,6 +273,10 @@ class HttpTransport:
                 raise
             self._release(connection)
             return Response(status, headers, content)
+
+    def _comes_in_pieces(self, headers: Mapping[str, str]) -> bool:
+        length = headers.get("content-length", "")
+        return not length.isdigit() or (self._whole_bytes_max is not None and int(length) > self._whole_bytes_max)
 
     def _head(self, endpoint: Endpoint, request: Request, body: bytes | AsyncIterator[bytes]) -> bytes:
         lines = [f"{request.method} {endpoint.base_path}{request.target} HTTP/1.1"]

@@ -444,14 +444,18 @@ class Connection(asyncio.Protocol):
             await self._switch(request, body)
             return False
         if isinstance(body, bytes):
-            if len(body) >= self._limits.gzip_bytes_min and _takes_gzip(request):
+            worth_it = len(body) >= self._limits.gzip_bytes_min and "content-encoding" not in response.headers
+            if worth_it and _takes_gzip(request):
                 body = await self._loop.run_in_executor(None, gzip.compress, body, 1)
                 vary = ", ".join(filter(None, (response.headers.get("vary"), "Accept-Encoding")))
                 response.headers = {**response.headers, "content-encoding": "gzip", "vary": vary}
             self._write_whole(response, b"" if request.method == "HEAD" else body, keep, length=len(body))
             await self._drain()
         else:
-            keep = keep and self._chunked
+            if "content-length" in response.headers:  # of an answer that is passed on
+                self._chunked = False
+            else:
+                keep = keep and self._chunked
             if isinstance(body, Feed):
                 await self._write_feed(response, body, keep)
             else:
@@ -475,7 +479,10 @@ class Connection(asyncio.Protocol):
 
     def _write_whole(self, response: Response, body: bytes, keep: bool, *, length: int | None = None) -> None:
         parts = self._head(response, keep)
-        parts.append(b"Content-Length: %d\r\n\r\n" % (len(body) if length is None else length))
+        if "content-length" in response.headers or response.status in (204, 304):
+            parts.append(b"\r\n")
+        else:
+            parts.append(b"Content-Length: %d\r\n\r\n" % (len(body) if length is None else length))
         parts.append(body)
         self._transport.write(b"".join(parts))
 
@@ -542,7 +549,9 @@ class Connection(asyncio.Protocol):
         self.streaming = True
         self.deadline = math.inf
         try:
-            if request.headers.get("upgrade", "").lower() == "websocket":
+            if upgrade.tunnel is not None:
+                await upgrade.tunnel(self._pipe)
+            elif request.headers.get("upgrade", "").lower() == "websocket":
                 await serve_websocket(self._pipe, request.headers, upgrade)
             else:
                 await serve_spdy(self._pipe, request.headers, upgrade)

@@ -44,6 +44,13 @@ class Request:
 Stream = AsyncIterator[bytes]
 
 
+class ByteStream(Protocol):
+    """Where a session runs: a raw connection or the binary messages of a WebSocket."""
+
+    async def read(self) -> bytes: ...
+    async def write(self, data: bytes) -> None: ...
+
+
 class Conversation(Protocol):
     """Takes over an upgraded connection: called with the duplex channel of decoded frames."""
 
@@ -63,6 +70,7 @@ class Upgrade:
         port_forward: whether the wire multiplexes ports (pairs of channels) rather than standard streams.
         ports: the ports named in the query of a port-forward.
         open_port: for a port-forward: opens one conversation with a port of the pod.
+        tunnel: takes over the connection as it is, and says itself, before all else, that it was switched.
     """
 
     run: Conversation | None = None
@@ -72,6 +80,7 @@ class Upgrade:
     ports: tuple[int, ...] = ()
     open_port: Callable[[int], Awaitable[Channel]] | None = None
     lines: Feed | None = None
+    tunnel: Callable[[ByteStream], Awaitable[None]] | None = None
 
 
 @dataclass(slots=True)

@@ -14,11 +14,10 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
 
 import orjson
 
-from steersman.actors.http.messages import Conversation, Upgrade
+from steersman.actors.http.messages import ByteStream, Conversation, Upgrade
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import ApiError
 from steersman.runtime.spdy import FLAG_FIN, GOAWAY, PING, RST_STREAM, SYN_STREAM, SpdyCodec, SpdyFrame
@@ -43,13 +42,6 @@ STREAM_PROTOCOLS = (
 PORT_FORWARD_PROTOCOL = "portforward.k8s.io"
 
 _CHANNELS = {"stdin": 0, "stdout": 1, "stderr": 2, "error": 3, "resize": 4}
-
-
-class ByteStream(Protocol):
-    """Where a session runs: a raw connection or the binary messages of a WebSocket."""
-
-    async def read(self) -> bytes: ...
-    async def write(self, data: bytes) -> None: ...
 
 
 def choose_protocol(offered: str, known: tuple[str, ...]) -> str:

@@ -20,8 +20,8 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from steersman.actors.http.feed import Feed
-from steersman.actors.http.messages import Upgrade
-from steersman.actors.http.spdy import ByteStream, choose_protocol, serve_port_forward
+from steersman.actors.http.messages import ByteStream, Upgrade
+from steersman.actors.http.spdy import choose_protocol, serve_port_forward
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import ApiError
 

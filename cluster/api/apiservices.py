@@ -82,6 +82,11 @@ def managed_as(service: Obj) -> str:
     return value if value in (ON_START, ALWAYS) else ""
 
 
+def is_remote(spec: Obj) -> bool:
+    """Whether another server serves the group and version; the core group and that of APIServices stay here."""
+    return bool(spec.get("service")) and spec.get("group", "") not in ("", GROUP)
+
+
 def is_as(present: Obj, wanted: Obj) -> bool:
     """Whether an APIService says what it should."""
     return bool(present.get("spec") == wanted["spec"])

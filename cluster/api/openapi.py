@@ -89,10 +89,6 @@ class OpenApi:
             found = self._documents["v2"] = orjson.dumps(_version_2(self._registry))
         return found
 
-    def version_2_protobuf(self) -> bytes:
-        """Returns the same as protobuf, which is all that kubectl takes of it."""
-        return openapi_v2.encode(orjson.loads(self.version_2()))
-
     def _places(self) -> dict[str, list[Kind]]:
         return {
             f"apis/{group}/{version}" if group else f"api/{version}": kinds
