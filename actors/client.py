@@ -379,12 +379,20 @@ class Client:
 
     async def discover(self) -> Sequence[Discovered]:
         """Returns every kind that the server offers, core first."""
-        found = []
+        return (await self.discover_all())[0]
+
+    async def discover_all(self) -> tuple[Sequence[Discovered], Sequence[str]]:
+        """As `discover`, with the groups' versions (as `apps/v1`) whose own server does not answer now."""
+        found: list[Discovered] = []
+        stale: list[str] = []
         for target in ("/api", "/apis"):
             answer = await self._object("GET", target, {}, accept=_DISCOVERY)
             for group in answer.get("items") or ():
                 found += _discovered(group)
-        return found
+                name = (group.get("metadata") or {}).get("name", "")
+                rows = [row for row in group.get("versions") or () if row.get("freshness") == "Stale"]
+                stale += [f"{name}/{row['version']}" for row in rows]
+        return found, stale
 
     async def close(self) -> None:
         """Ends conversations in this process and closes the transport's connections."""

@@ -16,11 +16,11 @@ from steersman.cluster.control.indexes import INDEXES
 from steersman.cluster.control.spec import ControlSettings
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.objects import Obj, key
-from steersman.cluster.meta.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, Resource
+from steersman.cluster.meta.resources import API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS, EVENTS, Resource
 
 #: told (resource, before, after)
 Listener = Callable[[Resource, Obj | None, Obj | None], None]
-#: after a definition changed, how long to gather more changes before asking for the kinds again
+#: after a definition or an APIService changed, how long to gather more changes before asking for the kinds again
 SETTLE_S = 0.3
 RETRY_S = 5.0
 #: indexes that every resource gets when everything is watched
@@ -57,6 +57,7 @@ class LiveView:
         self._catalog: list[Resource] = []
         self._by_kind: dict[tuple[str, str], Resource] = {}
         self._by_name: dict[str, Resource] = {}
+        self._undiscovered: Sequence[str] = ()
         self._stale = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: set once the kinds are known (at once when nobody asks for them)
@@ -84,13 +85,14 @@ class LiveView:
                 times[key(after)] = self._now()
             elif before is not None:
                 times.pop(key(before), None)
-        if resource == CUSTOM_RESOURCE_DEFINITIONS:
+        if resource in (CUSTOM_RESOURCE_DEFINITIONS, API_SERVICES):
             self._stale.set()
         self._listener(resource, before, after)
 
     async def start(self) -> None:
         if self._discovers:
             self.want(CUSTOM_RESOURCE_DEFINITIONS, ())
+            self.want(API_SERVICES, ())
             self._task = asyncio.create_task(self._keep_catalog(), name="kinds")
         else:
             self.discovered.set()
@@ -127,7 +129,8 @@ class LiveView:
         while True:
             self._stale.clear()
             try:
-                await self._learn(await self._client.discover())
+                rows, self._undiscovered = await self._client.discover_all()
+                await self._learn(rows)
             except (ApiError, OSError):
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -202,6 +205,9 @@ class LiveView:
 
     def resources(self) -> Sequence[Resource]:
         return self._catalog
+
+    def undiscovered(self) -> Sequence[str]:
+        return self._undiscovered
 
     def resource_of(self, api_version: str, kind: str) -> Resource | None:
         return self._by_kind.get((api_version, kind))

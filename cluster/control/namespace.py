@@ -23,15 +23,23 @@ from steersman.cluster.meta.objects import Obj, is_deleting, name, namespace, wi
 from steersman.cluster.meta.resources import EVENTS, NAMESPACES, PODS, Resource
 
 FINALIZER = "kubernetes"
+#: between two looks at whether all kinds are known again
+UNDISCOVERED_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Args: resources: every namespaced kind; remaining: what the namespace still holds of them."""
+    """What is known of a namespace that goes.
+
+    Args:
+        resources: every namespaced kind; remaining: what the namespace still holds of them.
+        undiscovered: groups' versions, as `apps/v1`, whose kinds are not known at present.
+    """
 
     namespace: Obj
     resources: tuple[Resource, ...] = ()
     remaining: Mapping[Resource, tuple[Obj, ...]]
+    undiscovered: tuple[str, ...] = ()
 
 
 def keys_of_any(resource: Resource, before: Obj | None, after: Obj | None, view: View) -> Iterable[str]:
@@ -54,6 +62,7 @@ def observe(view: View, key: str) -> Observed | None:
         namespace=found,
         resources=resources,
         remaining={resource: objects for resource, objects in remaining.items() if objects},
+        undiscovered=tuple(sorted(view.undiscovered())),
     )
 
 
@@ -69,9 +78,13 @@ def reconcile(observed: Observed, now: float) -> Plan:
             for resource, objects in first.items()
             if not all(map(is_deleting, objects))
         ]
-        if not doomed and not draft.steps:
+        draft.look_again(UNDISCOVERED_S if observed.undiscovered else None)
+        if not doomed and not draft.steps and not observed.undiscovered:
             return NOTHING_TO_DO
         draft.add(Batch(tuple(doomed)) if doomed else None)
+        return draft.done()
+    if observed.undiscovered:
+        draft.look_again(UNDISCOVERED_S)
         return draft.done()
     events = [resource for resource in observed.resources if resource.plural == EVENTS.plural]
     draft.add(*(DeleteCollection(resource=resource, namespace=space) for resource in events[:1]))
@@ -98,7 +111,10 @@ def _status(observed: Observed, now: float) -> Obj:
     )
     held = ", ".join(f"{row} in {count} resource instances" for row, count in sorted(finalizers.items()))
     table = (
-        ("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"),
+        ("NamespaceDeletionDiscoveryFailure", True, "DiscoveryFailed", _undiscovered(observed.undiscovered))
+        if observed.undiscovered
+        else ("NamespaceDeletionDiscoveryFailure", False, "ResourcesDiscovered",
+              "All resources successfully discovered"),
         ("NamespaceDeletionGroupVersionParsingFailure", False, "ParsedGroupVersions",
          "All legacy kube types successfully parsed"),
         ("NamespaceDeletionContentFailure", False, "ContentDeleted",
@@ -115,6 +131,12 @@ def _status(observed: Observed, now: float) -> Obj:
     for kind, truth, reason, message in table:
         rows = with_condition(rows, kind, "True" if truth else "False", now, reason=reason, message=message)
     return {**status, "phase": "Terminating", "conditions": rows}
+
+
+def _undiscovered(versions: tuple[str, ...]) -> str:
+    rows = ", ".join(f"{version}: stale GroupVersion discovery: {version}" for version in versions)
+    text = f"unable to retrieve the complete list of server APIs: {rows}"
+    return f"Discovery failed for some groups, {len(versions)} failing: {text}"
 
 
 NAMESPACE = ControllerSpec(

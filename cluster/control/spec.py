@@ -54,6 +54,10 @@ class View(Protocol):
         """Every resource that can be listed, watched and deleted, in the server's preferred versions."""
         ...
 
+    def undiscovered(self) -> Sequence[str]:
+        """The groups' versions, as `apps/v1`, of which nobody knows at present what there is."""
+        ...
+
     def resource_of(self, api_version: str, kind: str) -> Resource | None:
         """The resource of a kind; None while the server offers no such kind."""
         ...

@@ -313,14 +313,39 @@ def test_watches_and_switched_connections_pass_through(served: Wardle) -> None:
 
 def test_a_server_that_dies_is_stale_and_comes_back(served: Wardle) -> None:
     served.stop()
-    service = served.ok("GET", f"{SERVICES}/{NAME}")
-    service["metadata"]["labels"] = {"changed": "to look at once"}
-    served.cluster.embedded.api._aggregator.remotes()[0].poke()
+    slices = "/apis/discovery.k8s.io/v1/namespaces/wardle/endpointslices"
+    served.ok("PUT", f"{slices}/api-1", {**served.slice(), "endpoints": [{"addresses": ["127.0.0.2"]}]})
     assert served.until("FailedDiscoveryCheck")[0] == "False"
     assert served.ask("GET", FLUNDERS) == (503, "service unavailable\n")
     items = served.ok("GET", "/apis", headers={"accept": AGGREGATED})["items"]
     (version,) = next(item for item in items if item["metadata"]["name"] == "wardle.example.com")["versions"]
     assert version["freshness"] == "Stale" and version["resources"]
+
+    served.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "gone"}})
+    served.ok("DELETE", "/api/v1/namespaces/gone")
+    space = served.until_told("/api/v1/namespaces/gone", "DiscoveryFailed")
+    rows = {row["type"]: row for row in space["status"]["conditions"]}
+    assert rows["NamespaceDeletionDiscoveryFailure"]["message"] == (
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: "
+        "wardle.example.com/v1alpha1: stale GroupVersion discovery: wardle.example.com/v1alpha1"
+    )
     served.start()
+    served.ok("PUT", f"{slices}/api-1", served.slice())
     served.until("Passed")
     assert served.ok("GET", FLUNDERS)["items"] == []
+    end = time.monotonic() + 20
+    while served.ask("GET", "/api/v1/namespaces/gone")[0] != 404:
+        assert time.monotonic() < end, served.ok("GET", "/api/v1/namespaces/gone")
+        time.sleep(0.05)
+
+
+def test_a_namespace_takes_the_objects_of_extension_servers_with_it(served: Wardle) -> None:
+    served.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "short"}})
+    flunders = FLUNDERS.replace("default", "short")
+    served.ok("POST", flunders, {"metadata": {"name": "inside"}})
+    served.ok("DELETE", "/api/v1/namespaces/short")
+    end = time.monotonic() + 20
+    while served.ask("GET", "/api/v1/namespaces/short")[0] != 404:
+        assert time.monotonic() < end, served.ok("GET", "/api/v1/namespaces/short")
+        time.sleep(0.05)
+    assert served.ok("GET", flunders)["items"] == []
