@@ -29,7 +29,7 @@ from steersman.cluster.auth.attributes import (
 from steersman.cluster.auth.authorization import Mode
 from steersman.cluster.auth.identity import AUTHENTICATED
 from steersman.cluster.auth.rbac import EVERYTHING, MASTERS, Policy, Rule, compacted, compile_rules, uncovered
-from steersman.cluster.meta.errors import BadRequest, Forbidden
+from steersman.cluster.meta.errors import BadRequest, Forbidden, not_found
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
     CLUSTER_ROLE_BINDINGS,
@@ -144,23 +144,27 @@ class Authorizer:
                 return ALLOWED
         return Verdict(False, "Everything is forbidden.")
 
-    def rules(self, user: User, namespace: str) -> tuple[list[Rule], list[str]]:
-        """What a user may do in a namespace as far as rules can say it, and who cannot say it by rules."""
+    def rules(self, user: User, namespace: str) -> tuple[list[Rule], list[str], bool]:
+        """What a user may do in a namespace as far as rules can say it, what went wrong, and whether there is more."""
         if MASTERS in user.groups:
-            return self.policy().rules_in(user.name, user.groups, namespace), []
+            return self.policy().rules_in(user.name, user.groups, namespace), [], False
         found: list[Rule] = []
-        unsaid = []
+        wrong: list[str] = []
+        more = False
         for mode in self._modes.modes:
             match mode.type:
                 case authorization.RBAC:
                     found += self.policy().rules_in(user.name, user.groups, namespace)
+                    wrong += self.policy().missing(user.name, user.groups, namespace)
                 case authorization.ALWAYS_ALLOW:
                     found += EVERYTHING
                 case authorization.WEBHOOK:
-                    unsaid.append("webhook authorizer does not support user rule resolution")
+                    more = True
+                    wrong.append("webhook authorizer does not support user rule resolution")
                 case authorization.NODE if node_rules.node_of(user.name, user.groups):
-                    unsaid.append("node authorizer does not support user rule resolution")
-        return found, unsaid
+                    more = True
+                    wrong.append("node authorizer does not support user rule resolution")
+        return found, wrong, more
 
     def _find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
         kind = self._registry.kind(resource.group, resource.version, resource.plural)
@@ -219,43 +223,58 @@ class Authorizer:
             raise forbidden(user, refused.attributes, Verdict(False, refused.detail)) from None
         return to_user(identity), constraint
 
-    def check_write(self, user: User, kind: Kind, obj: Obj) -> None:
+    def check_write(self, user: User, kind: Kind, obj: Obj, old: Obj | None) -> None:
         """The last look at an object about to be written: nobody grants more than they hold.
 
-        Raises:
-            Forbidden
-        """
-        if kind.resource.group == "rbac.authorization.k8s.io" and MASTERS not in user.groups:
-            self._check_grant(user, kind, obj)
+        Args:
+            old: as it is; None of a new one.
 
-    def _check_grant(self, user: User, kind: Kind, obj: Obj) -> None:
+        Raises:
+            Forbidden, NotFound
+        """
+        if kind.resource.group != "rbac.authorization.k8s.io" or MASTERS in user.groups:
+            return
+        if old is None or _without_owners(old) != _without_owners(obj):
+            self._check_grant(user, kind, obj, old or {})
+
+    def _check_grant(self, user: User, kind: Kind, obj: Obj, old: Obj) -> None:
         meta, resource = obj["metadata"], kind.resource
         namespace, policy = meta.get("namespace", ""), self.policy()
         reference = obj.get("roleRef")
-        if reference is None:
-            wanted: tuple[Rule, ...] = compile_rules(obj.get("rules"))
-            verb, name, plural = "escalate", meta["name"], resource.plural
-        else:
-            wanted = policy.rules_of(reference, namespace) or ()
+        verb, name, plural = "escalate", meta["name"], resource.plural
+        if reference is not None:
             plural = "clusterroles" if reference.get("kind") == "ClusterRole" else "roles"
             verb, name = "bind", reference.get("name", "")
         if self.allows(user, Attributes(verb, "", resource.group, resource.version, plural, "", namespace, name)):
             return
+        wanted = compile_rules(obj.get("rules")) if reference is None else policy.rules_of(reference, namespace)
+        if wanted is None:
+            raise not_found(plural, name, resource.group)
         text = ""
-        if obj.get("aggregationRule") and uncovered(EVERYTHING, policy.rules_in(user.name, user.groups, "")):
-            text = "must have cluster-admin privileges to use an aggregationRule"
-        elif missing := uncovered(wanted, policy.rules_in(user.name, user.groups, namespace)):
+        if missing := uncovered(wanted, policy.rules_in(user.name, user.groups, namespace)):
             lines = "\n".join(_rule_text(rule) for rule in compacted(missing)[:_RULES_MAX])
             groups = " ".join(f'"{group}"' for group in user.groups)
             text = (
                 f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:'
                 f"\n{lines}"
             )
+            if gone := policy.missing(user.name, user.groups, namespace):
+                text += f"; resolution errors: [{' '.join(gone)}]"
+        elif (obj.get("aggregationRule") or old.get("aggregationRule")) and uncovered(
+            EVERYTHING, policy.rules_in(user.name, user.groups, "")
+        ):
+            text = "must have cluster-admin privileges to use an aggregationRule"
         if text:
             raise Forbidden(
                 f'{resource} "{meta["name"]}" is forbidden: {text}',
                 kind=resource.plural, group=resource.group, name=meta["name"],
             )  # fmt: skip
+
+
+def _without_owners(obj: Obj) -> Obj:
+    """The object without what a garbage collector changes."""
+    ignored = ("ownerReferences", "finalizers", "resourceVersion", "managedFields", "generation")
+    return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key not in ignored}}
 
 
 def _rule_text(rule: Rule) -> str:

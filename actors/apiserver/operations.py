@@ -46,8 +46,8 @@ class Operations:
                 return operation, bool(options.get("dryRun"))
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
-    def _check(self, call: Call) -> Callable[[Kind, Obj], None]:
-        return lambda kind, obj: self._authorizer.check_write(call.user, kind, obj)
+    def _check(self, call: Call) -> Callable[[Kind, Obj, Obj | None], None]:
+        return lambda kind, obj, old: self._authorizer.check_write(call.user, kind, obj, old)
 
     def _reading(self, call: Call, kind: Kind) -> Callable[[], tuple[Obj, list[str]]]:
         body, media = call.request.body, call.header.get("content-type", "")
@@ -94,7 +94,7 @@ class Operations:
 
     def delete(self, call: Call, kind: Kind, namespace: str, name: str, options: Obj) -> Operation:
         context = self._writer.context(call.user, call.field_manager(), dry_run=bool(options.get("dryRun")), call=call)
-        return self._writer.delete(kind, namespace, name, options, context, self._check(call))
+        return self._writer.delete(kind, namespace, name, options, context)
 
     def delete_options(self, call: Call) -> Obj:
         """The DeleteOptions of a request: its body, else its query."""

@@ -84,11 +84,11 @@ class _Ground:
 T = TypeVar("T")
 
 
-#: a last look at an object before it is stored; raises ApiError
-Check = Callable[[Kind, Obj], None]
+#: a last look at an object before it is stored, and at what it was; raises ApiError
+Check = Callable[[Kind, Obj, Obj | None], None]
 
 
-def _accept(_kind: Kind, _obj: Obj) -> None:
+def _accept(_kind: Kind, _obj: Obj, _old: Obj | None) -> None:
     return None
 
 
@@ -243,7 +243,7 @@ class Writer:
 
     def _created(self, kind: Kind, written: Written, warnings: Sequence[str], check: Check) -> Steps[Change]:
         obj = written.obj
-        check(kind, obj)
+        check(kind, obj, None)
         meta = obj["metadata"]
         namespace = meta.get("namespace", "")
         if self.lookup(kind.resource, namespace, meta["name"]) is not None:
@@ -377,7 +377,7 @@ class Writer:
         self, kind: Kind, entry: Entry, written: Written, warnings: Sequence[str], check: Check
     ) -> Steps[Change]:
         obj = written.obj
-        check(kind, obj)
+        check(kind, obj, entry.obj)
         warned = (*warnings, *written.warnings)
         key = kind.prefix().encode() + entry.key.encode()
         if not written.changed and not written.remove and not self._is_stale(key):
@@ -401,12 +401,9 @@ class Writer:
             warnings=warned,
         )  # fmt: skip
 
-    def delete(
-        self, kind: Kind, namespace: str, name: str, options: Obj | None, ctx: WriteContext, check: Check = _accept
-    ) -> Operation:
+    def delete(self, kind: Kind, namespace: str, name: str, options: Obj | None, ctx: WriteContext) -> Operation:
         def decide() -> Steps[Change]:
             entry, old = yield from self._current(kind, namespace, name)
-            check(kind, old)
             deletion = pipeline.delete(self._registry, kind, old, options, ctx)
             attempt = Attempt(
                 operation=DELETE, kind=kind, namespace=namespace, name=name, old=old, options=options or {}

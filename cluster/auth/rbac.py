@@ -113,6 +113,8 @@ class Policy:
             meta = role["metadata"]
             self._rules[meta["namespace"], meta["name"]] = compile_rules(role.get("rules"))
         self._grants: dict[tuple[str, str], list[Grant]] = {}
+        #: by subject the bindings' namespaces, with what is said of their roles that do not exist
+        self._missing: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for binding in cluster_role_bindings:
             self._bind(binding, "")
         for binding in role_bindings:
@@ -126,6 +128,10 @@ class Policy:
             rules = self._rules.get(("", name))
         else:
             rules = self._rules.get((namespace, name)) if namespace else None
+        if rules is None:
+            text = f'{str(reference.get("kind", "")).lower()}.rbac.authorization.k8s.io "{name}" not found'
+            for subject in binding.get("subjects") or ():
+                self._missing.setdefault(_subject_key(subject, namespace), []).append((namespace, text))
         if not rules:
             return
         for subject in binding.get("subjects") or ():
@@ -160,7 +166,15 @@ class Policy:
                 continue
             if any(rule.allows(attributes) for rule in grant.rules):
                 return grant.verdict
+        if self._missing and (found := self.missing(user, groups, attributes.namespace if attributes.resource else "")):
+            return Verdict(False, f"RBAC: {found[0] if len(found) == 1 else '[' + ', '.join(found) + ']'}")
         return NO_OPINION
+
+    def missing(self, user: str, groups: Sequence[str], namespace: str) -> list[str]:
+        """What is said of the roles that a user is bound to and that do not exist."""
+        keys = (("User", user), *(("Group", group) for group in groups))
+        rows = (row for key in keys for row in self._missing.get(key, ()))
+        return list(dict.fromkeys(text for where, text in rows if where in ("", namespace)))
 
     def rules_in(self, user: str, groups: Sequence[str], namespace: str) -> list[Rule]:
         """Every rule that holds for a user in a namespace (`SelfSubjectRulesReview`)."""

@@ -137,15 +137,15 @@ def access_status(spec: Obj, verdict: Verdict) -> Obj:
     return row
 
 
-def rules_status(rules: Sequence[Rule], unsaid: Sequence[str] = ()) -> Obj:
-    """The status of a SelfSubjectRulesReview. Args: unsaid: why it does not say everything."""
+def rules_status(rules: Sequence[Rule], wrong: Sequence[str] = (), more: bool = False) -> Obj:
+    """The status of a SelfSubjectRulesReview. Args: wrong: what failed; more: whether rules do not say everything."""
     status: Obj = {
         "resourceRules": [rule.to_dict() for rule in rules if not rule.paths],
         "nonResourceRules": [rule.to_dict() for rule in rules if rule.paths],
-        "incomplete": bool(unsaid),
+        "incomplete": more,
     }
-    if unsaid:
-        status["evaluationError"] = unsaid[0] if len(unsaid) == 1 else f"[{', '.join(unsaid)}]"
+    if wrong:
+        status["evaluationError"] = wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"
     return status
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ _BOOTSTRAP = re.compile(r"^([a-z0-9]{6})\.([a-z0-9]{16})$")
 LEGACY_ISSUER = "kubernetes/serviceaccount"
 LEGACY_TYPE = "kubernetes.io/service-account-token"
 _LEGACY = "kubernetes.io/serviceaccount"
+_INVALIDATED = "service account token has been invalidated"
 
 #: finds an object by (resource, namespace, name)
 Find = Callable[[Resource, str, str], Obj | None]
@@ -146,7 +148,7 @@ def check_legacy(claims: dict[str, Any], token: str, find: Find) -> Identity:
     namespace, secret, name, uid = (str(claims.get(f"{_LEGACY}/{row}", "")) for row in rows)
     kept = find(SECRETS, namespace, secret)
     if kept is None or "deletionTimestamp" in kept["metadata"]:
-        raise InvalidToken("service account token has been invalidated")
+        raise InvalidToken(_INVALIDATED)
     data = (kept.get("data") or {}).get("token", "")
     if not hmac.compare_digest(base64.b64encode(token.encode()).decode(), data):
         raise InvalidToken("service account token does not match server's copy")
@@ -177,8 +179,10 @@ def check_service_account(claims: dict[str, Any], audiences: Sequence[str], now:
         raise InvalidToken("service account token has expired")
     if not_before > now + _SKEW_S:
         raise InvalidToken("service account token is not valid yet")
-    if not set(claims.get("aud") or ()) & set(audiences):
-        raise InvalidToken("token audiences are not the server's")
+    meant = [claims["aud"]] if isinstance(claims.get("aud"), str) else claims.get("aud") or []
+    if not set(meant) & set(audiences):
+        text = f"token audiences {_quoted(meant)} is invalid for the target audiences {_quoted(audiences)}"
+        raise InvalidToken(text)
     private = claims.get("kubernetes.io") or {}
     bound = private.get("serviceaccount") or {}
     namespace, name, uid = private.get("namespace", ""), bound.get("name", ""), bound.get("uid", "")
@@ -200,16 +204,29 @@ def check_service_account(claims: dict[str, Any], audiences: Sequence[str], now:
     return _account_identity(namespace, name, uid, extra)
 
 
+def _quoted(texts: Iterable[str]) -> str:
+    return "[" + " ".join(json.dumps(text) for text in texts) + "]"
+
+
 def _must_exist(find: Find, resource: Resource, namespace: str, name: str, uid: str) -> Obj:
     found = find(resource, namespace, name)
-    if found is None or found["metadata"].get("uid") != uid:
-        raise InvalidToken(f"{resource.kind} {name} has been deleted")
+    if found is None:
+        if resource is SERVICE_ACCOUNTS:
+            raise InvalidToken(f'serviceaccounts "{name}" not found')
+        raise InvalidToken(_INVALIDATED)
+    now = found["metadata"].get("uid", "")
+    if now != uid:
+        if resource is SERVICE_ACCOUNTS:
+            raise InvalidToken(f"service account UID ({now}) does not match claim ({uid})")
+        kind = resource.kind.lower()
+        by = "service account secret" if resource is SECRETS else f"service account {kind}"
+        raise InvalidToken(f"{kind} UID ({now}) does not match {by} ref claim ({uid})")
     return found
 
 
 def _must_not_be_long_gone(obj: Obj, now: float) -> None:
     if now > parse_time(obj["metadata"]["deletionTimestamp"]) + _SKEW_S:
-        raise InvalidToken(f"{obj['metadata']['name']} has been deleted")
+        raise InvalidToken(_INVALIDATED)
 
 
 def check_bootstrap(token: str, now: float, find: Find) -> Identity | None:

@@ -84,6 +84,38 @@ async def test_nobody_widens_their_own_rights(api: Any) -> None:
     await api.ok("POST", f"{RBAC}/namespaces/default/rolebindings", narrower, user=JANE)
 
 
+async def test_a_role_that_does_not_exist_is_bound_by_nobody_who_may_not_bind_it(api: Any) -> None:
+    await grant(api, JANE, "admin")
+    bindings = f"{RBAC}/namespaces/default/rolebindings"
+    binding = {
+        "metadata": {"name": "b"},
+        "roleRef": {**reference("ghost"), "kind": "Role"},
+        "subjects": [subject(JANE)],
+    }
+    refused = await api.refused(404, "POST", bindings, binding, user=JANE)
+    assert refused["message"] == 'roles.rbac.authorization.k8s.io "ghost" not found'
+    await api.ok("POST", bindings, binding)
+    refused = await api.refused(403, "GET", "/api/v1/namespaces/default/nodes", user=JANE)
+    assert refused["message"].endswith(': RBAC: role.rbac.authorization.k8s.io "ghost" not found')
+    rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    status = (await api.ok("POST", rules, {"spec": {"namespace": "default"}}, user=JANE))["status"]
+    assert status["evaluationError"] == 'role.rbac.authorization.k8s.io "ghost" not found' and not status["incomplete"]
+
+
+async def test_a_role_of_more_rights_is_deleted_but_not_relabelled_by_one_who_has_fewer(api: Any) -> None:
+    await grant(api, JANE, "admin")
+    roles = f"{RBAC}/namespaces/default/roles"
+    everything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+    await api.ok("POST", roles, {"metadata": {"name": "wide"}, "rules": [everything]})
+    media = "application/merge-patch+json"
+    label = {"metadata": {"labels": {"a": "b"}}}
+    await api.refused(403, "PATCH", f"{roles}/wide", label, user=JANE, content_type=media)
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "y"}
+    owners = {"metadata": {"ownerReferences": [owner]}}
+    await api.ok("PATCH", f"{roles}/wide", owners, user=JANE, content_type=media)
+    await api.ok("DELETE", f"{roles}/wide", user=JANE)
+
+
 async def test_acting_as_somebody_else_must_be_allowed(api: Any) -> None:
     review = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
     found = await api.ok("POST", review, {}, impersonate_user="bob", impersonate_group="ops")
