@@ -41,8 +41,8 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
 from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, Put, Range, Txn
 
-#: how often a write is decided anew because its ground moved; a client that meets more contention retries itself
-ATTEMPTS_MAX = 12
+#: for how long a write is decided anew because its ground moves, as Kubernetes does
+DECIDE_S_MAX = 34.0
 #: how many names are made up for an object before its client is told to try again; Kubernetes' number
 NAMES_MAX = 8
 
@@ -441,7 +441,7 @@ class Writer:
         """Decides several writes and commits them in one transaction: all or none.
 
         Raises:
-            ApiError: one is refused. Conflict: the ground moved too often. StoreError: the store does not answer.
+            ApiError: one is refused. ServerTimeout: the ground keeps moving. StoreError: the store does not answer.
         """
         turns: list[asyncio.Lock] = []
         try:
@@ -454,7 +454,9 @@ class Writer:
         self, operations: Sequence[Operation], dry_run: bool, turns: list[asyncio.Lock]
     ) -> list[Outcome]:
         ground = _Ground(0, False)
-        for _ in range(ATTEMPTS_MAX):
+        clock = asyncio.get_running_loop().time
+        end = clock() + DECIDE_S_MAX
+        while clock() < end:
             ground.revision = self._cache.revision
             try:
                 changes = await self._decide(operations, ground)
@@ -479,9 +481,9 @@ class Writer:
                 ]
             ground.verified = True
             await self._cache.reach(result.revision)
-        resource = changes[0].kind.resource
-        detail = "the object has been modified; please apply your changes to the latest version and try again"
-        raise errors.conflict(resource.plural, changes[0].obj["metadata"]["name"], detail, resource.group)
+        raise errors.ServerTimeout(
+            "Timeout: request did not complete within requested timeout - context deadline exceeded"
+        )
 
     async def admit(self, attempt: Attempt, ctx: WriteContext) -> Obj | None:
         """Admits what writes nothing, as a connection; returns the object as admission left it, or raises ApiError."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +97,19 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(folder / "data" / "kubeconfig")
     finally:
         steer("down", "--delete-data", check=False)
+
+
+@pytest.fixture(scope="session")
+def kopf_source(tmp_path_factory: pytest.TempPathFactory) -> Path | str:
+    """Where kopf's sources are, or why there are none."""
+    folder = tmp_path_factory.mktemp("kopf")
+    version = importlib.metadata.version("kopf")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "kopf"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), f"kopf=={version}"], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode != 0:
+        return f"kopf's sources cannot be had: {done.stderr[-500:]}"
+    with tarfile.open(folder / f"kopf-{version}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / f"kopf-{version}"

@@ -6,11 +6,9 @@ They mostly wait, so all that were selected run at the same time, each in a proc
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import re
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -113,22 +111,6 @@ class Run:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def kopf_source(tmp_path_factory: pytest.TempPathFactory) -> Path | str:
-    """Where kopf's sources are, or why there are none."""
-    folder = tmp_path_factory.mktemp("kopf")
-    version = importlib.metadata.version("kopf")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "kopf"]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), f"kopf=={version}"], capture_output=True, text=True, timeout=120, check=False
-    )
-    if done.returncode != 0:
-        return f"kopf's sources cannot be had: {done.stderr[-500:]}"
-    with tarfile.open(folder / f"kopf-{version}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder / f"kopf-{version}"
 
 
 @pytest.fixture(scope="module")
