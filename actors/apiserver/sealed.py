@@ -109,6 +109,10 @@ class SealedStore:
         found = self._written.get(key)
         return found is not None and found[1] != self._sealer.writes(key)
 
+    def seals(self, key: bytes) -> bool:
+        """Whether the value of a key may be stored otherwise than it is given."""
+        return bool(self._sealer.keys(key))
+
     def reload(self) -> bool:
         """Reads the configuration again if it has changed; a bad one is told and the former one stays.
 

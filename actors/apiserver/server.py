@@ -121,13 +121,13 @@ class ApiServer:
         store = self._sealed or store
         self.cache = WatchCache(store, rng)
         self.metrics = Metrics()
-        is_stale = {"is_stale": self._sealed.is_stale} if self._sealed else {}
+        sealed = {"is_stale": self._sealed.is_stale, "seals": self._sealed.seals} if self._sealed else {}
         services = Services(self.cache, self.registry, rng)
         self._webhooks = Webhooks(self.cache, self.registry, services)
         self._modes = Modes(config.authorization, now, rng)
         self.authorizer = Authorizer(self.cache, self.registry, self._modes)
         self.writer = Writer(
-            store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **is_stale
+            store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **sealed
         )
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
         self.reader = Reader(store, self.cache, self._conversions, now)

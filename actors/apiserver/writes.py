@@ -23,7 +23,7 @@ from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.change import Change, Outcome
 from steersman.actors.apiserver.entry import Entry, encode
 from steersman.actors.apiserver.forms import prefix_of
-from steersman.actors.apiserver.quotas import Quotas
+from steersman.actors.apiserver.quotas import Charges, Quotas
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.ports import Now, Store, User
 from steersman.cluster.api import write as pipeline
@@ -39,7 +39,7 @@ from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.names import SAFE_ALPHABET
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
-from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, Put, Range, Txn
+from steersman.cluster.store.values import Compare, CompareTarget, DeleteRange, Put, Range, Txn, TxnResult
 
 #: for how long a write is decided anew because its ground moves, as Kubernetes does
 DECIDE_S_MAX = 34.0
@@ -92,7 +92,7 @@ def _accept(_kind: Kind, _obj: Obj, _old: Obj | None) -> None:
     return None
 
 
-def _is_current(_key: bytes) -> bool:
+def _never(_key: bytes) -> bool:
     return False
 
 
@@ -101,6 +101,7 @@ class Writer:
 
     Args:
         is_stale: whether the value of a key is to be stored anew even by a write that changes nothing.
+        seals: whether the value of a key is encrypted in the store.
     """
 
     def __init__(
@@ -113,7 +114,8 @@ class Writer:
         settings: ApiSettings,
         now: Now,
         rng: random.Random,
-        is_stale: Callable[[bytes], bool] = _is_current,
+        is_stale: Callable[[bytes], bool] = _never,
+        seals: Callable[[bytes], bool] = _never,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -124,7 +126,7 @@ class Writer:
         self._now = now
         self._rng = rng
         self._is_stale = is_stale
-        self._quotas = Quotas(cache, registry)
+        self._quotas = Quotas(cache, registry, seals)
         #: what the other writes of the transaction being decided come to, by store key; None where one removes
         self._beside: dict[str, Obj | None] = {}
 
@@ -460,7 +462,9 @@ class Writer:
             ground.revision = self._cache.revision
             try:
                 changes = await self._decide(operations, ground)
-                charged = await self._quotas.charged(changes, turns) if self._quotas.exist else ()
+                charges = await self._quotas.charge(changes, turns) if self._quotas.exist else Charges()
+                if charges is None:
+                    continue
             except _Stale:
                 continue
             except ApiError:
@@ -471,9 +475,9 @@ class Writer:
                 if await self._outdated(ground):
                     continue
                 return [Outcome(change=change, revision=_dry_revision(change)) for change in changes]
-            result = await self._store.txn(_transaction((*changes, *charged)))
+            result = await self._commit(changes, charges)
             if result.succeeded:
-                if charged or any(_is_own(change.kind) for change in changes):
+                if any(_is_own(change.kind) for change in changes):
                     await self._cache.reach(result.revision)
                 return [
                     Outcome(change=change, revision=result.revision if change.operations else change.revision)
@@ -481,9 +485,20 @@ class Writer:
                 ]
             ground.verified = True
             await self._cache.reach(result.revision)
+            await self._quotas.hold(changes, turns)
         raise errors.ServerTimeout(
             "Timeout: request did not complete within requested timeout - context deadline exceeded"
         )
+
+    async def _commit(self, changes: Sequence[Change], charges: Charges) -> TxnResult:
+        revision = 0
+        self._quotas.sent(charges)
+        try:
+            result = await self._store.txn(_transaction((*changes, *charges.changes)))
+            revision = result.revision if result.succeeded else 0
+            return result
+        finally:
+            self._quotas.ended(charges, revision)
 
     async def admit(self, attempt: Attempt, ctx: WriteContext) -> Obj | None:
         """Admits what writes nothing, as a connection; returns the object as admission left it, or raises ApiError."""

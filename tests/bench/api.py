@@ -129,6 +129,15 @@ class Bench:
         await first.call("POST", ACCOUNTS, b'{"metadata":{"name":"default"}}')
         first.close()
 
+    async def limit(self) -> None:
+        """Has everything that is written from now on charged to a quota."""
+        first = await self.connect()
+        hard = {"pods": "1000000", "requests.cpu": "1000000", "limits.memory": "1000Ti"}
+        await first.call(
+            "POST", f"{CORE}/resourcequotas", orjson.dumps({"metadata": {"name": "q"}, "spec": {"hard": hard}})
+        )
+        first.close()
+
     async def load(self, requests: Sequence[Request], connections: int) -> dict[str, float]:
         """Sends requests over so many connections, each one after the other."""
         pool = [await self.connect() for _ in range(connections)]
@@ -277,6 +286,9 @@ async def figures(bench: Bench) -> AsyncIterator[Figure]:
     for name, case in cases.items():
         for figure in await several(name, case):
             yield figure
+    await bench.limit()
+    for figure in await several(f"post_{CONNECTIONS}_quota", cases[f"post_{CONNECTIONS}"]):
+        yield figure
 
 
 async def _collect(bench: Bench) -> list[Figure]:

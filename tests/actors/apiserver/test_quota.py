@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
+
+import orjson
+
+from steersman.cluster.auth.encryption import render_encryption
 
 CORE = "/api/v1/namespaces/default"
 MAPS, PODS, QUOTA = f"{CORE}/configmaps", f"{CORE}/pods", f"{CORE}/resourcequotas/q"
@@ -96,3 +102,50 @@ async def test_two_servers_together_never_give_more_than_there_is(api: Any, make
         assert await used(api) == {"configmaps": "0"}
     finally:
         await other.server.stop()
+
+
+async def test_writes_that_come_together_are_charged_together_and_have_a_revision_each(api: Any) -> None:
+    await quota(api, {"configmaps": "30"})
+    names = [f"m{n % 25}" for n in range(40)]  # the last 15 exist by then
+    answers = await asyncio.gather(*(api.call("POST", MAPS, {"metadata": {"name": name}}) for name in names))
+    assert sorted(answer.status for answer in answers) == [201] * 25 + [409] * 15
+    made = [orjson.loads(answer.body)["metadata"] for answer in answers if answer.status == 201]
+    assert len({meta["resourceVersion"] for meta in made}) == 25
+    assert await used(api) == {"configmaps": "25"}
+    answers = await asyncio.gather(*(api.call("POST", MAPS, {"metadata": {"name": f"n{n}"}}) for n in range(12)))
+    assert sorted(answer.status for answer in answers) == [201] * 5 + [403] * 7
+    assert await used(api) == {"configmaps": "30"}
+
+
+async def test_a_quota_can_be_changed_while_many_are_charged_to_it(api: Any) -> None:
+    await quota(api, {"configmaps": "1000"})
+    ended = asyncio.Event()
+
+    async def create(worker: int) -> int:
+        made = 0
+        while not ended.is_set():
+            await api.ok("POST", MAPS, {"metadata": {"name": f"m{worker}-{made}"}})
+            made += 1
+        return made
+
+    workers = [asyncio.create_task(create(worker)) for worker in range(8)]
+    for hard in ("2000", "3000"):
+        await api.ok("PATCH", QUOTA, {"spec": {"hard": {"configmaps": hard}}}, content_type=MERGE)
+    ended.set()
+    made = sum(await asyncio.gather(*workers))
+    assert await used(api) == {"configmaps": str(made)}
+
+
+async def test_an_encrypted_quota_holds_as_well(make_api: Any, make_store: Any, tmp_path: Path) -> None:
+    store = make_store(time.time)
+    await store.start()
+    path = tmp_path / "encryption.yaml"
+    path.write_text(render_encryption("k", bytes(32)).replace("[secrets]", "[resourcequotas]"))
+    api = await make_api(store, encryption=path)
+    await quota(api, {"configmaps": "10"})
+    calls = (api.call("POST", MAPS, {"metadata": {"name": f"m{n}"}}) for n in range(20))
+    codes = [response.status for response in await asyncio.gather(*calls)]
+    assert sorted(codes) == [201] * 10 + [403] * 10
+    assert await used(api) == {"configmaps": "10"}
+    await api.server.stop()
+    await store.stop()
