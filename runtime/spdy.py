@@ -16,6 +16,8 @@ SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDAT
 FLAG_FIN = 1
 #: one frame may not hold more than this
 FRAME_BYTES_MAX = 4 * 1024 * 1024
+#: nor its headers, inflated, more than this: a thousandth of it can be what was sent
+HEADER_BYTES_MAX = 64 * 1024
 
 
 def _dictionary() -> bytes:
@@ -97,7 +99,9 @@ class SpdyCodec:
 
     def _headers(self, block: bytes) -> tuple[tuple[str, str], ...]:
         try:
-            raw = self._inflate.decompress(block, FRAME_BYTES_MAX)
+            raw = self._inflate.decompress(block, HEADER_BYTES_MAX)
+            if self._inflate.unconsumed_tail:
+                raise SpdyError(f"headers of more than {HEADER_BYTES_MAX} bytes")
             (count,) = struct.unpack_from("!I", raw)
             position, rows = 4, []
             for _ in range(min(count, 256)):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import orjson
 
@@ -28,8 +28,10 @@ STREAMS_MAX = 512
 OPEN_TIMEOUT_S = 30.0
 #: a client closes the connection itself within this time after the end of a conversation
 CLOSING_S = 1.0
-#: frames of one stream held for a slow container
-QUEUE_MAX = 64
+#: what is held of one stream for a slow container: so many pieces of so many bytes
+PIECES_MAX, PIECE_BYTES = 16, 16 * 1024
+#: frames that are read before others have their turn: they can be as small as eight bytes
+FRAMES_A_TURN = 128
 
 #: exec stream protocols, the best first; up to v3 the error stream carries plain text
 STREAM_PROTOCOLS = (
@@ -48,6 +50,11 @@ def choose_protocol(offered: str, known: tuple[str, ...]) -> str:
     """Returns the best of `known` that the comma-separated `offered` names; empty when none."""
     names = {name.strip() for name in offered.split(",")}
     return next((name for name in known if name in names), "")
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """Cuts what was received for a container into pieces that can be held for it."""
+    return (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
 
 
 async def serve_spdy(pipe: ByteStream, headers: Mapping[str, str], upgrade: Upgrade) -> None:
@@ -79,8 +86,12 @@ class _Session(ABC):
 
     async def frames(self) -> None:
         """Reads until the client ends."""
+        count = 0
         while data := await self.pipe.read():
             for frame in self.codec.receive(data):
+                count += 1
+                if not count % FRAMES_A_TURN:
+                    await asyncio.sleep(0)
                 if frame.type == PING:
                     await self.pipe.write(self.codec.ping(frame.data))
                 elif frame.type == GOAWAY:
@@ -106,7 +117,7 @@ class _ExecSession(_Session):
         self._json_errors = version in ("v4", "v5")
         self._channel_of: dict[int, int] = {}
         self._stream_of: dict[int, int] = {}
-        self._inbound: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_MAX)
+        self._inbound: asyncio.Queue[Frame | None] = asyncio.Queue(PIECES_MAX)
         self._outbound_closed = False
         #: set when the client has opened every stream it asked for
         self._opened = asyncio.Event()
@@ -156,8 +167,9 @@ class _ExecSession(_Session):
         channel = self._channel_of.get(frame.stream)
         if channel is None:
             return
-        if frame.type == 0 and frame.data:
-            await self._inbound.put(Frame(channel, frame.data))
+        if frame.type == 0:
+            for piece in pieces(frame.data):
+                await self._inbound.put(Frame(channel, piece))
         if channel == 0 and (frame.type == RST_STREAM or frame.flags & FLAG_FIN):
             await self._inbound.put(Frame(255, b"\x00"))
 
@@ -215,7 +227,7 @@ class _Forward:
         self.error_stream = 0
         self.data_stream = 0
         self.port = 0
-        self.inbound: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self.inbound: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_MAX)
         self.task: asyncio.Task[None] | None = None
 
 
@@ -237,8 +249,9 @@ class _PortForwardSession(_Session):
             if forward.task is not None:
                 forward.task.cancel()
             return
-        if frame.data and not (forward.task is not None and forward.task.done()):
-            await self._offer(forward, frame.data)
+        for piece in pieces(frame.data):
+            if forward.task is None or not forward.task.done():
+                await self._offer(forward, piece)
         if frame.flags & FLAG_FIN:
             await self._offer(forward, None)
 

@@ -16,12 +16,12 @@ import struct
 from collections.abc import Mapping
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import ByteStream, Upgrade
-from steersman.actors.http.spdy import choose_protocol, serve_port_forward
+from steersman.actors.http.spdy import PIECES_MAX, choose_protocol, pieces, serve_port_forward
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import ApiError
 
@@ -32,8 +32,8 @@ PORT_PROTOCOLS = (SPDY_TUNNEL, "v4.channel.k8s.io", "portforward.k8s.io")
 TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 #: one message may not hold more than this
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-#: frames held for a slow container
-QUEUE_MAX = 64
+#: frames that are read before others have their turn: they can be as small as two bytes
+EVENTS_A_TURN = 128
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -49,44 +49,45 @@ class WebSocket:
     def __init__(self, pipe: ByteStream) -> None:
         self._pipe = pipe
         self._connection = Connection(ConnectionType.SERVER)
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._ready: list[bytes] = []
+        self._message = bytearray()
+        self._events = 0
         self._ended = False
 
     async def read(self) -> bytes:
         """Returns the next message that is not empty; empty when the client has closed."""
-        while not self._ready and not self._ended:
-            data = await self._pipe.read()
+        while not self._ended:
             try:
-                self._connection.receive_data(data or None)
-                for event in self._connection.events():
-                    await self._take(event)
+                event = next(self._connection.events(), None)
             except RemoteProtocolError:
-                self._ended = True
-        return self._ready.pop(0) if self._ready else b""
+                break
+            if event is None:
+                self._connection.receive_data(await self._pipe.read() or None)
+                continue
+            self._events += 1
+            if not self._events % EVENTS_A_TURN:
+                await asyncio.sleep(0)
+            if message := await self._take(event):
+                return message
+        self._ended = True
+        return b""
 
-    async def _take(self, event: Event) -> None:
+    async def _take(self, event: Event) -> bytes:
+        """Returns the message that an event completes; empty when it completes none."""
         match event:
             case BytesMessage() | TextMessage():
-                part = event.data.encode() if isinstance(event.data, str) else bytes(event.data)
-                self._parts.append(part)
-                self._size += len(part)
-                if self._size > MESSAGE_BYTES_MAX:
+                self._message += event.data.encode() if isinstance(event.data, str) else event.data
+                if len(self._message) > MESSAGE_BYTES_MAX:
                     await self.close(1009)
                     self._ended = True
                 elif event.message_finished:
-                    message = b"".join(self._parts)
-                    self._parts, self._size = [], 0
-                    if message:
-                        self._ready.append(message)
+                    message, self._message = bytes(self._message), bytearray()
+                    return message
             case Ping():
                 await self._pipe.write(self._connection.send(event.response()))
             case CloseConnection():
                 self._ended = True
                 await self.close(1000)
-            case Pong():
-                return
+        return b""
 
     async def write(self, data: bytes | str) -> None:
         """Sends one message, of binary or text; drops it once either side has closed."""
@@ -181,7 +182,7 @@ async def _serve_exec(socket: WebSocket, upgrade: Upgrade) -> None:
 
 async def _serve_ports(socket: WebSocket, upgrade: Upgrade) -> None:
     """Two channels a port: 2n carries data both ways, 2n+1 errors to the client."""
-    queues: list[asyncio.Queue[bytes | None]] = [asyncio.Queue(QUEUE_MAX) for _ in upgrade.ports]
+    queues: list[asyncio.Queue[bytes | None]] = [asyncio.Queue(PIECES_MAX) for _ in upgrade.ports]
     for index, port in enumerate(upgrade.ports):
         for channel in (2 * index, 2 * index + 1):
             await socket.write(bytes((channel,)) + struct.pack("<H", port))
@@ -204,8 +205,9 @@ async def _serve_all(socket: WebSocket, upgrade: Upgrade, queues: list[asyncio.Q
 async def _read_ports(socket: WebSocket, queues: list[asyncio.Queue[bytes | None]]) -> None:
     while message := await socket.read():
         index, odd = divmod(message[0], 2)
-        if not odd and index < len(queues) and len(message) > 1:
-            await queues[index].put(message[1:])
+        if not odd and index < len(queues):
+            for piece in pieces(message[1:]):
+                await queues[index].put(piece)
 
 
 async def _serve_port(
