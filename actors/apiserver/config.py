@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from steersman.actors.http.limits import HttpLimits
 from steersman.cluster.auth.audit import AuditPolicy
 
 
@@ -51,6 +52,7 @@ class ApiServerConfig:
         admission_plugins: those that are on beside the usual ones.
         proxy_ca: PEM of the authority of front proxies, which say in headers for whom they ask; proxy_cert, proxy_key:
             PEM of what this server itself is one by, to extension API servers.
+        http: what clients can make the socket hold and wait for.
         requests_in_flight: seats that the levels of priority share.
         advertise_address: where the cluster reaches this server; `host` when empty.
     """
@@ -76,6 +78,7 @@ class ApiServerConfig:
     authentication: Path | None = None
     authorization: Path | None = None
     token_webhook: Path | None = None
+    http: HttpLimits = field(default_factory=HttpLimits)
     requests_in_flight: int = 600
     admission_plugins: tuple[str, ...] = ()
     encryption: Path | None = None

@@ -53,7 +53,6 @@ from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.apiserver.writes import Writer
-from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpServer
 from steersman.actors.ports import NodeDirectory, Now, Store, User
@@ -230,7 +229,7 @@ class ApiServer:
                 tls=_tls(self.config),
                 identify=identifier(self.config.client_ca, self.config.proxy_ca),
                 uploads=_is_upload,
-                limits=HttpLimits(),
+                limits=self.config.http,
             )
             await self._http.start()
         if self.config.grpc_port is not None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: requests of one connection that are answered before others have their turn
+_ANSWERS_A_TURN = 8
 #: bytes parsed at once: requests can be so small that very many are in what was received
 _SLICE_BYTES = 16 * 1024
 #: headers that hold the names of users and groups
@@ -291,12 +293,10 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_headers = False
         headers = self._headers
-        size = len(self._target) + sum(len(key) + len(value) for key, value in headers.items())
         for key, values in self._repeated.items():
             # a comma may be part of a user's or a group's name
             headers[key] = ("\n" if key.startswith(_NAMES) else ", ").join(values)
-            size += len(headers[key])
-        if size > self._limits.header_bytes_max:
+        if self._header_bytes > self._limits.header_bytes_max + _SLICE_BYTES:
             raise Refused(431, "RequestHeaderFieldsTooLarge", "request header fields too large")
         self.deadline = self._loop.time() + self._limits.body_timeout_s
         streams = self._server.uploads is not None and self._server.uploads(
@@ -317,10 +317,12 @@ class Connection(asyncio.Protocol):
             self._enqueue(self._read(self._request(b"", upload=self._upload)))
 
     def _check_host(self) -> None:
-        """Exactly one that could be one, as Go's server wants it."""
-        host = self._headers.get("host")
+        """Refuses versions other than 1.0 and 1.1, and wants exactly one host that could be one, as Go's server."""
+        host, version = self._headers.get("host"), self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise Refused(400, "BadRequest", "malformed HTTP version")
         if host is None:
-            if self._parser.get_http_version() == "1.1":
+            if version == "1.1":
                 raise Refused(400, "BadRequest", "missing required Host header")
         elif host != self._host:
             if "host" in self._repeated:
@@ -395,8 +397,12 @@ class Connection(asyncio.Protocol):
         return waiting
 
     async def _answer_all(self) -> None:
+        count = 0
         try:
             while self._waiting:
+                count += 1
+                if not count % _ANSWERS_A_TURN:
+                    await asyncio.sleep(0)
                 waiting = self._next()
                 try:
                     keep = await self._answer(waiting, waiting.keep and not self._server.stopping)

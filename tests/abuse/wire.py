@@ -1,0 +1,93 @@
+"""Clients that are in full control of their bytes, and one that behaves."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+#: a server that is not served by then is not served at all
+DEADLINE_S = 20.0
+
+
+class Wire:
+    """One open connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        """Sends; a peer that has closed is none to tell."""
+        try:
+            self.writer.write(data)
+            await self.writer.drain()
+        except ConnectionError:
+            return
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        text = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = text.split("\r\n")
+        return int(first.split(" ", 2)[1]), {k.lower(): v for k, _, v in (row.partition(": ") for row in lines if row)}
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """The next whole answer; raises ConnectionError or IncompleteReadError when there is none."""
+        async with asyncio.timeout(DEADLINE_S):
+            status, headers = await self.head()
+            if headers.get("transfer-encoding") == "chunked":
+                body = b""
+                while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                    body += await self.reader.readexactly(size)
+                    await self.reader.readexactly(2)
+                await self.reader.readexactly(2)
+                return status, headers, body
+            return status, headers, await self.reader.readexactly(int(headers.get("content-length", 0)))
+
+    async def is_cut(self) -> bool:
+        """Whether the server closes the connection, whatever it says before, by the deadline."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while await self.reader.read(1 << 16):
+                    pass
+        except TimeoutError:
+            return False
+        except (ConnectionError, ssl.SSLError):
+            pass
+        return True
+
+    async def call(self, method: str, target: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], Any]:
+        """A well-formed request and its decoded answer."""
+        data = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
+        names = {"host": "x", "content-type": "application/json", "content-length": str(len(data))}
+        names |= {key.replace("_", "-"): value for key, value in headers.items()}
+        lines = "".join(f"{key}: {value}\r\n" for key, value in names.items())
+        await self.send(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode() + data)
+        status, found, text = await self.answer()
+        return status, found, orjson.loads(text) if "json" in found.get("content-type", "") and text else text
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def wires(
+    port: int, tls: ssl.SSLContext | None, count: int = 1, limit: int = 1 << 16
+) -> AsyncIterator[list[Wire]]:
+    """Opens connections, some at a time; all are gone at the end."""
+    gate = asyncio.Semaphore(64)
+
+    async def one() -> Wire:
+        async with gate:
+            return Wire(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=limit))
+
+    found = await asyncio.gather(*(one() for _ in range(count)), return_exceptions=True)
+    opened = [wire for wire in found if isinstance(wire, Wire)]
+    try:
+        yield opened
+    finally:
+        for wire in opened:
+            wire.close()
+        await asyncio.sleep(0)
