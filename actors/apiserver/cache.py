@@ -26,6 +26,8 @@ ROOT = "/registry/"
 _ROOT_END = b"/registry0"
 #: events a shelf remembers, for watches that resume
 RING_MAX = 8192
+#: and no more than those of so many bytes, where objects are large
+RING_BYTES_MAX = 64 << 20
 #: objects read from the store at once while the cache fills
 PAGE = 2000
 #: how far back the cache begins, so that watches survive a restart of the API server
@@ -64,6 +66,7 @@ class Shelf:
         #: takes changes in place of the audiences, which it offers them later
         self.gate: Callable[[Event], None] | None = None
         self._ring: deque[Event] = deque()
+        self._ring_bytes = 0
         #: every event after this revision is in the ring
         self.floor = floor
         #: the revision of the last change, as far as it is known
@@ -137,8 +140,11 @@ class Shelf:
         self.generation += 1
         self.changed = event.revision
         self._ring.append(event)
-        if len(self._ring) > RING_MAX:
-            self.floor = self._ring.popleft().revision
+        self._ring_bytes += len(event.entry.raw)
+        while len(self._ring) > RING_MAX or (self._ring_bytes > RING_BYTES_MAX and len(self._ring) > 1):
+            oldest = self._ring.popleft()
+            self.floor = oldest.revision
+            self._ring_bytes -= len(oldest.entry.raw)
         for listener in self.listeners:
             listener(event)
         if self._audiences:
@@ -178,6 +184,7 @@ class Shelf:
         self.close()
         before, self.entries = self.entries, SortedDict(entries)
         self._ring.clear()
+        self._ring_bytes = 0
         self.floor = self.changed = revision
         self.generation += 1
         for listener in self.listeners:

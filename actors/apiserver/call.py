@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from steersman.actors.http.messages import Request
@@ -11,6 +10,7 @@ from steersman.actors.ports import User
 from steersman.cluster.auth.attributes import Attributes
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.parameters import is_true
+from steersman.cluster.meta.remembered import remembered
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
 from steersman.cluster.meta.warningheaders import TOTAL_CHARS_MAX
 
@@ -60,7 +60,7 @@ class Query(dict[str, str]):
         return value
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def labels_of(text: str) -> LabelSelector:
     """The parsed `labelSelector`; raises BadRequest."""
     try:
@@ -69,7 +69,7 @@ def labels_of(text: str) -> LabelSelector:
         raise BadRequest(str(error)) from None
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def fields_of(text: str) -> FieldSelector:
     """The parsed `fieldSelector`; raises BadRequest."""
     try:

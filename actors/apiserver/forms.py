@@ -19,8 +19,8 @@ from steersman.cluster.api.table import included, table
 from steersman.cluster.meta.errors import NotAcceptable
 from steersman.cluster.meta.objects import Obj
 
-#: objects of a list that are put together at once
-ENTRIES_IN_PIECE = 500
+#: what of a list is put together at once: so many objects, or so many bytes
+ENTRIES_IN_PIECE, PIECE_BYTES = 500, 256 * 1024
 JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
 
 
@@ -99,12 +99,16 @@ class Whole:
         }
         plain = kind.plain
         yield b'%b,"items":[' % orjson.dumps(head)[:-1]
-        for start in range(0, len(entries), ENTRIES_IN_PIECE):
-            part = entries[start : start + ENTRIES_IN_PIECE]
-            bodies = [
-                entry.raw if plain and entry.raw.startswith(prefix) else entry.body(kind, prefix) for entry in part
-            ]
-            yield b",%b" % b",".join(bodies) if start else b",".join(bodies)
+        bodies: list[bytes] = []
+        size_bytes, comma = 0, b""
+        for entry in entries:
+            bodies.append(entry.raw if plain and entry.raw.startswith(prefix) else entry.body(kind, prefix))
+            size_bytes += len(bodies[-1])
+            if size_bytes >= PIECE_BYTES or len(bodies) == ENTRIES_IN_PIECE:
+                yield comma + b",".join(bodies)
+                bodies, size_bytes, comma = [], 0, b","
+        if bodies:
+            yield comma + b",".join(bodies)
         yield b"]}"
 
     def bookmark(self, revision: int, annotations: Obj | None) -> bytes:

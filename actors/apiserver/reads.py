@@ -34,6 +34,8 @@ from steersman.cluster.store.values import Compacted, FutureRevision, Range
 
 #: longer lists are not put together but sent piece by piece
 LIST_WHOLE_MAX = 5000
+#: nor those of more bytes, which a client that does not read would make us hold
+LIST_WHOLE_BYTES_MAX = 2 << 20
 _PAGE = 1000
 
 
@@ -183,7 +185,7 @@ def _below(key: str, namespace: str) -> str:
 
 def _listed(form: Form, found: list[Entry], revision: int, go_on: str, remaining: int) -> Response:
     pieces = form.many(found, revision, go_on, remaining)
-    if len(found) <= LIST_WHOLE_MAX:
+    if len(found) <= LIST_WHOLE_MAX and sum(len(entry.raw) for entry in found) <= LIST_WHOLE_BYTES_MAX:
         return Response(200, JSON_HEADERS, b"".join(pieces))
     feed = Feed(pieces, lambda: None, waiting_max=0)
     feed.end()

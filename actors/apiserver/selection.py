@@ -30,16 +30,18 @@ class Selection:
         """Returns the predicate on entries; None when everything is selected."""
         if self.selects_all:
             return None
-        labels, fields, kind = self.labels, self.fields, self.kind
+        kind, fits_labels, fits_fields = self.kind, self.labels.matcher(), self.fields.matcher()
+        has_labels, has_fields = bool(self.labels.requirements), bool(self.fields.requirements)
         prefix = f'{{"apiVersion":"{kind.api_version}",'.encode()
-        verbatim = [value.encode() for _, equal, value in fields.requirements if equal and _stands_verbatim(value)]
+        exact = dict.fromkeys(value for _, equal, value in self.fields.requirements if equal)
+        verbatim = [value.encode() for value in exact if _stands_verbatim(value)]
 
         def selects(entry: Entry) -> bool:
-            if labels.requirements and not labels.matches(entry.labels):
+            if has_labels and not fits_labels(entry.labels):
                 return False
             if verbatim and not all(value in entry.raw for value in verbatim):
                 return False
-            return not fields.requirements or fields.matches(kind.selectable_fields(entry.served(kind, prefix)))
+            return not has_fields or fits_fields(kind.selectable_fields(entry.served(kind, prefix)))
 
         return selects
 

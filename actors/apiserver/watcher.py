@@ -17,8 +17,8 @@ from steersman.actors.http.feed import PIECE_BYTES, Feed
 from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.meta.objects import Obj
 
-#: batches of changes held for a client that reads slowly; one that falls further behind is cut off and resumes
-WAITING_MAX = 10_000
+#: changes held for a client that reads slowly; one that falls further behind is cut off and resumes
+WAITING_MAX = 50_000
 #: a bookmark tells an idle watcher how far it has come
 BOOKMARK_S = 60.0
 
@@ -73,13 +73,15 @@ class Audience:
     def flush(self) -> None:
         """Sends what was taken in to every watch."""
         taken, self._taken = self._taken, []
-        piece = b""
+        piece, lines = b"", [b""]
         for watch in list(self.watches):
             if watch.tells_columns:
                 watch.tell(taken)
             else:
-                piece = piece or b"".join([encoded(self.form, kind, event) for kind, event in taken])
-                watch.push(piece)
+                if not piece:
+                    lines = [encoded(self.form, kind, event) for kind, event in taken]
+                    piece = b"".join(lines)
+                watch.push(piece, lines)
 
     def end(self) -> None:
         """The cache begins anew: every watch ends."""

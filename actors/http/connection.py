@@ -14,8 +14,11 @@ import gzip
 import logging
 import math
 import re
+import select
+import socket
 import ssl
 import time
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: requests of one connection that are answered before others have their turn
 _ANSWERS_A_TURN = 8
+#: bytes of an answer written at once
+_PIECE_BYTES = 256 * 1024
 #: bytes parsed at once: requests can be so small that very many are in what was received
 _SLICE_BYTES = 16 * 1024
 #: headers that hold the names of users and groups
@@ -79,8 +84,10 @@ class _Waiting(NamedTuple):
     chunked: bool = True
 
 
-def _takes_gzip(request: Request) -> bool:
-    """Whether `Accept-Encoding` names gzip without reservations, as Kubernetes reads it."""
+def _takes_gzip(request: Request, response: Response) -> bool:
+    """Whether `Accept-Encoding` names gzip without reservations, as Kubernetes reads it, and the answer is bare."""
+    if "content-encoding" in response.headers or "content-length" in response.headers:
+        return False
     return "gzip" in [name.strip() for name in request.headers.get("accept-encoding", "").split(",")]
 
 
@@ -101,6 +108,8 @@ class Connection(asyncio.Protocol):
         #: this connection's part of what the server has received
         self._held_bytes = 0
         self._drained: asyncio.Future[None] | None = None
+        #: of the answer that is being written
+        self._left_bytes = 0
         self._leftover = b""
         self._awaiting_switch = False
         self._pipe: Pipe | None = None
@@ -129,6 +138,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._tls = transport.get_extra_info("sslcontext") is not None
         self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         certificate = transport.get_extra_info("peercert")
@@ -150,6 +160,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._pipe is not None:
+            self._stir()
             self._pipe.feed(data)
         elif self._awaiting_switch:
             self._leftover += data
@@ -172,7 +183,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._drained is None:
             self._drained = self._loop.create_future()
-            self._server.stalls(self, self._transport.get_write_buffer_size())
+            self._server.stalls(self, self._transport.get_write_buffer_size() + self._left_bytes)
             if self._feed is not None:
                 self.deadline = self._loop.time() + self._limits.write_timeout_s
 
@@ -450,22 +461,27 @@ class Connection(asyncio.Protocol):
             await self._switch(request, body)
             return False
         if isinstance(body, bytes):
-            worth_it = len(body) >= self._limits.gzip_bytes_min and "content-encoding" not in response.headers
-            if worth_it and _takes_gzip(request):
+            if len(body) >= self._limits.gzip_bytes_min and _takes_gzip(request, response):
                 body = await self._loop.run_in_executor(None, gzip.compress, body, 1)
-                vary = ", ".join(filter(None, (response.headers.get("vary"), "Accept-Encoding")))
-                response.headers = {**response.headers, "content-encoding": "gzip", "vary": vary}
-            self._write_whole(response, b"" if request.method == "HEAD" else body, keep, length=len(body))
-            await self._drain()
+                self._compressed(response)
+            shown = b"" if request.method == "HEAD" else body
+            if len(shown) <= _PIECE_BYTES:
+                self._write_whole(response, shown, keep, length=len(body))
+                await self._drain()
+            else:
+                await self._write_long(response, shown, keep)
         else:
             if "content-length" in response.headers:  # of an answer that is passed on
                 self._chunked = False
             else:
                 keep = keep and self._chunked
-            if isinstance(body, Feed):
-                await self._write_feed(response, body, keep)
-            else:
+            if not isinstance(body, Feed):
                 await self._write_stream(response, body, keep)
+            elif body.ended and _takes_gzip(request, response):
+                self._compressed(response)
+                await self._write_stream(response, self._compress(body), keep)
+            else:
+                await self._write_feed(response, body, keep)
         if self._awaiting_switch:
             self._awaiting_switch = False
             leftover, self._leftover = self._leftover, b""
@@ -473,6 +489,18 @@ class Connection(asyncio.Protocol):
                 self._restart(leftover)
                 self._transport.resume_reading()
         return keep
+
+    @staticmethod
+    def _compressed(response: Response) -> None:
+        vary = ", ".join(filter(None, (response.headers.get("vary"), "Accept-Encoding")))
+        response.headers = {**response.headers, "content-encoding": "gzip", "vary": vary}
+
+    async def _compress(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same bytes as gzip sends them, made where they hold nobody up."""
+        gzipped = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+        async for piece in stream:
+            yield await self._loop.run_in_executor(None, gzipped.compress, piece)
+        yield gzipped.flush()
 
     def _head(self, response: Response, keep: bool) -> list[bytes]:
         parts = [_status_line(response.status), self._server.date()]
@@ -491,6 +519,17 @@ class Connection(asyncio.Protocol):
             parts.append(b"Content-Length: %d\r\n\r\n" % (len(body) if length is None else length))
         parts.append(body)
         self._transport.write(b"".join(parts))
+
+    async def _write_long(self, response: Response, body: bytes, keep: bool) -> None:
+        """Sends an answer as fast as it is taken: a transport of TLS takes any single piece for sent."""
+        self._write_whole(response, b"", keep, length=len(body))
+        try:
+            for at in range(0, len(body), _PIECE_BYTES):
+                self._left_bytes = len(body) - at
+                self._transport.write(memoryview(body)[at : at + _PIECE_BYTES])
+                await self._drain()
+        finally:
+            self._left_bytes = 0
 
     def _open(self, response: Response, keep: bool) -> None:
         """Sends the head of an answer that comes in pieces."""
@@ -549,11 +588,19 @@ class Connection(asyncio.Protocol):
             if not done and before - left < self._limits.write_bytes_min:
                 raise TimeoutError("the client does not read")
 
+    def _stir(self) -> None:
+        """Somebody says something in the conversation."""
+        self.deadline = self._loop.time() + self._limits.conversation_idle_timeout_s
+
+    async def _spoken(self) -> None:
+        self._stir()
+        await self._drain()
+
     async def _switch(self, request: Request, upgrade: Upgrade) -> None:
-        self._pipe = Pipe(self._transport, self._drain, self._leftover)
+        self._pipe = Pipe(self._transport, self._spoken, self._leftover)
         self._transport.resume_reading()
         self.streaming = True
-        self.deadline = math.inf
+        self._stir()
         try:
             if upgrade.tunnel is not None:
                 await upgrade.tunnel(self._pipe)
@@ -575,6 +622,14 @@ class Connection(asyncio.Protocol):
             self._refuse(Refused(408, "Timeout", "the request was not complete in time"))
         else:
             self._transport.abort()
+
+    def is_left(self) -> bool:
+        """Whether the client has gone while it was not read from, which the transport does not notice."""
+        if self._transport.is_reading() or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def retire(self) -> None:
         """The server stops: an idle connection closes now, a busy one after its answer."""

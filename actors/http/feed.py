@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 #: bytes that one feed sends before others have their turn
 TURN_BYTES = 1 << 20
+#: bytes that wait for a reader who is slow; with more the feed ends
+WAITING_BYTES_MAX = 32 << 20
 #: pieces that wait are joined to about this size
 PIECE_BYTES = 256 * 1024
 
@@ -34,7 +36,8 @@ class Feed:
     Args:
         first: what goes before all that is pushed, made piece by piece as it is taken.
         closed: called once, when nobody takes any more or all has been taken.
-        waiting_max: pieces that may wait for a slow reader; with one more the feed ends without them.
+        waiting_max: pieces that may wait for a slow reader, beside `WAITING_BYTES_MAX`; with one more the feed ends
+            without them.
     """
 
     def __init__(self, first: Iterator[bytes], closed: Callable[[], None], waiting_max: int) -> None:
@@ -42,6 +45,7 @@ class Feed:
         self._closed: Callable[[], None] | None = closed
         self._waiting: deque[bytes] = deque()
         self._waiting_max = waiting_max
+        self._waiting_bytes = 0
         self._sink: Sink | None = None
         self._has_room = False
         self._wake: asyncio.Future[None] | None = None
@@ -49,17 +53,26 @@ class Feed:
 
     # ---- the maker's side
 
-    def push(self, piece: bytes) -> None:
-        """Sends a piece, now if the reader can take it."""
+    def push(self, piece: bytes, parts: Sequence[bytes] = ()) -> None:
+        """Sends a piece, now if the reader can take it.
+
+        Args:
+            parts: what the piece was joined of, which others hold as well: they wait in its place.
+        """
         if self._has_room and not self._waiting and self._first is None:
             assert self._sink is not None
             self._has_room = self._sink.write(piece)
-        elif len(self._waiting) >= self._waiting_max:
-            self._waiting.clear()
-            self.end()
         elif not self.ended:
-            self._waiting.append(piece)
+            self._waiting.extend(parts or (piece,))
+            self._waiting_bytes += len(piece)
+            if len(self._waiting) > self._waiting_max or self._waiting_bytes > WAITING_BYTES_MAX:
+                self._forget()
+                self.end()
             self._notify()
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
 
     def end(self) -> None:
         """No more is pushed; what waits is still sent."""
@@ -84,12 +97,13 @@ class Feed:
             if piece is not None:
                 return piece
             self._first = None
-        if len(self._waiting) <= 1:
-            return self._waiting.popleft() if self._waiting else None
+        if not self._waiting:
+            return None
         taken, size_bytes = [], 0
         while self._waiting and size_bytes < PIECE_BYTES:
             taken.append(self._waiting.popleft())
             size_bytes += len(taken[-1])
+        self._waiting_bytes -= size_bytes
         return b"".join(taken)
 
     # ---- the reader's side
@@ -123,6 +137,7 @@ class Feed:
         closed, self._closed = self._closed, None
         if closed is not None:
             self.ended, self._has_room = True, False
+            self._forget()
             closed()
 
     def __aiter__(self) -> Feed:

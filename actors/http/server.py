@@ -116,8 +116,11 @@ class HttpServer:
         while True:
             await asyncio.sleep(1.0)
             now = loop.time()
-            for connection in [c for c in self.connections if c.deadline < now]:
-                connection.expire()
+            for connection in list(self.connections):
+                if connection.deadline < now:
+                    connection.expire()
+                elif connection.is_left():
+                    connection.abort()
 
     def date(self) -> bytes:
         """The `Date` header's line, formatted once a second."""

@@ -29,7 +29,7 @@ OPEN_TIMEOUT_S = 30.0
 #: a client closes the connection itself within this time after the end of a conversation
 CLOSING_S = 1.0
 #: what is held of one stream for a slow container: so many pieces of so many bytes
-PIECES_MAX, PIECE_BYTES = 16, 16 * 1024
+PIECES_MAX, PIECE_BYTES = 4, 16 * 1024
 #: frames that are read before others have their turn: they can be as small as eight bytes
 FRAMES_A_TURN = 128
 

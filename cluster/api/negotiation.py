@@ -7,9 +7,9 @@ by who takes nothing else: JSON is what objects are kept in, and every client re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from steersman.cluster.meta.errors import NotAcceptable
+from steersman.cluster.meta.remembered import remembered
 
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _MEDIA, _STREAMS = (JSON, YAML, PROTOBUF), (JSON, PROTOBUF)
@@ -33,7 +33,7 @@ class Accepted:
     pretty: bool = False
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def negotiate(header: str, *, stream: bool = False, has_protobuf: bool = True, tabular: bool = True) -> Accepted:
     """Reads an `Accept` header; the first clause that can be served wins.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote
 
 from msgspec import Struct
 
 from steersman.cluster.meta.parameters import is_true
+from steersman.cluster.meta.remembered import remembered
 from steersman.cluster.meta.selectors import Requirement, SelectorError, parse_fields, parse_labels
 
 _VERBS = {
@@ -133,7 +133,7 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
     )
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def selected_fields(selector: str) -> tuple[Requirement, ...]:
     """What a field selector asks for; nothing when it cannot be read."""
     try:
@@ -143,7 +143,7 @@ def selected_fields(selector: str) -> tuple[Requirement, ...]:
     return tuple(Requirement(path, "In" if equal else "NotIn", (value,)) for path, equal, value in rows)
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def selected_labels(selector: str) -> tuple[Requirement, ...]:
     """What a label selector asks for; nothing when it cannot be read."""
     try:

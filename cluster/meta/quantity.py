@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
+
+from steersman.cluster.meta.remembered import remembered
 
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -26,7 +27,7 @@ class QuantityError(ValueError):
         )
 
 
-@lru_cache(maxsize=8192)
+@remembered(8192)
 def _parse_text(text: str) -> tuple[Decimal, str]:
     match = _SHAPE.match(text)
     if match is None:
@@ -51,12 +52,12 @@ def parse(quantity: str | int | float) -> Decimal:
     return _parse_text(str(quantity))[0]
 
 
-@lru_cache(maxsize=8192)
+@remembered(8192)
 def _milli_text(text: str) -> int:
     return int((_parse_text(text)[0] * 1000).to_integral_value(ROUND_CEILING))
 
 
-@lru_cache(maxsize=8192)
+@remembered(8192)
 def _whole_text(text: str) -> int:
     return int(_parse_text(text)[0].to_integral_value(ROUND_CEILING))
 

@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +77,40 @@ class LabelSelector:
         found = labels or {}
         return all(requirement.matches(found) for requirement in self.requirements)
 
+    def matcher(self) -> Callable[[Mapping[str, str]], bool]:
+        """As `matches`, for many objects: takes as long as one has labels, however many requirements there are."""
+        by_key: dict[str, list[Requirement]] = {}
+        for requirement in self.requirements:
+            by_key.setdefault(requirement.key, []).append(requirement)
+        rules = {key: _of_value(rows) for key, rows in by_key.items()}
+        needed = {row.key for row in self.requirements if row.operator not in ("NotIn", "DoesNotExist")}
+
+        def matches(labels: Mapping[str, str]) -> bool:
+            if len(needed) > len(labels) or not needed <= labels.keys():
+                return False
+            shared = labels if len(labels) < len(rules) else rules
+            return all(rules[key](labels[key]) for key in shared if key in rules and key in labels)
+
+        return matches
+
     def __str__(self) -> str:
         return ",".join(str(requirement) for requirement in self.requirements)
+
+
+def _of_value(rows: Sequence[Requirement]) -> Callable[[str], bool]:
+    """Whether the value that a label has fits every requirement on it."""
+    taken = [frozenset(row.values) for row in rows if row.operator == "In"]
+    allowed = frozenset.intersection(*taken) if taken else None
+    denied = frozenset(value for row in rows if row.operator == "NotIn" for value in row.values)
+    is_unwanted = any(row.operator == "DoesNotExist" for row in rows)
+    compared = list(dict.fromkeys(row for row in rows if row.operator in ("Gt", "Lt")))
+
+    def fits(value: str) -> bool:
+        if is_unwanted or value in denied or (allowed is not None and value not in allowed):
+            return False
+        return all(_compare(value, row.operator, row.values[0]) for row in compared)
+
+    return fits
 
 
 EVERYTHING = LabelSelector()
@@ -235,6 +267,23 @@ class FieldSelector:
     def matches(self, fields: Mapping[str, str]) -> bool:
         """Whether the object whose selectable fields are `fields` (path to text) is selected."""
         return all((fields.get(path, "") == value) is equal for path, equal, value in self.requirements)
+
+    def matcher(self) -> Callable[[Mapping[str, str]], bool]:
+        """As `matches`, for many objects: takes as long as there are fields, however many requirements there are."""
+        wanted: dict[str, set[str]] = {}
+        denied: dict[str, set[str]] = {}
+        for path, equal, value in self.requirements:
+            (wanted if equal else denied).setdefault(path, set()).add(value)
+        if any(len(values) > 1 for values in wanted.values()):
+            return lambda _fields: False
+        exact = [(path, *values) for path, values in wanted.items()]
+
+        def matches(fields: Mapping[str, str]) -> bool:
+            if any(fields.get(path, "") != value for path, value in exact):
+                return False
+            return not any(fields.get(path, "") in values for path, values in denied.items())
+
+        return matches
 
 
 def parse_fields(text: str) -> FieldSelector:

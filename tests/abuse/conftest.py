@@ -47,6 +47,10 @@ async def _furnish(victim: Victim) -> None:
         ):
             status, _, answer = await admin.call("POST", target, body)
             assert status == 201, answer
+        running = {"status": {"phase": "Running"}}
+        target = "/api/v1/namespaces/default/pods/pod/status"
+        status, _, answer = await admin.call("PATCH", target, running, content_type="application/merge-patch+json")
+        assert status == 200, answer
 
 
 async def _behave(victim: Victim, served: list[float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from collections.abc import Callable
 from urllib.parse import quote
 
 import orjson
@@ -33,6 +34,12 @@ def upgrade(target: str, *headers: str) -> bytes:
     )  # fmt: skip
 
 
+async def until(victim: Victim, holds: Callable[[dict[str, int]], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds(await victim.counts()):  # noqa: ASYNC110 - another process does it
+            await asyncio.sleep(0.05)
+
+
 async def switched(wire: Wire, request: bytes) -> Wire:
     await wire.send(request)
     async with asyncio.timeout(20):
@@ -47,57 +54,57 @@ async def test_lists_that_nobody_reads_are_not_held(victim: Victim, abuse: Abuse
         for number in range(40):
             body = {"metadata": {"name": f"large-{number}", "labels": {"large": "1"}}, "data": {"a": FILLING}}
             assert (await admin.call("POST", MAPS, body))[0] == 201
-        async with abuse(growth_mib=110), wires(victim.port, victim.tls("mallory"), 60, limit=1024) as deaf:
-            for wire in deaf:
-                wire.writer.transport.pause_reading()
+        async with abuse(growth_mib=110), wires(victim.port, victim.tls("mallory"), 60, deaf=True) as deaf:
             await asyncio.gather(*(wire.send(get(f"{MAPS}?labelSelector=large")) for wire in deaf))
-            async with asyncio.timeout(20):
-                while (await victim.counts())["connections"] > 3:
-                    await asyncio.sleep(0.05)
+            await until(victim, lambda counts: counts["connections"] <= 3)
         status, _, answer = await admin.call("DELETE", f"{MAPS}?labelSelector=large")
         assert status == 200, answer
 
 
 async def test_watches_that_nobody_reads_end_and_the_others_see_everything(victim: Victim, abuse: Abuse) -> None:
-    """60 deaf watches, each of a selection of its own, while 100 MB of changes go by."""
+    """60 deaf watches, each of a selection of its own, while 32 MB of changes go by."""
 
-    async def seen(wire: Wire, count: int) -> int:
-        await wire.send(get(f"{MAPS}?watch=1&fieldSelector=metadata.name%3Dbusy"))
-        found = 0
+    async def seen(wire: Wire) -> None:
+        """Returns when every writer's last change was seen."""
+        await wire.send(get(f"{MAPS}?watch=1&labelSelector=busy"))
+        wanted = {f'"n":"{writer}-{changes - 1}"'.encode() for writer in range(writers)}
         async with asyncio.timeout(60):
             await wire.head()
-            while found < count:
+            while wanted:
                 size = int(await wire.reader.readuntil(b"\r\n"), 16)
-                found += (await wire.reader.readexactly(size + 2)).count(b'"type":"')
-        return found
+                piece = await wire.reader.readexactly(size + 2)
+                wanted -= {mark for mark in wanted if mark in piece}
 
-    changes = 500
+    async def write(wire: Wire, writer: int) -> None:
+        for number in range(changes):
+            change = {"data": {"a": FILLING, "n": f"{writer}-{number}"}}
+            status, _, answer = await wire.call(
+                "PATCH", f"{MAPS}/busy-{writer}", change, content_type="application/merge-patch+json"
+            )
+            assert status == 200, answer
+
+    writers, changes = 4, 40
     async with (
-        wires(victim.port, victim.tls("admin"), limit=8 * MIB) as (admin,),
+        wires(victim.port, victim.tls("admin"), writers, limit=8 * MIB) as admins,
         wires(victim.port, victim.tls("jane"), limit=8 * MIB) as (attentive,),
     ):
-        assert (await admin.call("POST", MAPS, {"metadata": {"name": "busy"}}))[0] == 201
-        seeing = asyncio.create_task(seen(attentive, changes))
-        async with abuse(growth_mib=330), wires(victim.port, victim.tls("mallory"), 60, limit=1024) as deaf:
+        for writer, admin in enumerate(admins):
+            body = {"metadata": {"name": f"busy-{writer}", "labels": {"busy": "1"}}}
+            assert (await admin.call("POST", MAPS, body))[0] == 201
+        seeing = asyncio.create_task(seen(attentive))
+        async with abuse(growth_mib=260), wires(victim.port, victim.tls("mallory"), 60, deaf=True) as deaf:
             for number, wire in enumerate(deaf):
                 await wire.send(get(f"{MAPS}?watch=1&labelSelector={quote(f'a!=b{number}')}"))
-                wire.writer.transport.pause_reading()
-            for number in range(changes):
-                change = {"data": {"a": FILLING, "n": str(number)}}
-                status, _, answer = await admin.call(
-                    "PATCH", f"{MAPS}/busy", change, content_type="application/merge-patch+json"
-                )
-                assert status == 200, answer
-            async with asyncio.timeout(20):
-                while (await victim.counts())["watches"] > 1:
-                    await asyncio.sleep(0.05)
-            assert await seeing >= changes
+            await until(victim, lambda counts: counts["watches"] == 61)
+            await asyncio.gather(*(write(admin, writer) for writer, admin in enumerate(admins)))
+            await until(victim, lambda counts: counts["watches"] <= 1)
+            await seeing
             attentive.close()
-            assert (await admin.call("DELETE", f"{MAPS}/busy"))[0] == 200
+        assert (await admins[0].call("DELETE", f"{MAPS}?labelSelector=busy"))[0] == 200
 
 
 async def test_logs_and_terminals_that_nobody_reads_end(victim: Victim, abuse: Abuse) -> None:
-    async with abuse(growth_mib=80), wires(victim.port, victim.tls("mallory"), 30, limit=1024) as deaf:
+    async with abuse(growth_mib=80), wires(victim.port, victim.tls("mallory"), 30, deaf=True) as deaf:
         for number, wire in enumerate(deaf):
             if number % 2:
                 await wire.send(get(f"{POD}/log?follow=true"))
@@ -105,10 +112,7 @@ async def test_logs_and_terminals_that_nobody_reads_end(victim: Victim, abuse: A
                 await wire.send(
                     upgrade(f"{POD}/exec?command=yes&stdout=1", "sec-websocket-protocol: v5.channel.k8s.io")
                 )
-            wire.writer.transport.pause_reading()
-        async with asyncio.timeout(20):
-            while (await victim.counts())["connections"] > 2:
-                await asyncio.sleep(0.05)
+        await until(victim, lambda counts: counts["connections"] <= 2)
 
 
 def frames(*, kind: int, payload: bytes = b"", fin: bool = True) -> bytes:

@@ -28,7 +28,7 @@ import uvloop
 from steersman.actors.apiserver import ApiServer, ApiServerConfig
 from steersman.actors.http.limits import HttpLimits
 from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest
-from steersman.actors.store.disk import MemoryDisk
+from steersman.actors.store.filedisk import FileDisk
 from steersman.actors.store.replica import Replica
 from steersman.runtime.pki import Authority, Identity
 
@@ -41,6 +41,7 @@ LIMITS = HttpLimits(
     body_timeout_s=2.0,
     idle_timeout_s=60.0,
     write_timeout_s=2.0,
+    conversation_idle_timeout_s=3.0,
 )
 USERS = {"admin": ("system:masters",), "jane": ("devs",), "mallory": ("devs",), "nobody": ()}
 
@@ -112,7 +113,7 @@ async def _serve(directory: Path, config: dict[str, Any]) -> None:
     authority = Authority(directory)
     pair = authority.issue(Identity(file="server", common_name="api", hosts=("127.0.0.1", "localhost")))
     rng = random.Random(1)
-    store = Replica(name="s", member_id=1, peers={1: ""}, disk=MemoryDisk(), transport=None, rng=rng)
+    store = Replica(name="s", member_id=1, peers={1: ""}, disk=FileDisk(directory / "store"), transport=None, rng=rng)
     await store.start()
     server = ApiServer(
         store=store,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,11 +20,14 @@ class Wire:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.is_deaf = False
 
     async def send(self, data: bytes) -> None:
         """Sends; a peer that has closed is none to tell."""
         try:
             self.writer.write(data)
+            if self.is_deaf:
+                self.writer.transport.pause_reading()  # type: ignore[attr-defined]
             await self.writer.drain()
         except ConnectionError:
             return
@@ -74,14 +78,26 @@ class Wire:
 
 @asynccontextmanager
 async def wires(
-    port: int, tls: ssl.SSLContext | None, count: int = 1, limit: int = 1 << 16
+    port: int, tls: ssl.SSLContext | None, count: int = 1, limit: int = 1 << 16, *, deaf: bool = False
 ) -> AsyncIterator[list[Wire]]:
-    """Opens connections, some at a time; all are gone at the end."""
+    """Opens connections, some at a time; all are gone at the end.
+
+    Args:
+        deaf: they read nothing once they have sent something.
+    """
     gate = asyncio.Semaphore(64)
 
     async def one() -> Wire:
         async with gate:
-            return Wire(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=limit))
+            sock = socket.socket()
+            if deaf:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            name = "127.0.0.1" if tls is not None else None
+            wire = Wire(*await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name, limit=limit))
+            wire.is_deaf = deaf
+            return wire
 
     found = await asyncio.gather(*(one() for _ in range(count)), return_exceptions=True)
     opened = [wire for wire in found if isinstance(wire, Wire)]

@@ -8,7 +8,6 @@ Source: k8s.io/kubernetes/pkg/apis/resource/{v1/defaults.go,validation/validatio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 import orjson
 
@@ -32,6 +31,7 @@ from steersman.cluster.api.rules.scheduling import validate_node_selector
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.remembered import remembered
 
 _LIST_MAX = 32
 _SUBREQUESTS_MAX = 8
@@ -259,7 +259,7 @@ def _selector(path: str, row: Obj) -> list[Cause]:
     return [bad(where, expression, wrong)] if wrong else []
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def _uncompiled(expression: str) -> str:
     """What keeps a selector from being one; empty when nothing does."""
     try:

@@ -6,7 +6,6 @@ Source: k8s.io/apimachinery/pkg/util/validation/field
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
 from typing import Any
 
@@ -14,6 +13,7 @@ import orjson
 
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_value_errors, path_segment_errors, qualified_name_errors
+from steersman.cluster.meta.remembered import remembered
 
 
 def show(value: Any) -> str:
@@ -82,7 +82,7 @@ def immutable(path: str, new: Any, old: Any) -> list[Cause]:
     return [] if new == old else [bad(path, new, "field is immutable")]
 
 
-@lru_cache(maxsize=8192)
+@remembered(8192)
 def key_errors(key: str) -> tuple[str, ...]:
     """What breaks the rule of a label key; remembered, since the same few keys stand in most objects."""
     return tuple(qualified_name_errors(key))

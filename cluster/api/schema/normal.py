@@ -6,17 +6,17 @@ The places are found once per schema: a tree of only those properties that lead 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from steersman.cluster.api.schema.node import SchemaNode
 from steersman.cluster.meta.quantity import QuantityError, canonical
+from steersman.cluster.meta.remembered import remembered
 
 #: changes a value in place, or (for a scalar's parent to store) nothing
 Step = Callable[[Any], None]
 
 
-@lru_cache(maxsize=8192)
+@remembered(8192)
 def _canonical_text(text: str) -> str:
     try:
         return canonical(text)

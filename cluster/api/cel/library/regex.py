@@ -5,13 +5,13 @@ Source: k8s.io/apiserver/pkg/cel/library/regex.go
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import re2
 
 from steersman.cluster.api.cel.errors import EvaluationError
 from steersman.cluster.api.cel.overload import function, matches_pattern, method
+from steersman.cluster.meta.remembered import remembered
 
 #: compiled patterns that are kept
 _PATTERNS_MAX = 1024
@@ -19,7 +19,7 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 
 
-@lru_cache(maxsize=_PATTERNS_MAX)
+@remembered(_PATTERNS_MAX)
 def compiled(pattern: str) -> Any:
     """Returns a pattern, compiled; raises EvaluationError."""
     try:
