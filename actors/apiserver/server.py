@@ -60,6 +60,7 @@ from steersman.actors.rpc.api import GrpcApi
 from steersman.actors.webhook import Webhook
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.auth import impersonation
 from steersman.cluster.auth.attributes import Attributes, read_attributes
 from steersman.cluster.auth.authenticationfile import read_authentication
 from steersman.cluster.auth.certificates import Authority
@@ -307,7 +308,7 @@ class ApiServer:
         user = self.authenticator.authenticate(request, path)
         if trail is not None:
             trail.known(user)
-        if any(key.startswith("impersonate-") for key in request.headers):
+        if impersonation.is_wanted(request.headers):
             acting = self.authorizer.impersonate(user, request.headers, attributes)
             if acting is not None:
                 user, constraint = acting

@@ -6,6 +6,7 @@ decides. Refusals carry the Kubernetes Status in trailing metadata.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import quote, urlencode
@@ -159,7 +160,10 @@ class _Servicer(api_pb2_grpc.ApiServicer):
         pem = context.auth_context().get("x509_pem_cert")
         if not pem:
             return None
-        subject = x509.load_pem_x509_certificate(next(iter(pem))).subject
+        certificate = x509.load_pem_x509_certificate(next(iter(pem)))
+        if time.time() >= certificate.not_valid_after_utc.timestamp():  # a connection may outlive it
+            return None
+        subject = certificate.subject
         names = {NameOID.COMMON_NAME: "commonName", NameOID.ORGANIZATION_NAME: "organizationName"}
         rows = tuple(((names[part.oid], part.value),) for part in subject if part.oid in names)
         return self._identify({"subject": rows})

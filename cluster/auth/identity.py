@@ -37,3 +37,8 @@ def from_certificate(certificate: Mapping[str, Any]) -> Identity | None:
     if not names:
         return None
     return Identity(name=names[-1], groups=(*dict.fromkeys(groups), AUTHENTICATED))
+
+
+def header_text(value: str) -> str:
+    """What a header says in UTF-8; it came as Latin-1 of its bytes."""
+    return value if value.isascii() else value.encode("latin-1", "replace").decode("utf-8", "replace")

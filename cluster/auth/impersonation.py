@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from msgspec.structs import replace
 
 from steersman.cluster.auth.attributes import Attributes, Verdict
-from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED
+from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, header_text
 from steersman.cluster.auth.tokens import Identity
 from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
 
@@ -57,6 +57,14 @@ class _Asker:
         return self.judge(attributes, self.shown).allowed
 
 
+def is_wanted(headers: Mapping[str, str]) -> bool:
+    """Whether a request says something of whom it wants to act as."""
+    for key in headers:  # noqa: SIM110 a generator costs every request a microsecond more
+        if key.startswith("impersonate-"):
+            return True
+    return False
+
+
 def wanted_identity(headers: Mapping[str, str]) -> Identity | None:
     """Whom a request wants to act as, as its headers say; None when it asks for nothing of the kind.
 
@@ -66,10 +74,10 @@ def wanted_identity(headers: Mapping[str, str]) -> Identity | None:
     Raises:
         ValueError: groups, a uid or extras are given without a user.
     """
-    name, uid = headers.get(_USER, ""), headers.get(_UID, "")
-    groups = tuple(headers[_GROUPS].split("\n")) if _GROUPS in headers else ()
+    name, uid = header_text(headers.get(_USER, "")), header_text(headers.get(_UID, ""))
+    groups = tuple(header_text(headers[_GROUPS]).split("\n")) if _GROUPS in headers else ()
     extra = {
-        unquote(key[len(_EXTRA) :]).lower(): tuple(value.split("\n"))
+        unquote(key[len(_EXTRA) :]).lower(): tuple(header_text(value).split("\n"))
         for key, value in sorted(headers.items())
         if key.startswith(_EXTRA)
     }

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, unquote
 
-from steersman.cluster.auth.identity import AUTHENTICATED, UNAUTHENTICATED
+from steersman.cluster.auth.identity import AUTHENTICATED, UNAUTHENTICATED, header_text
 from steersman.cluster.auth.tokens import Identity
 
 USER, UID, GROUP, EXTRA = "x-remote-user", "x-remote-uid", "x-remote-group", "x-remote-extra-"
@@ -28,18 +28,18 @@ def identity_of(headers: Mapping[str, str]) -> Identity | None:
     Args:
         headers: names in lower case; values as Latin-1 of the bytes that came, repeated ones joined by `AGAIN`.
     """
-    name = _text(headers.get(USER, "").split(AGAIN)[0]).strip()
+    name = header_text(headers.get(USER, "").split(AGAIN)[0]).strip()
     if not name:
         return None
-    groups = tuple(_text(value).strip() for value in headers.get(GROUP, "").split(AGAIN) if value)
+    groups = tuple(header_text(value).strip() for value in headers.get(GROUP, "").split(AGAIN) if value)
     extra = {
-        unquote(key[len(EXTRA) :]).lower(): tuple(_text(one).strip() for one in value.split(AGAIN))
+        unquote(key[len(EXTRA) :]).lower(): tuple(header_text(one).strip() for one in value.split(AGAIN))
         for key, value in headers.items()
         if key.startswith(EXTRA)
     }
     if AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
         groups += (AUTHENTICATED,)
-    return Identity(name=name, groups=groups, uid=_text(headers.get(UID, "")), extra=tuple(sorted(extra.items())))
+    return Identity(name=name, groups=groups, uid=header_text(headers.get(UID, "")), extra=tuple(sorted(extra.items())))
 
 
 def headers_of(
@@ -69,10 +69,6 @@ def without_claims(headers: Mapping[str, str]) -> dict[str, str]:
         for key, value in headers.items()
         if key != "authorization" and not key.startswith(("x-remote-", "impersonate-"))
     }
-
-
-def _text(value: str) -> str:
-    return value.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _value(header: str, text: str) -> str:

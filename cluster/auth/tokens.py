@@ -26,6 +26,7 @@ from steersman.cluster.meta.times import parse_time
 
 #: the clock of another host may be so far ahead
 _SKEW_S = 60.0
+_BOOTSTRAP_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]\Z")
 _BOOTSTRAP = re.compile(r"^([a-z0-9]{6})\.([a-z0-9]{16})$")
 
 #: who issues the tokens that are kept in Secrets, and the type of these
@@ -248,9 +249,9 @@ def check_bootstrap(token: str, now: float, find: Find) -> Identity | None:
         raise InvalidToken("unknown bootstrap token")
     if (expires is not None and now >= expires) or data.get("usage-bootstrap-authentication") != "true":
         raise InvalidToken("the bootstrap token has expired or is not for authentication")
-    extra = [
-        group for group in data.get("auth-extra-groups", "").split(",") if group.startswith("system:bootstrappers:")
-    ]
-    return Identity(
-        name=f"system:bootstrap:{match[1]}", groups=("system:bootstrappers", *extra, "system:authenticated")
-    )
+    extra = data["auth-extra-groups"].split(",") if data.get("auth-extra-groups") else []
+    for group in extra:
+        if not _BOOTSTRAP_GROUP.match(group):
+            raise InvalidToken(f'invalid bootstrap group "{group}"')
+    groups = ("system:bootstrappers", *sorted(extra), "system:authenticated")
+    return Identity(name=f"system:bootstrap:{match[1]}", groups=tuple(dict.fromkeys(groups)))

@@ -98,21 +98,27 @@ def test_a_token_of_another_issuer_is_not_trusted_even_with_the_same_key() -> No
 
 
 @pytest.mark.parametrize(
-    ("changed", "now", "find"),
+    ("changed", "now", "find", "message"),
     [
-        pytest.param({}, NOW + 601, EVERYTHING, id="expired"),
-        pytest.param({"exp": "soon"}, NOW, EVERYTHING, id="expiry is no number"),
-        pytest.param({}, NOW - 120, EVERYTHING, id="not yet valid"),
-        pytest.param({"aud": ["vault"]}, NOW, EVERYTHING, id="for somebody else"),
-        pytest.param({}, NOW, finding(pods_web=POD), id="account deleted"),
-        pytest.param({}, NOW, finding(serviceaccounts_robot=obj("robot", "u9"), pods_web=POD), id="account made anew"),
-        pytest.param({}, NOW, finding(serviceaccounts_robot=ACCOUNT), id="pod deleted"),
-        pytest.param({}, NOW, finding(serviceaccounts_robot=ACCOUNT, pods_web=obj("web", "u9")), id="pod made anew"),
+        ({}, NOW + 601, EVERYTHING, "service account token has expired"),
+        ({"exp": "soon"}, NOW, EVERYTHING, "service account token has expired"),
+        ({}, NOW - 120, EVERYTHING, "service account token is not valid yet"),
+        ({"aud": ["vault"]}, NOW, EVERYTHING, 'token audiences ["vault"] is invalid for the target audiences ["'),
+        ({}, NOW, finding(pods_web=POD), 'serviceaccounts "robot" not found'),
+        ({}, NOW, finding(serviceaccounts_robot=obj("robot", "u9"), pods_web=POD), "service account UID (u9) does not"),
+        ({}, NOW, finding(serviceaccounts_robot=ACCOUNT), "service account token has been invalidated"),
+        (
+            {}, NOW, finding(serviceaccounts_robot=ACCOUNT, pods_web=obj("web", "u9")),
+            "pod UID (u9) does not match service account pod ref claim (",
+        ),
     ],
-)
-def test_a_token_is_good_only_while_what_it_is_bound_to_exists(changed: dict[str, Any], now: float, find: Any) -> None:
-    with pytest.raises(InvalidToken):
+)  # fmt: skip
+def test_a_token_is_good_only_while_what_it_is_bound_to_exists(
+    changed: dict[str, Any], now: float, find: Any, message: str
+) -> None:
+    with pytest.raises(InvalidToken) as caught:
         check_service_account(claims(**changed), (AUDIENCE,), now, find)
+    assert message in str(caught.value)
 
 
 def secret(**data: str) -> dict[str, Any]:
@@ -127,10 +133,13 @@ TOKEN = "abcdef.0123456789abcdef"
 
 
 def test_a_bootstrap_token_stands_for_a_bootstrapper_with_its_extra_groups() -> None:
-    found = secret(auth_extra_groups="system:bootstrappers:nodes,system:masters")
+    found = secret(auth_extra_groups="system:bootstrappers:nodes")
     identity = check_bootstrap(TOKEN, NOW, finding(secrets_bootstrap_token_abcdef=found))
     assert identity is not None and identity.name == "system:bootstrap:abcdef"
     assert identity.groups == ("system:bootstrappers", "system:bootstrappers:nodes", "system:authenticated")
+    wrong = secret(auth_extra_groups="system:bootstrappers:nodes,system:masters")
+    with pytest.raises(InvalidToken, match='invalid bootstrap group "system:masters"'):
+        check_bootstrap("abcdef.0123456789abcdef", NOW, lambda *_: wrong)
 
 
 @pytest.mark.parametrize(
