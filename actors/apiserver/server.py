@@ -14,6 +14,7 @@ import random
 import ssl
 import tempfile
 from collections.abc import Sequence
+from ipaddress import ip_network
 from itertools import count
 
 import orjson
@@ -41,6 +42,7 @@ from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.operations import Operations
+from steersman.actors.apiserver.proxies import Proxies
 from steersman.actors.apiserver.reads import Reader, too_large
 from steersman.actors.apiserver.registrations import Registrations
 from steersman.actors.apiserver.reloading import Reloaded
@@ -58,6 +60,7 @@ from steersman.actors.http.server import HttpServer
 from steersman.actors.ports import NodeDirectory, Now, Store, User
 from steersman.actors.rpc.api import GrpcApi
 from steersman.actors.webhook import Webhook
+from steersman.cluster.api import proxying
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth import impersonation
@@ -155,6 +158,8 @@ class ApiServer:
             self.registry, self._aggregator, self.cache, self.reader, self.watches, self.metrics, issuer, config,
             self._flows.dispatcher, now, self._sealed.checks if self._sealed else dict,
         )  # fmt: skip
+        on_loopback = ip_network(config.service_cidr).is_loopback
+        proxies = Proxies(self.registry, self.reader, nodes, rng, on_loopback=on_loopback)
         self._resources = Resources(
             self.registry,
             self.reader,
@@ -163,7 +168,7 @@ class ApiServer:
             Operations(self.registry, self.writer, self.authorizer),
             Reviews(self.registry, self.authenticator, self.authorizer),
             Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
-            Streams(self.registry, self.reader, self.writer, nodes),
+            Streams(self.registry, self.reader, self.writer, nodes, proxies),
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
         self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
@@ -415,8 +420,7 @@ class ApiServer:
 
 
 def _is_upload(method: str, target: str) -> bool:
-    path = target.partition("?")[0]
-    return method == "POST" and path.startswith("/api/v1/nodes/") and path.endswith("/proxy/images")
+    return method in proxying.BODIED and "/proxy" in target and proxying.is_proxied(target.partition("?")[0])
 
 
 def failure(error: ApiError) -> Response:

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-
-import orjson
 
 from steersman.actors.apiserver.call import Call
-from steersman.actors.apiserver.forms import JSON_HEADERS
-from steersman.actors.apiserver.portproxy import proxy_request
+from steersman.actors.apiserver.proxies import Proxies
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response, Upgrade
 from steersman.actors.ports import Channel, ExecRequest, LogRequest, NodeDirectory, NodeStreams
+from steersman.cluster.api import proxying
 from steersman.cluster.api.admission.connect import connection
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta import errors
-from steersman.cluster.meta.errors import BadRequest, NotFound, ServiceUnavailable
+from steersman.cluster.meta.errors import BadRequest, MethodNotAllowed
 from steersman.cluster.meta.objects import Obj, annotations_of
-from steersman.cluster.meta.resources import ENDPOINTS, PODS, SERVICES
 from steersman.cluster.meta.times import parse_time
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -37,11 +33,14 @@ _CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 class Streams:
     """Answers the subresources that a node agent serves."""
 
-    def __init__(self, registry: Registry, reader: Reader, writer: Writer, nodes: NodeDirectory) -> None:
+    def __init__(
+        self, registry: Registry, reader: Reader, writer: Writer, nodes: NodeDirectory, proxies: Proxies
+    ) -> None:
         self._registry = registry
         self._reader = reader
         self._writer = writer
         self._nodes = nodes
+        self._proxies = proxies
 
     async def _admit(self, call: Call, kind: Kind) -> None:
         """Lets admission look at a connection about to be made; raises ApiError."""
@@ -159,59 +158,10 @@ class Streams:
     # ---- proxies
 
     async def proxy(self, call: Call, kind: Kind) -> Response:
+        if call.request.method not in proxying.METHODS:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
         await self._admit(call, kind)
-        match kind.resource.plural:
-            case "nodes":
-                return await self._node_proxy(call, kind)
-            case "pods":
-                name, _, port = call.attributes.name.partition(":")
-                return await self._pod_proxy(call, call.attributes.namespace, name, port)
-            case _:
-                return await self._service_proxy(call)
-
-    async def _node_proxy(self, call: Call, kind: Kind) -> Response:
-        path = "/".join(call.attributes.rest)
-        await self._reader.find(kind, "", call.attributes.name)
-        agent = await self._nodes.connect(call.attributes.name)
-        match call.request.method, path:
-            case "POST", "images":
-                archive = call.request.upload or _once(call.request.body)
-                return Response(200, JSON_HEADERS, orjson.dumps({"loaded": await agent.load_image(archive)}))
-            case "GET", "images":
-                return Response(200, JSON_HEADERS, orjson.dumps({"images": await agent.list_images()}))
-            case "GET", "stats/summary":
-                return Response(200, JSON_HEADERS, orjson.dumps(await agent.stats()))
-            case "GET", "healthz":
-                return Response(200, {"content-type": "text/plain; charset=utf-8"}, b"ok")
-        raise NotFound(f"the node's agent does not serve {path!r}")
-
-    async def _pod_proxy(self, call: Call, namespace: str, name: str, port: str) -> Response:
-        kind = self._registry.kind("", "v1", PODS.plural)
-        assert kind is not None
-        pod = (await self._reader.find(kind, namespace, name)).obj
-        number = _port_number(pod, port)
-        agent = await self._agent(pod)
-        channel = await agent.port_forward(namespace, name, number)
-        return await proxy_request(call, channel, f"{name}:{number}")
-
-    async def _service_proxy(self, call: Call) -> Response:
-        namespace = call.attributes.namespace
-        parts = call.attributes.name.split(":")
-        name, wanted = (parts[1], parts[2]) if len(parts) == 3 else (parts[0], parts[1] if len(parts) > 1 else "")
-        service, kind = (self._registry.kind("", "v1", plural) for plural in (SERVICES.plural, ENDPOINTS.plural))
-        assert service is not None and kind is not None
-        await self._reader.find(service, namespace, name)
-        try:
-            endpoints = (await self._reader.find(kind, namespace, name)).obj
-        except NotFound:
-            raise ServiceUnavailable(f'no endpoints available for service "{name}"') from None
-        for subset in endpoints.get("subsets") or ():
-            ports = [row for row in subset.get("ports") or () if wanted in ("", row.get("name", ""), str(row["port"]))]
-            for address in subset.get("addresses") or ():
-                target = address.get("targetRef") or {}
-                if ports and target.get("kind") == "Pod":
-                    return await self._pod_proxy(call, namespace, target["name"], str(ports[0]["port"]))
-        raise ServiceUnavailable(f'no endpoints available for service "{name}"')
+        return await self._proxies(call, kind)
 
 
 async def relay(client: Channel, inner: Channel) -> None:
@@ -240,10 +190,6 @@ async def relay(client: Channel, inner: Channel) -> None:
             await client.close()
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 def container_of(pod: Obj, wanted: str) -> str:
     """The container that a request means.
 
@@ -263,15 +209,3 @@ def container_of(pod: Obj, wanted: str) -> str:
     if wanted not in every:
         raise BadRequest(f"container {wanted} is not valid for pod {name}")
     return wanted
-
-
-def _port_number(pod: Obj, port: str) -> int:
-    rows = [row for container in pod["spec"].get("containers") or () for row in container.get("ports") or ()]
-    if not port:
-        return int(rows[0]["containerPort"]) if rows else 80
-    if port.isdigit() and 0 < int(port) < 65536:
-        return int(port)
-    for row in rows:
-        if row.get("name") == port:
-            return int(row["containerPort"])
-    raise BadRequest(f"pod {pod['metadata']['name']} has no port {port!r}")

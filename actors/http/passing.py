@@ -70,14 +70,14 @@ async def pass_on(
     headers: Mapping[str, str],
     body: bytes | AsyncIterator[bytes],
     *,
-    timeout_s: float,
+    timeout_s: float | None,
 ) -> Response:
     """Sends a request and returns its answer; the wire is closed with it.
 
     Args:
         headers: as they are to be sent, without those of framing but for an upgrade's.
         body: a stream is sent in chunks unless `content-length` is among the headers.
-        timeout_s: until the head of the answer, counted from the body's end.
+        timeout_s: until the head of the answer, counted from the body's end; None for as long as it takes.
 
     Raises:
         OSError: the other side does not answer, or not in HTTP; TimeoutError: not in time.

@@ -274,17 +274,15 @@ async def test_images_stats_and_proxies_go_through_to_the_node(api: Any) -> None
     await api.refused(503, "GET", "/api/v1/nodes/n2/proxy/stats/summary")
     await api.refused(404, "GET", "/api/v1/nodes/n3/proxy/stats/summary")
     await api.refused(404, "GET", "/api/v1/namespaces/default/services/none/proxy")
-    await api.ok(
-        "POST",
-        PODS,
-        POD,
-    )
+    pod = await api.ok("POST", PODS, POD)
+    status = {"phase": "Running", "podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}]}
+    await api.ok("PUT", f"{PODS}/p/status", {**pod, "status": status})
     answer = await api.call("GET", f"{PODS}/p:8080/proxy/some/where?q=1")
     assert answer.headers["content-type"] == "text/plain"
     assert b"".join([piece async for piece in answer.body]) == b"you sent GET /some/where?q=1 HTTP/1.1"
     assert api.nodes.agents["n1"].requests[-1] == ("default", "p", 8080)
     endpoints = {
-        "addresses": [{"ip": "10.1.0.1", "targetRef": {"kind": "Pod", "name": "p"}}],
+        "addresses": [{"ip": "10.1.0.1", "targetRef": {"kind": "Pod", "name": "p", "namespace": "default"}}],
         "ports": [{"port": 9090}],
     }
     for name in ("s", "empty"):
