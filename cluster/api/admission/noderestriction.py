@@ -7,13 +7,15 @@ Source: k8s.io/kubernetes/plugin/pkg/admission/noderestriction/admission.go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from steersman.cluster.api.admission.attempt import CONNECT, CREATE, DELETE, UPDATE, Attempt
+from steersman.cluster.api.cel import Question
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.objects import Obj, labels_of
-from steersman.cluster.meta.resources import NODES, PODS
+from steersman.cluster.meta.resources import CSI_DRIVERS, NODES, PERSISTENT_VOLUMES, PODS
+from steersman.cluster.meta.resources import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 
 _USER, _GROUP = "system:node:", "system:nodes"
 _MIRROR = "kubernetes.io/config.mirror"
@@ -138,6 +140,7 @@ def _uses(spec: Obj) -> Iterable[tuple[str, bool]]:
     yield "secrets", pulls or used("secret", "secretRef", "secretKeyRef")
     yield "configmaps", used("configMap", "configMapRef", "configMapKeyRef")
     yield "clustertrustbundles", any(row.get("clusterTrustBundle") for row in sources)
+    yield "resourceclaims", bool(spec.get("resourceClaims"))
     yield "persistentvolumeclaims", any(row.get("persistentVolumeClaim") for row in volumes)
 
 
@@ -236,6 +239,50 @@ def _accounts(node: str, attempt: Attempt, ctx: WriteContext) -> None:
         )
     if _node_of(pod) != node:
         raise attempt.forbidden("node requested token bound to a pod scheduled on a different node")
+    if wrong := _wrong_audience(node, attempt, pod, ctx):
+        raise attempt.forbidden(wrong)
+
+
+def _wrong_audience(node: str, attempt: Attempt, pod: Obj, ctx: WriteContext) -> str:
+    """A node gets tokens for whom the pod's volumes are to show them to, or for whom it may ask all the same."""
+    audiences = ((attempt.obj or {}).get("spec") or {}).get("audiences") or [""]
+    if len(audiences) > 1:
+        return "node may only request 0 or 1 audiences"
+    (audience,) = audiences
+    if audience in _audiences_of(pod, attempt.namespace, ctx):
+        return ""
+    question = Question(
+        verb="request-serviceaccounts-token-audience", resource=audience, namespace=attempt.namespace, name=attempt.name
+    )
+    if ctx.authorize(question).allowed:
+        return ""
+    return (
+        f'audience "{audience}" not found in pod spec volume, {_USER}{node} is not authorized to request tokens for'
+        " this audience"
+    )
+
+
+def _audiences_of(pod: Obj, namespace: str, ctx: WriteContext) -> Iterator[str]:
+    """For whom the volumes of a pod need tokens; empty for the API server."""
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if (token := source.get("serviceAccountToken")) is not None:
+                yield token.get("audience", "")
+        driver = ctx.lookup(CSI_DRIVERS, "", name) if (name := _driver_of(volume, pod, namespace, ctx)) else None
+        for row in ((driver or {}).get("spec") or {}).get("tokenRequests") or ():
+            yield row.get("audience", "")
+
+
+def _driver_of(volume: Obj, pod: Obj, namespace: str, ctx: WriteContext) -> str:
+    """The CSI driver of a volume, be it the pod's own, a claim's or that of an ephemeral claim."""
+    if inline := volume.get("csi"):
+        return str(inline.get("driver", ""))
+    claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+    if volume.get("ephemeral"):
+        claim = f"{pod['metadata']['name']}-{volume.get('name', '')}"
+    bound = ((ctx.lookup(CLAIMS, namespace, claim) or {}).get("spec") or {}).get("volumeName", "") if claim else ""
+    found = ctx.lookup(PERSISTENT_VOLUMES, "", bound) if bound else None
+    return str((((found or {}).get("spec") or {}).get("csi") or {}).get("driver", ""))
 
 
 def _leases(node: str, attempt: Attempt, _ctx: WriteContext) -> None:
@@ -248,6 +295,13 @@ def _leases(node: str, attempt: Attempt, _ctx: WriteContext) -> None:
 def _csi_nodes(node: str, attempt: Attempt, _ctx: WriteContext) -> None:
     if _name_of(attempt) != node:
         raise attempt.forbidden("can only access CSINode with the same name as the requesting node")
+
+
+def _slices(node: str, attempt: Attempt, _ctx: WriteContext) -> None:
+    obj = attempt.old if attempt.operation == DELETE else attempt.obj
+    if attempt.operation in (CREATE, DELETE) and _node_of(obj or {}) != node:
+        text = f"can only {attempt.operation.lower()} ResourceSlice with the same NodeName as the requesting node"
+        raise attempt.forbidden(text)
 
 
 def _name_of(attempt: Attempt) -> str:
@@ -263,4 +317,5 @@ _RULES: dict[tuple[str, str], Callable[[str, Attempt, WriteContext], None]] = {
     ("", "serviceaccounts"): _accounts,
     ("coordination.k8s.io", "leases"): _leases,
     ("storage.k8s.io", "csinodes"): _csi_nodes,
+    ("resource.k8s.io", "resourceslices"): _slices,
 }

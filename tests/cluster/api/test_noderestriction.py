@@ -8,16 +8,27 @@ import pytest
 
 from steersman.cluster.api.admission import noderestriction
 from steersman.cluster.api.admission.attempt import CREATE, DELETE, UPDATE, Attempt
+from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.meta.errors import Forbidden
-from steersman.cluster.meta.resources import NODES, PODS
+from steersman.cluster.meta.resources import CSI_DRIVERS, NODES, PERSISTENT_VOLUMES, PODS
+from steersman.cluster.meta.resources import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 
 ME = {"user": "system:node:n1", "groups": ("system:nodes",)}
 OWNER = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1", "controller": True}
 MIRROR = {"name": "p", "annotations": {"kubernetes.io/config.mirror": "x"}, "ownerReferences": [OWNER]}
+VOLUMES = [
+    {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"serviceAccountToken": {"audience": "own"}}]}},
+    {"csi": {"driver": "csi.example"}},
+    {"persistentVolumeClaim": {"claimName": "c"}},
+]
 PRESENT = {
     (NODES, "n1"): {"metadata": {"name": "n1", "uid": "u1"}},
-    (PODS, "mine"): {"metadata": {"name": "mine", "uid": "p1"}, "spec": {"nodeName": "n1"}},
+    (PODS, "mine"): {"metadata": {"name": "mine", "uid": "p1"}, "spec": {"nodeName": "n1", "volumes": VOLUMES}},
+    (CSI_DRIVERS, "csi.example"): {"spec": {"tokenRequests": [{"audience": "vault"}]}},
+    (CLAIMS, "c"): {"spec": {"volumeName": "v"}},
+    (PERSISTENT_VOLUMES, "v"): {"spec": {"csi": {"driver": "other.example"}}},
+    (CSI_DRIVERS, "other.example"): {"spec": {"tokenRequests": [{"audience": "disks"}]}},
     (PODS, "other"): {"metadata": {"name": "other", "uid": "p2"}, "spec": {"nodeName": "n2"}},
 }
 
@@ -34,8 +45,17 @@ def claim(**status: Any) -> Any:
     return {"metadata": {"name": "c"}, "spec": {"x": 1}, "status": {"phase": "Bound", **status}}
 
 
-def token(**reference: Any) -> Any:
-    return {"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", **reference}}}
+def token(*audiences: str, **reference: Any) -> Any:
+    spec = {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", **reference}}
+    return {"spec": {**spec, "audiences": list(audiences)}}
+
+
+def ask(question: Question) -> Decision:
+    return Decision(allowed=(question.verb, question.resource) == ("request-serviceaccounts-token-audience", "free"))
+
+
+def find(resource: Any, _namespace: str, name: str) -> Any:
+    return PRESENT.get((resource, name))
 
 
 def refused(api: Any, operation: str, plural: str, obj: Any, old: Any = None, sub: str = "") -> str:
@@ -44,9 +64,7 @@ def refused(api: Any, operation: str, plural: str, obj: Any, old: Any = None, su
     name = ((obj or old or {}).get("metadata") or {}).get("name", "default")
     place = {"namespace": "a", "name": name, "subresource": sub}
     attempt = Attempt(operation=operation, kind=kind, obj=obj, old=old, **place)
-    context = WriteContext(
-        now=0, new_uid=str, random_suffix=str, lookup=lambda resource, _space, name: PRESENT.get((resource, name)), **ME
-    )
+    context = WriteContext(now=0, new_uid=str, random_suffix=str, lookup=find, authorize=ask, **ME)
     try:
         noderestriction.admit(attempt, context)
     except Forbidden as error:
@@ -74,6 +92,7 @@ def refused(api: Any, operation: str, plural: str, obj: Any, old: Any = None, su
             mirror({"volumes": [{"projected": {"sources": [{"clusterTrustBundle": {"name": "a"}}]}}]}),
             "can not create pods that reference clustertrustbundles",
         ),
+        (mirror({"resourceClaims": [{"name": "a"}]}), "can not create pods that reference resourceclaims"),
         (mirror({"volumes": [{"persistentVolumeClaim": {"claimName": "a"}}]}), "reference persistentvolumeclaims"),
     ],
 )
@@ -98,6 +117,14 @@ def test_a_node_creates_mirror_pods_alone(api: Any, pod: Any, message: str) -> N
         ((UPDATE, "persistentvolumeclaims", claim(phase="Lost"), claim(), "status"), "is not allowed to update fields"),
         ((UPDATE, "persistentvolumeclaims", claim(), claim()), "may only update PVC status"),
         ((CREATE, "serviceaccounts", token(name="mine", uid="p1"), None, "token"), ""),
+        *(
+            ((CREATE, "serviceaccounts", token(audience, name="mine", uid="p1"), None, "token"), "")
+            for audience in ("own", "vault", "disks", "free")
+        ),
+        ((CREATE, "serviceaccounts", token("a", name="mine", uid="p1"), None, "token"), 'audience "a" not found in'),
+        ((CREATE, "serviceaccounts", token("a", "b", name="mine", uid="p1"), None, "token"), "may only request 0 or 1"),
+        ((CREATE, "resourceslices", {"metadata": {"name": "s"}, "spec": {"nodeName": "n2"}}), "can only create"),
+        ((DELETE, "resourceslices", None, {"metadata": {"name": "s"}, "spec": {"nodeName": "n1"}}), ""),
         ((CREATE, "serviceaccounts", {"spec": {}}, None, "token"), "node requested token not bound to a pod"),
         ((CREATE, "serviceaccounts", token(name="mine"), None, "token"), "token with a pod binding without a uid"),
         ((CREATE, "serviceaccounts", token(name="mine", uid="x"), None, "token"), "does not match the UID in record"),
