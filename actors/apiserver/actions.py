@@ -52,6 +52,7 @@ class Actions:
         body_kind = self._registry.by_kind(api_version, kind)
         if body_kind is None:
             raise errors.NotFound("the server could not find the requested resource")
+        call.check_options("CreateOptions")
         media = call.header.get("content-type", "")
         obj, warnings = pipeline.decode(
             self._registry, body_kind, call.request.body, media, call.query.field_validation()

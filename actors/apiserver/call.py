@@ -7,6 +7,7 @@ from urllib.parse import unquote_plus
 
 from steersman.actors.http.messages import Request
 from steersman.actors.ports import User
+from steersman.cluster.api.rules import options
 from steersman.cluster.auth.attributes import Attributes
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.parameters import is_true
@@ -46,18 +47,10 @@ class Query(dict[str, str]):
         return int(text)
 
     def dry_run(self) -> bool:
-        values = [value for value in self.every("dryRun") if value]
-        if any(value != "All" for value in values):
-            raise BadRequest(f'Invalid value: "{values[0]}": dryRun must be All')
-        return bool(values)
+        return "All" in self.every("dryRun")
 
     def field_validation(self) -> str:
-        value = self.get("fieldValidation", "") or "Warn"
-        if value not in ("Strict", "Warn", "Ignore"):
-            raise BadRequest(
-                f'fieldValidation: Unsupported value: "{value}": supported values: "Ignore", "Strict", "Warn"'
-            )
-        return value
+        return self.get("fieldValidation", "") or "Warn"
 
 
 @remembered(4096)
@@ -108,9 +101,18 @@ class Call:
     def annotate(self, key: str, value: str) -> None:
         self.annotations[key] = value
 
+    def check_options(self, sort: str, *, applies: bool = False) -> None:
+        """Refuses options of a write, of the sort `CreateOptions` or another, that make no sense; raises Invalid."""
+        query = self.query
+        if query:
+            options.check(
+                sort, manager=query.get("fieldManager", ""), dry=[text for text in query.every("dryRun") if text],
+                validation=query.get("fieldValidation", ""), applies=applies, forces="force" in query,
+            )  # fmt: skip
+        elif applies:
+            options.check(sort, manager="", applies=True)
+
     def field_manager(self) -> str:
         """The explicit field manager, else the first word of the user agent."""
         manager = self.query.get("fieldManager", "")
-        if len(manager) > 128:
-            raise BadRequest("fieldManager: Too long: may not be more than 128 bytes")
         return manager or self.header.get("user-agent", "").partition("/")[0][:128] or "unknown"

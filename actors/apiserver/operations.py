@@ -11,8 +11,7 @@ from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
-from steersman.cluster.meta import errors
-from steersman.cluster.meta.errors import Cause, MethodNotAllowed
+from steersman.cluster.meta.errors import MethodNotAllowed
 from steersman.cluster.meta.objects import Obj
 
 _APPLY = "application/apply-patch"
@@ -35,8 +34,10 @@ class Operations:
         attributes = call.attributes
         match attributes.verb:
             case "create":
+                call.check_options("CreateOptions")
                 return self._create(call, kind), call.query.dry_run()
             case "update":
+                call.check_options("UpdateOptions")
                 return self._update(call, kind), call.query.dry_run()
             case "patch":
                 return self._patch(call, kind), call.query.dry_run()
@@ -74,12 +75,9 @@ class Operations:
     def _patch(self, call: Call, kind: Kind) -> Operation:
         attributes, query = call.attributes, call.query
         media = call.header.get("content-type", "").partition(";")[0].strip()
-        manager = call.field_manager()
-        if media.startswith(_APPLY):
-            manager = query.get("fieldManager", "")
-        elif query.get("force", ""):
-            cause = Cause("force", "Forbidden: may not be specified for non-apply patch", "FieldValueForbidden")
-            raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
+        applies = media.startswith(_APPLY)
+        call.check_options("PatchOptions", applies=applies)
+        manager = query.get("fieldManager", "") if applies else call.field_manager()
         return self._writer.patch(
             kind,
             attributes.namespace,
@@ -111,6 +109,6 @@ class Operations:
             options.setdefault("propagationPolicy", policy)
         if "orphanDependents" in query:
             options.setdefault("orphanDependents", query.flag("orphanDependents"))
-        if query.dry_run():
-            options["dryRun"] = ["All"]
+        if dry := [text for text in query.every("dryRun") if text]:
+            options["dryRun"] = dry
         return options

@@ -30,6 +30,7 @@ class Reviews:
 
     async def __call__(self, call: Call, kind: Kind) -> Response:
         negotiate(call.header.get("accept", ""), tabular=False)
+        call.check_options("CreateOptions")
         media = call.header.get("content-type", "")
         obj, warnings = pipeline.decode(self._registry, kind, call.request.body, media, call.query.field_validation())
         call.warn(*warnings)

@@ -11,12 +11,17 @@ from steersman.cluster.api.context import Deletion, WriteContext
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.fields import bad, unsupported
+from steersman.cluster.api.rules.options import dry_run
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time, parse_time
 
 _POLICIES = ("Foreground", "Background", "Orphan")
+_PRECONDITIONS = (
+    ("uid", "UID", "The object might have been deleted and then recreated"),
+    ("resourceVersion", "ResourceVersion", "The object might have been modified"),
+)
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 #: longer than any cluster lives, short enough for a timestamp
 _GRACE_S_MAX = 2**31 - 1
@@ -119,25 +124,26 @@ def _check_options(options: Obj) -> None:
     causes: list[Cause] = []
     policy = options.get("propagationPolicy")
     if policy is not None and policy not in _POLICIES:
-        causes.append(unsupported("propagationPolicy", policy, _POLICIES))
+        causes.append(unsupported("propagationPolicy", policy, (*_POLICIES, "nil"), in_order=True))
     if policy is not None and options.get("orphanDependents") is not None:
         detail = "orphanDependents and deletionPropagation cannot be both set"
         causes.append(bad("propagationPolicy", policy, detail))
-    dry_run = options.get("dryRun") or []
-    if dry_run not in ([], ["All"]):
-        causes.append(unsupported("dryRun", dry_run, ("All",)))
+    causes += dry_run(options.get("dryRun") or ())
     if causes:
         raise errors.invalid("DeleteOptions", "", causes, "meta.k8s.io")
 
 
 def _check_preconditions(kind: Kind, old: Obj, options: Obj) -> None:
     wanted, meta = options.get("preconditions") or {}, old["metadata"]
-    for key, title in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
-        if wanted.get(key) is not None and wanted[key] != meta.get(key):
-            detail = (
-                f"Precondition failed: {title} in precondition: {wanted[key]}, {title} in object meta: {meta.get(key)}"
-            )
-            raise errors.conflict(kind.resource.plural, meta["name"], detail, kind.resource.group)
+    for key, title, then in _PRECONDITIONS:
+        asked, found = wanted.get(key), meta.get(key)
+        if asked is None or asked == found:
+            continue
+        if kind.resource.kind == "Namespace":
+            detail = f"Precondition failed: {title} in precondition: {asked}, {title} in object meta: {found}"
+            raise errors.conflict(kind.resource.plural, meta["name"], detail)
+        detail = f"the {title} in the precondition ({asked}) does not match the {title} in record ({found}). {then}"
+        raise errors.conflict(kind.resource.kind, meta["name"], detail, kind.resource.group)
 
 
 def _protect_namespace(old: Obj) -> None:

@@ -26,6 +26,7 @@ from steersman.cluster.api.decode import bounded, check, decode, media_type, par
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.removal import delete, is_done
 from steersman.cluster.api.row import Kind
+from steersman.cluster.api.rules import options
 from steersman.cluster.api.rules.metadata import validate_metadata, validate_metadata_update
 from steersman.cluster.api.scale import scale_of, with_scale
 from steersman.cluster.api.steps import Steps
@@ -227,7 +228,9 @@ def _rebase(kind: Kind, new: Obj, old: Obj) -> Obj:
     if resource.namespaced and meta.setdefault("namespace", before["namespace"]) != before["namespace"]:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     if meta.get("uid") and meta["uid"] != before.get("uid"):
-        detail = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before.get('uid')}"
+        failed = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before.get('uid')}"
+        key = kind.key(before.get("namespace", ""), before["name"])
+        detail = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {failed}"
         raise errors.conflict(resource.plural, before["name"], detail, resource.group)
     if version := meta.get("resourceVersion"):
         if not version.isdecimal():
@@ -363,9 +366,7 @@ def _apply(
     registry: Registry, kind: Kind, old: Obj | None, body: bytes, subresource: str, ctx: WriteContext, force: bool,
     namespace: str, name: str,
 ) -> Steps[Written]:  # fmt: skip
-    if not ctx.field_manager:
-        cause = Cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
-        raise errors.invalid("PatchOptions", "", [cause], "meta.k8s.io")
+    options.check("PatchOptions", manager=ctx.field_manager, applies=True)
     body_kind = registry.body_kind(kind, subresource)
     tree = _configuration(body)
     if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):

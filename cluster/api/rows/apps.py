@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import Kind, ScalePaths
 from steersman.cluster.api.rows.core import SCALE, status
-from steersman.cluster.api.rules import autoscaling, batch, scaling, stateful_sets, workloads
+from steersman.cluster.api.rules import autoscaling, batch, job_status, scaling, stateful_sets, workloads
 from steersman.cluster.meta import resources as known
 from steersman.cluster.meta.resources import Resource
 
@@ -50,10 +50,12 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("batch", "v1", "cronjobs", "CronJob"), singular="cronjob", short_names=("cj",),
         categories=_ALL, subresources=status("CronJob", "batch"), has_generation=True,
         defaults=batch.default_cron_job, validate=batch.validate_cron_job, new_status={},
+        validate_create=batch.validate_new_cron_job, validate_update=batch.validate_cron_job_update,
     ),
     Kind(
         resource=known.JOBS, singular="job", categories=_ALL, subresources=status("Job", "batch"), has_generation=True,
         defaults=batch.default_job, validate=batch.validate_job, validate_update=batch.validate_job_update,
+        validate_status=job_status.validate_status,
         new_status={}, prepare_create=batch.prepare_job, selectable_fields=batch.job_fields,
         default_propagation="Orphan",
     ),

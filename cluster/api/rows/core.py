@@ -10,6 +10,7 @@ from steersman.cluster.api.rules import (
     endpoints,
     events,
     limits,
+    pod_status,
     pods,
     pods_resize,
     pods_update,
@@ -85,6 +86,7 @@ ROWS: tuple[Kind, ...] = (
         resource=known.NODES, singular="node", short_names=("no",),
         subresources={**status("Node"), "proxy": Subresource("proxy", _PROXY, "NodeProxyOptions")},
         defaults=cluster.default_node, validate=cluster.validate_node, validate_update=cluster.validate_node_update,
+        validate_status=cluster.validate_node_status,
         selectable_fields=cluster.node_fields,
     ),
     Kind(
@@ -103,13 +105,14 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.PODS, singular="pod", short_names=("po",), categories=("all",),
         subresources=_POD_SUBRESOURCES, defaults=defaults.pod, validate=pods.validate,
-        validate_update=pods_update.validate_update, validate_status=pods_update.validate_status,
+        validate_update=pods_update.validate_update, validate_status=pod_status.validate_status,
         validate_create=pods.validate_create,
         parts={"ephemeralcontainers": pods_update.with_ephemeral, "resize": pods_resize.resized},
         validate_parts={
             "ephemeralcontainers": pods_update.validate_ephemeral, "resize": pods_resize.validate_resize,
         },
-        prepare_create=pods.prepare_create, selectable_fields=pods.fields, has_generation=True,
+        prepare_create=pods.prepare_create, prepare_part=pod_status.prepare_part, selectable_fields=pods.fields,
+        has_generation=True,
     ),
     Kind(
         resource=Resource("", "v1", "podtemplates", "PodTemplate"), singular="podtemplate", has_generation=True,

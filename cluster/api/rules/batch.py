@@ -32,6 +32,9 @@ _OLD_UID, _OLD_NAME = "controller-uid", "job-name"
 _RESTART = ("OnFailure", "Never")
 #: the most pods that an indexed Job runs at a time
 _INDEXED_PODS_MAX = 100_000
+_NO_ZONE = "TZ or CRON_TZ in schedule, use timeZone field instead"
+#: a Job's name is the CronJob's and eleven characters more, and has 63 at most
+_CRON_NAME_CHARS_MAX = 52
 _CRON_MACROS = ("@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly")
 _CRON_FIELD = re.compile(r"^[\w*/,?#-]+\Z")
 
@@ -158,9 +161,11 @@ def validate_job_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new["spec"], old["spec"]
     causes: list[Cause] = []
     if spec.get("completions") != before.get("completions"):
-        elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
-        if not elastic:
+        if spec.get("completionMode") != "Indexed":
             causes.append(bad("spec.completions", spec.get("completions"), "field is immutable"))
+        elif spec.get("completions") not in (None, spec.get("parallelism")):
+            detail = "can only be modified in tandem with spec.parallelism"
+            causes.append(bad("spec.completions", spec["completions"], detail))
     causes += immutable("spec.selector", spec.get("selector"), before.get("selector"))
     if _frozen(spec["template"], old) != _frozen(before["template"], old):
         causes.append(bad("spec.template", spec["template"], "field is immutable"))
@@ -178,6 +183,9 @@ def _frozen(template: Obj, old: Obj) -> Obj:
         for key, value in (template.get("spec") or {}).items()
         if key not in ("nodeSelector", "affinity", "tolerations", "schedulingGates")
     }
+    affinity = (template.get("spec") or {}).get("affinity") or {}
+    if rest := {key: value for key, value in affinity.items() if key != "nodeAffinity"}:
+        spec["affinity"] = rest
     return {"spec": spec}
 
 
@@ -195,18 +203,34 @@ def default_cron_job(obj: Obj) -> None:
 
 def validate_cron_job(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
-    causes = _schedule(spec.get("schedule", "")) + _time_zone(spec.get("timeZone"))
+    causes = [] if spec.get("schedule") else [required("spec.schedule")]
     for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
         causes += not_negative(f"spec.{key}", spec.get(key))
     causes += one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
-    if len(obj["metadata"].get("name", "")) > 52:
-        detail = "must be no more than 52 characters"
-        causes.append(bad("metadata.name", obj["metadata"]["name"], detail))
     inner = (spec.get("jobTemplate") or {}).get("spec") or {}
+    if inner.get("selector") is not None:
+        causes.append(bad("spec.jobTemplate.spec.selector", inner["selector"], "`selector` will be auto-generated"))
     if inner.get("manualSelector"):
         causes.append(unsupported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
     probe = {"completionMode": "NonIndexed", **inner}
     return causes + _validate_job_spec("spec.jobTemplate.spec", probe)
+
+
+def validate_new_cron_job(obj: Obj) -> list[Cause]:
+    """The rules that a CronJob has to keep when it is made: what breaks them since then may stay."""
+    spec, name = obj["spec"], obj["metadata"].get("name", "")
+    causes = _schedule(spec) + _time_zone(spec.get("timeZone"))
+    if len(name) > _CRON_NAME_CHARS_MAX:
+        causes.append(bad("metadata.name", name, f"must be no more than {_CRON_NAME_CHARS_MAX} characters"))
+    return causes
+
+
+def validate_cron_job_update(new: Obj, old: Obj) -> list[Cause]:
+    spec, before = new["spec"], old["spec"]
+    causes = _schedule(spec, zone_allowed="TZ" in (before.get("schedule") or ""))
+    if spec.get("timeZone") != before.get("timeZone"):
+        causes += _time_zone(spec.get("timeZone"))
+    return causes
 
 
 def _time_zone(zone: str | None) -> list[Cause]:
@@ -214,9 +238,9 @@ def _time_zone(zone: str | None) -> list[Cause]:
     if zone is None:
         return []
     if not zone:
-        return [bad(path, zone, "must be nil or non-empty string")]
+        return [bad(path, zone, "timeZone must be nil or non-empty string")]
     if zone.lower() == "local":
-        detail = "timezone must be an explicit timezone as defined in https://www.iana.org/time-zones"
+        detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
         return [bad(path, zone, detail)]
     try:
         ZoneInfo(zone)
@@ -225,13 +249,16 @@ def _time_zone(zone: str | None) -> list[Cause]:
     return []
 
 
-def _schedule(schedule: str) -> list[Cause]:
-    path = "spec.schedule"
-    if not schedule:
-        return [required(path)]
+def _schedule(spec: Obj, *, zone_allowed: bool = False) -> list[Cause]:
+    """The rules of a schedule. Args: zone_allowed: whether it may name a time zone, as one from long ago does."""
+    path, schedule = "spec.schedule", spec.get("schedule") or ""
     if "TZ" in schedule:
-        detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-        return [bad(path, schedule, detail)]
+        if zone_allowed and spec.get("timeZone") is None:
+            return []
+        fault = "both timeZone field and TZ or CRON_TZ in schedule" if zone_allowed else _NO_ZONE
+        return [bad(path, schedule, f"cannot use {fault}")]
+    if not schedule:
+        return []
     if schedule.startswith("@"):
         if schedule in _CRON_MACROS or re.fullmatch(r"@every \d+(\.\d+)?(ns|us|ms|s|m|h).*", schedule):
             return []

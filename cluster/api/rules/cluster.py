@@ -5,12 +5,23 @@ Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from collections.abc import Sequence
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, not_negative, required, unsupported
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    cidr,
+    duplicate,
+    forbidden,
+    not_negative,
+    required,
+    show,
+    unsupported,
+)
 from steersman.cluster.api.rules.metadata import finalizer
+from steersman.cluster.api.rules.resources import quantity
 from steersman.cluster.api.rules.scheduling import EFFECTS
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
@@ -75,7 +86,12 @@ def namespace_fields(obj: Obj) -> dict[str, str]:
 
 
 def default_node(obj: Obj) -> None:
-    """What can be allocated is the capacity unless the node says otherwise."""
+    """What can be allocated is the capacity unless the node says otherwise; its first range has a field of its own."""
+    spec = obj.get("spec") or {}
+    if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    elif spec.get("podCIDRs") and not spec.get("podCIDR"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
     status = obj.get("status")
     if status and status.get("capacity") and not status.get("allocatable"):
         status["allocatable"] = dict(status["capacity"])
@@ -88,41 +104,67 @@ def node_fields(obj: Obj) -> dict[str, str]:
 
 def validate_node(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
+    causes = _taints(spec.get("taints") or ()) + _amounts(obj.get("status") or {})
+    cidrs = spec.get("podCIDRs") or ()
+    for index, text in enumerate(cidrs):
+        causes += cidr(f"spec.podCIDRs[{index}]", text)
+    if len(cidrs) > 1 and sorted(":" in text for text in cidrs) != [False, True]:
+        causes.append(bad("spec.podCIDRs", cidrs, "may specify no more than one CIDR for each IP family"))
+    return causes
+
+
+def _taints(taints: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[tuple[str, str]] = set()
-    for index, taint in enumerate(spec.get("taints") or ()):
-        path = f"spec.taints[{index}]"
+    for index, taint in enumerate(taints):
+        path = f"metadata.taints[{index}]"  # so Kubernetes calls their place
         key, value, effect = taint.get("key", ""), taint.get("value", ""), taint.get("effect", "")
         causes += bad_all(f"{path}.key", key, qualified_name_errors(key))
-        causes += bad_all(f"{path}.value", value, label_value_errors(value))
+        if wrong := label_value_errors(value):
+            causes.append(bad(f"{path}.value", value, ";".join(wrong)))
         if not effect:
             causes.append(required(f"{path}.effect"))
         elif effect not in EFFECTS:
             causes.append(unsupported(f"{path}.effect", effect, EFFECTS, in_order=True))
         if (key, effect) in seen:
-            causes.append(
-                Cause(path, "Duplicate value: taints must be unique by key and effect pair", "FieldValueDuplicate")
-            )
+            shown = {"Key": key, "Value": value, "Effect": effect, "TimeAdded": taint.get("timeAdded")}
+            detail = f"Duplicate value: {show(shown)}: taints must be unique by key and effect pair"
+            causes.append(Cause(path, detail, "FieldValueDuplicate"))
         seen.add((key, effect))
-    cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-    for index, cidr in enumerate(cidrs):
-        try:
-            ip_network(cidr)
-        except ValueError:
-            detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            causes.append(bad(f"spec.podCIDRs[{index}]", cidr, detail))
+    return causes
+
+
+def _amounts(status: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for part in ("capacity", "allocatable"):
+        for name, amount in (status.get(part) or {}).items():
+            causes += quantity(f"status.{part}.{name}", name, amount)
     return causes
 
 
 def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     causes = []
-    if before.get("podCIDR") and spec.get("podCIDR") != before["podCIDR"]:
+    if before.get("podCIDRs") and spec.get("podCIDRs") != before["podCIDRs"]:
         detail = 'node updates may not change podCIDR except from "" to valid'
         causes.append(forbidden("spec.podCIDRs", detail))
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
         detail = 'node updates may not change providerID except from "" to valid'
         causes.append(forbidden("spec.providerID", detail))
+    if spec.get("externalID", "") != before.get("externalID", ""):
+        causes.append(forbidden("spec.externalID", "may not be updated"))
+    return causes
+
+
+def validate_node_status(new: Obj, _old: Obj) -> list[Cause]:
+    status = new.get("status") or {}
+    causes = _amounts(status)
+    seen: list[Obj] = []
+    for index, address in enumerate(status.get("addresses") or ()):
+        if address in seen:
+            shown = {"Type": address.get("type", ""), "Address": address.get("address", "")}
+            causes.append(duplicate(f"status.addresses[{index}]", shown))
+        seen.append(address)
     return causes
 
 

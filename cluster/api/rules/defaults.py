@@ -177,6 +177,9 @@ def pod(obj: Obj) -> None:
         for one in spec.get(key) or ():
             _requests(one["resources"])
     spec.setdefault("enableServiceLinks", True)
+    status = obj.get("status")
+    if status and status.get("podIP") and not status.get("podIPs"):
+        status["podIPs"] = [{"ip": status["podIP"]}]
 
 
 def _requests(resources: Obj) -> None:

@@ -5,9 +5,9 @@ Source: k8s.io/kubernetes/pkg/apis/batch/validation/validation.go
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from steersman.cluster.api.rules import indexes
 from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, required, too_long, too_many, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
@@ -19,7 +19,6 @@ _PATTERNS_MAX = 20
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 _INDEXES_BYTES_MAX = 64 * 1024
 _MANAGER_BYTES_MAX = 63
-_INTERVAL = re.compile(r"\d+(-\d+)?\Z")
 
 
 def failure_policy(path: str, policy: Obj, spec: Obj) -> list[Cause]:
@@ -105,18 +104,20 @@ def success_policy(path: str, policy: Obj, spec: Obj) -> list[Cause]:
 
 
 def _success_rule(path: str, rule: Obj, completions: int) -> list[Cause]:
-    count, indexes = rule.get("succeededCount"), rule.get("succeededIndexes")
-    if count is None and indexes is None:
+    count, listed = rule.get("succeededCount"), rule.get("succeededIndexes")
+    if count is None and listed is None:
         return [required(path, "at least one of succeededCount or succeededIndexes must be specified")]
     causes: list[Cause] = []
     total = completions
-    if indexes is not None:
+    if listed is not None:
         where = f"{path}.succeededIndexes"
-        if len(indexes) > _INDEXES_BYTES_MAX:
+        if len(listed) > _INDEXES_BYTES_MAX:
             causes.append(too_long(where, _INDEXES_BYTES_MAX))
-        wrong, total = _parsed(indexes, completions)
-        if wrong:
-            causes.append(bad(where, indexes, wrong))
+        try:
+            total = indexes.count(listed, completions)
+        except indexes.IndexesError as error:
+            causes.append(bad(where, listed, f"error parsing succeededIndexes: {error}"))
+            total = 0
     if count is not None:
         where = f"{path}.succeededCount"
         if count < 0:
@@ -124,27 +125,11 @@ def _success_rule(path: str, rule: Obj, completions: int) -> list[Cause]:
         elif count > completions:
             detail = f"must be less than or equal to {completions} (the number of specified completions)"
             causes.append(bad(where, count, detail))
-        elif indexes is not None and count > total:
+        elif listed is not None and count > total:
             meant = "the number of indexes in the specified succeededIndexes field"
             detail = f"must be less than or equal to {total} ({meant})"
             causes.append(bad(where, count, detail))
     return causes
-
-
-def _parsed(text: str, completions: int) -> tuple[str, int]:
-    """Returns (what is wrong, number of indexes) of a list like `1,3-5`."""
-    total, last = 0, -1
-    for part in text.split(",") if text else ():
-        if not _INTERVAL.match(part):
-            return f'error parsing succeededIndexes: cannot convert string to integer for index: "{part}"', 0
-        low, _, high = part.partition("-")
-        first, end = int(low), int(high or low)
-        if first <= last or end < first:
-            return f"non-increasing order, previous: {last}, current: {first}", 0
-        if end >= completions:
-            return f'too large index: "{end}"', 0
-        total, last = total + end - first + 1, end
-    return "", total
 
 
 def manager(path: str, name: str) -> list[Cause]:

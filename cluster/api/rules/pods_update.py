@@ -106,23 +106,3 @@ def _tolerations(spec: Obj, before: Obj) -> list[Cause]:
                 forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
             ]
     return []
-
-
-def validate_status(new: Obj, old: Obj) -> list[Cause]:
-    """Every rule that a change through `/status` breaks."""
-    status, before = new.get("status") or {}, old.get("status") or {}
-    causes = []
-    if before.get("qosClass") and status.get("qosClass") and status["qosClass"] != before["qosClass"]:
-        causes.append(bad("status.qosClass", status["qosClass"], "field is immutable"))
-    spec = new.get("spec") or {}
-    if spec.get("restartPolicy") == "Never":
-        finished = {
-            row.get("name")
-            for row in before.get("containerStatuses") or ()
-            if (row.get("state") or {}).get("terminated")
-        }
-        for index, row in enumerate(status.get("containerStatuses") or ()):
-            if row.get("name") in finished and not (row.get("state") or {}).get("terminated"):
-                detail = "may not be transitioned to non-terminated state"
-                causes.append(forbidden(f"status.containerStatuses[{index}].state", detail))
-    return causes

@@ -86,8 +86,8 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "field twice, strict": (
         "POST", f"{CONFIG_MAPS}?fieldValidation=Strict", b'{"metadata":{"name":"a","name":"b"}}', "", 400, "duplicate",
     ),
-    "no such validation": ("POST", f"{CONFIG_MAPS}?fieldValidation=Maybe", GOOD, "", 400, ""),
-    "no such dry run": ("POST", f"{CONFIG_MAPS}?dryRun=Some", GOOD, "", 400, ""),
+    "no such validation": ("POST", f"{CONFIG_MAPS}?fieldValidation=Maybe", GOOD, "", 422, ""),
+    "no such dry run": ("POST", f"{CONFIG_MAPS}?dryRun=Some", GOOD, "", 422, ""),
     "no name": ("POST", CONFIG_MAPS, {"metadata": {}}, "", 422, "name or generateName is required"),
     "a bad name": ("POST", CONFIG_MAPS, {"metadata": {"name": "Not_A_Name"}}, "", 422, "RFC 1123"),
     "a bad label": ("POST", CONFIG_MAPS, {"metadata": {"name": "new", "labels": {"a": "b c"}}}, "", 422, "labels"),
@@ -151,7 +151,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "delete options that are none": ("DELETE", f"{CONFIG_MAPS}/old", b"nonsense", "", 400, ""),
     "no such policy": ("DELETE", f"{CONFIG_MAPS}/old?propagationPolicy=Gently", None, "", 422, "propagationPolicy"),
     "another uid to delete": (
-        "DELETE", f"{CONFIG_MAPS}/old", {"preconditions": {"uid": "x"}}, "", 409, "Precondition failed",
+        "DELETE", f"{CONFIG_MAPS}/old", {"preconditions": {"uid": "x"}}, "", 409, "in the precondition (x) does not",
     ),
     "a negative grace": ("DELETE", f"{PODS}/pod?gracePeriodSeconds=-5", None, "", 400, ""),
     "a protected namespace": ("DELETE", "/api/v1/namespaces/default", None, "", 403, "may not be deleted"),

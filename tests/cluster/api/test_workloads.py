@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -129,3 +130,46 @@ def test_a_cron_job_is_filled_in(api: Any, schedule: str) -> None:
     cron["spec"]["schedule"] = "* * *"
     with pytest.raises(Invalid, match="expected exactly 5 fields, found 3"):
         api.create("cronjobs", cron)
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"failed": 0}, "status.failed: Invalid value: 0: cannot decrease the failed counter"),
+        ({"succeeded": 0}, "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter"),
+        ({"startTime": None}, "status.startTime: Required value: startTime cannot be removed for unsuspended job"),
+        ({"completionTime": "2026-01-03T00:00:00Z"}, "completionTime cannot be mutated"),
+        ({"conditions": [{"type": "SuccessCriteriaMet", "status": "True"}], "completionTime": None},
+         "status.conditions: Invalid value: cannot disable the terminal Complete=True condition"),
+        ({"conditions": [{"type": "Complete", "status": "True"}]}, "disable the SuccessCriteriaMet=True condition"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_job_has_said_is_not_taken_back(api: Any, change: Any, detail: str) -> None:
+    api.create("jobs", job())
+    said = {
+        "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-02T00:00:00Z", "failed": 1, "succeeded": 1,
+        "conditions": [{"type": kind, "status": "True"} for kind in ("SuccessCriteriaMet", "Complete")],
+    }  # fmt: skip
+    api.patch("jobs", "j", {"status": said}, subresource="status")
+    with pytest.raises(Invalid, match=re.escape(detail)):
+        api.patch("jobs", "j", {"status": change}, subresource="status")
+
+
+def test_a_container_that_is_to_begin_again_may(api: Any) -> None:
+    for name, policy, code, again in (
+        ("a", "Never", 1, False),
+        ("b", "OnFailure", 1, True),
+        ("c", "OnFailure", 0, False),
+    ):
+        container = {"name": "main", "image": "x"}
+        api.create("pods", {"metadata": {"name": name}, "spec": {"restartPolicy": policy, "containers": [container]}})
+        row = {"name": "main", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
+        ended = {**row, "state": {"terminated": {"exitCode": code}}}
+        api.patch("pods", name, {"status": {"containerStatuses": [ended]}}, subresource="status")
+        running = {"status": {"containerStatuses": [{**row, "state": {"running": {}}}]}}
+        if again:
+            api.patch("pods", name, running, subresource="status")
+            continue
+        with pytest.raises(Invalid, match=r"status.containerStatuses\[0\].state: Forbidden: may not be transitioned"):
+            api.patch("pods", name, running, subresource="status")
