@@ -17,7 +17,7 @@ from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import Entry, read
 from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Shows, form_of
 from steersman.actors.apiserver.selection import Selection, read_selection
-from steersman.actors.http.feed import Feed
+from steersman.actors.http.feed import Pieces
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now, Store
 from steersman.cluster.api.listoptions import (
@@ -187,9 +187,7 @@ def _listed(form: Form, found: list[Entry], revision: int, go_on: str, remaining
     pieces = form.many(found, revision, go_on, remaining)
     if len(found) <= LIST_WHOLE_MAX and sum(len(entry.raw) for entry in found) <= LIST_WHOLE_BYTES_MAX:
         return Response(200, JSON_HEADERS, b"".join(pieces))
-    feed = Feed(pieces, lambda: None, waiting_max=0)
-    feed.end()
-    return Response(200, JSON_HEADERS, feed)
+    return Response(200, JSON_HEADERS, Pieces(pieces))
 
 
 def too_large(behind: Behind, again_s: int = 0) -> ServerTimeout:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import httptools
 import orjson
 
-from steersman.actors.http.feed import Feed
+from steersman.actors.http.feed import Feed, Pieces
 from steersman.actors.http.limits import Refused
 from steersman.actors.http.messages import Request, Response, Upgrade
 from steersman.actors.http.pipe import Pipe, Upload
@@ -477,7 +477,7 @@ class Connection(asyncio.Protocol):
                 keep = keep and self._chunked
             if not isinstance(body, Feed):
                 await self._write_stream(response, body, keep)
-            elif body.ended and _takes_gzip(request, response):
+            elif isinstance(body, Pieces) and _takes_gzip(request, response):
                 self._compressed(response)
                 await self._write_stream(response, self._compress(body), keep)
             else:

@@ -159,3 +159,11 @@ class Feed:
 
     async def aclose(self) -> None:
         self.close()
+
+
+class Pieces(Feed):
+    """A body that is long and known from the start, made piece by piece as it is taken."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__(pieces, lambda: None, waiting_max=0)
+        self.end()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
+from steersman.actors.http.feed import Feed, Pieces
 from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpServer
@@ -219,6 +220,30 @@ async def test_large_answers_are_compressed_for_those_who_take_it() -> None:
         assert headers["content-encoding"] == "gzip" and gzip.decompress(body) == b"z" * 1000
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert len((await answer(reader))[2]) == 1000
+        for encodings, packed in (("br, gzip", True), ("gzip;q=0", False), ("x-gzip", False)):
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\naccept-encoding: %b\r\n\r\n" % encodings.encode())
+            assert ("content-encoding" in (await answer(reader))[1]) is packed, encodings
+
+
+async def test_a_long_answer_is_compressed_piece_by_piece_and_a_watch_is_not() -> None:
+    async def answered(request: Request) -> Response:
+        pieces = (b"%d" % n * 1000 for n in range(10))
+        if request.target == "/":
+            return Response(200, {"vary": "Accept"}, Pieces(pieces))
+        watch = Feed(pieces, lambda: None, waiting_max=0)
+        watch.end()
+        return Response(200, {}, watch)
+
+    async with serving(answered) as server, connected(server) as (reader, writer):
+        for target in (b"/", b"/watch"):
+            writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n\r\n" % target)
+            _, headers, body = await answer(reader)
+            if target == b"/":
+                assert headers["content-encoding"] == "gzip" and headers["vary"] == "Accept, Accept-Encoding"
+                assert len(body) < 500
+                body = gzip.decompress(body)
+            assert ("content-encoding" in headers) is (target == b"/")
+            assert body == b"".join(b"%d" % n * 1000 for n in range(10))
 
 
 async def test_an_upload_is_handed_over_in_pieces_while_it_comes() -> None:
