@@ -5,7 +5,10 @@ There is no handler per kind: what a kind can do stands in its row.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import orjson
 
@@ -33,6 +36,8 @@ _SHOWN_WHEN_DELETED = frozenset(
         ("", "persistentvolumes"), ("", "persistentvolumeclaims"), ("storage.k8s.io", "storageclasses"),
     }
 )  # fmt: skip
+#: bodies that are read aside when their format takes long to read
+_LARGE_BYTES = 64 * 1024
 _STORED_SUBRESOURCES = frozenset({"status", "scale", "finalize", "ephemeralcontainers", "approval", "resize"})
 
 Handle = Callable[[Call, Kind], Awaitable[Response]]
@@ -59,6 +64,8 @@ class Resources:
         self._reviews = reviews
         self._actions = actions
         self._streams = streams
+        #: one thread: it leaves the others half of the interpreter's time, more would leave less
+        self._aside = ThreadPoolExecutor(1, "bodies")
         self._verbs: dict[str, Handle] = {
             "get": reader.get,
             "list": reader.collection,
@@ -166,6 +173,13 @@ class Resources:
 
     async def write(self, call: Call, kind: Kind) -> Response:
         self._reader.form(call, kind)  # what cannot be answered as asked is not begun
+        request, media = call.request, call.header.get("content-type", "")
+        if len(request.body) > _LARGE_BYTES and pipeline.reads_slowly(media):
+            # aside, so that others are served meanwhile
+            read = partial(pipeline.as_json, kind, request.body, media)
+            request.body = await asyncio.get_running_loop().run_in_executor(self._aside, read)
+            if not media.startswith("application/apply-patch"):
+                request.headers = {**request.headers, "content-type": "application/json"}
         operation, dry_run = self._operations(call, kind)
         return self._written(call, kind, await self._writer.run(operation, dry_run=dry_run))
 

@@ -22,7 +22,16 @@ from steersman.cluster.api.admission import warnings as sentences
 from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.allocate import allocate, reallocate
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
-from steersman.cluster.api.decode import bounded, check, decode, media_type, parse_yaml, read_json
+from steersman.cluster.api.decode import (
+    as_json,
+    bounded,
+    check,
+    decode,
+    media_type,
+    parse_yaml,
+    read_json,
+    reads_slowly,
+)
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.removal import delete, is_done
 from steersman.cluster.api.row import Kind
@@ -37,8 +46,20 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time
 
 __all__ = [
-    "ApiSettings", "Deletion", "WriteContext", "Written", "admit", "create", "decode", "delete", "options_of",
-    "patch", "representation", "update",
+    "ApiSettings",
+    "Deletion",
+    "WriteContext",
+    "Written",
+    "admit",
+    "as_json",
+    "create",
+    "decode",
+    "delete",
+    "options_of",
+    "patch",
+    "reads_slowly",
+    "representation",
+    "update",
 ]  # fmt: skip
 
 JSON_PATCH = "application/json-patch+json"

@@ -43,7 +43,9 @@ LIMITS = HttpLimits(
     write_timeout_s=2.0,
     conversation_idle_timeout_s=3.0,
 )
-USERS = {"admin": ("system:masters",), "jane": ("devs",), "mallory": ("devs",), "nobody": ()}
+USERS = {"admin": ("system:masters",), "jane": ("devs",), "mallory": ("devs",), "node": ("system:nodes",), "nobody": ()}
+#: common names of users whose files are called otherwise
+COMMON_NAMES = {"node": "system:node:n1"}
 
 
 class _Deaf:
@@ -157,7 +159,7 @@ class Victim:
         authority = Authority(directory)
         authority.ensure()
         for user, groups in USERS.items():
-            authority.issue(Identity(file=user, common_name=user, organizations=groups))
+            authority.issue(Identity(file=user, common_name=COMMON_NAMES.get(user, user), organizations=groups))
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.abuse.victim", str(directory), str(descriptors), json.dumps(config)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
