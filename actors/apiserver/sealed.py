@@ -212,14 +212,17 @@ class SealedStore:
         return msgspec.structs.replace(result, kvs=kvs)
 
     async def txn(self, request: Txn) -> TxnResult:
-        success = tuple(self._put(row) if isinstance(row, Put) else row for row in request.success)
-        if any(new is not old for new, old in zip(success, request.success, strict=True)):
+        if any(self._sealer.keys(row.key) for row in request.success if isinstance(row, Put)):
+            success = tuple(self._put(row) if isinstance(row, Put) else row for row in request.success)
             request = msgspec.structs.replace(request, success=success)
         return await self._store.txn(request)
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
         async for batch in self._store.watch(key, range_end, start_revision):
-            yield WatchBatch(batch.revision, await self._unlocked(partial(self._opened, batch.events)))
+            sealer = self._sealer
+            if any(event.kv.value.startswith(ENCRYPTED) or sealer.keys(event.kv.key) for event in batch.events):
+                batch = WatchBatch(batch.revision, await self._unlocked(partial(self._opened, batch.events)))
+            yield batch
 
     async def compact(self, revision: int) -> None:
         await self._store.compact(revision)

@@ -61,6 +61,10 @@ _OWN_KINDS = frozenset(
 )  # fmt: skip
 
 
+#: the bits of a version 4 UUID that are drawn, and those that are fixed
+_UUID_RANDOM, _UUID_MARKS = ~(0xF << 76) & ~(0x3 << 62), 0x4 << 76 | 0x2 << 62
+
+
 class Operation(Protocol):
     """A write as a decision that can be made again on fresher state."""
 
@@ -168,7 +172,7 @@ class Writer:
         )
 
     def new_uid(self) -> str:
-        digits = f"{self._rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62:032x}"
+        digits = f"{self._rng.getrandbits(128) & _UUID_RANDOM | _UUID_MARKS:032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def random_suffix(self) -> str:

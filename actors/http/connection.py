@@ -503,13 +503,14 @@ class Connection(asyncio.Protocol):
         yield gzipped.flush()
 
     def _head(self, response: Response, keep: bool) -> list[bytes]:
-        parts = [_status_line(response.status), self._server.date()]
-        for name, value in response.headers.items():
-            for line in value.split("\n"):
-                parts.append(f"{name}: {line}\r\n".encode("latin-1", "replace"))
-        if not keep:
-            parts.append(b"Connection: close\r\n")
-        return parts
+        lines = [
+            f"{name}: {value}\r\n"
+            if "\n" not in value
+            else "".join(f"{name}: {line}\r\n" for line in value.split("\n"))
+            for name, value in response.headers.items()
+        ]
+        text = "".join(lines).encode("latin-1", "replace")
+        return [_status_line(response.status), self._server.date(), text, b"" if keep else b"Connection: close\r\n"]
 
     def _write_whole(self, response: Response, body: bytes, keep: bool, *, length: int | None = None) -> None:
         parts = self._head(response, keep)

@@ -37,8 +37,8 @@ PHASES: dict[str, tuple[str, ...]] = {
         "actors/apiserver/cache.py:_follow", "actors/apiserver/cache.py:_apply", "actors/apiserver/watcher.py",
     ),
     "HTTP: answer": (
-        "actors/http/connection.py:_write_whole", "actors/http/connection.py:_drain", "actors/apiserver/change.py:entry",
-        "actors/apiserver/resources.py:_written", "actors/apiserver/forms.py",
+        "actors/http/connection.py:_write_whole", "actors/http/connection.py:_drain",
+        "actors/apiserver/change.py:entry", "actors/apiserver/resources.py:_written", "actors/apiserver/forms.py",
     ),
     "store: consensus": ("cluster/raft/",),
     "store: apply": ("cluster/store/",),

@@ -22,7 +22,10 @@ _Amounts = Mapping[str, str]
 
 
 def _items(namespace: str | None, ctx: WriteContext) -> list[Obj]:
-    ranges = sorted(ctx.list(LIMIT_RANGES, namespace), key=lambda obj: str(obj["metadata"]["name"]))
+    found = list(ctx.list(LIMIT_RANGES, namespace))
+    if not found:
+        return []
+    ranges = sorted(found, key=lambda obj: str(obj["metadata"]["name"]))
     return [item for found in ranges for item in (found.get("spec") or {}).get("limits") or ()]
 
 

@@ -75,7 +75,7 @@ def _class(name: str, ctx: WriteContext) -> Obj | None:
 
 def _default_class(ctx: WriteContext) -> Obj | None:
     defaults = [cls for cls in ctx.list(PRIORITY_CLASSES, None) if cls.get("globalDefault")]
-    return min(defaults, key=lambda cls: cls.get("value", 0), default=None)
+    return min(defaults, key=lambda cls: cls.get("value", 0)) if defaults else None
 
 
 def _refused(pod: Obj, detail: str) -> Forbidden:

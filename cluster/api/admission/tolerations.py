@@ -16,6 +16,7 @@ def admit_pod(pod: Obj, ctx: WriteContext) -> None:
     """Adds the tolerations that every pod has for nodes that are not ready or not reachable."""
     spec = pod["spec"]
     found = spec.get("tolerations") or []
+    wanted = [key for key in (_NOT_READY, _UNREACHABLE) if not (found and any(_tolerates(row, key) for row in found))]
     added = [
         {
             "key": key,
@@ -23,8 +24,7 @@ def admit_pod(pod: Obj, ctx: WriteContext) -> None:
             "effect": "NoExecute",
             "tolerationSeconds": ctx.settings.default_toleration_s,
         }
-        for key in (_NOT_READY, _UNREACHABLE)
-        if not any(_tolerates(row, key) for row in found)
+        for key in wanted
     ]
     if added:
         spec["tolerations"] = [*found, *added]

@@ -35,8 +35,11 @@ def _pod_spec(path: str, spec: Obj) -> list[str]:
             stable = key.removeprefix("beta.")
             found.append(f'{path}.nodeSelector[{key}]: deprecated since v1.14; use "{stable}" instead')
     for index, container in enumerate(spec.get("containers") or ()):
+        rows = container.get("env") or ()
+        if len({row.get("name", "") for row in rows}) == len(rows):
+            continue
         names: set[str] = set()
-        for place, row in enumerate(container.get("env") or ()):
+        for place, row in enumerate(rows):
             name = row.get("name", "")
             if name in names:
                 where = f"{path}.containers[{index}].env[{place}]"
