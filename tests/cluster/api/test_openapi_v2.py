@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from steersman.cluster.api import openapi_v2
 from steersman.cluster.api.openapi import OpenApi
 from steersman.cluster.api.protobuf.wire import fields
 from steersman.cluster.meta.objects import Obj
@@ -27,8 +28,8 @@ def tree(session_registry: Any) -> Obj:
 
 
 @pytest.fixture(scope="module")
-def message(session_registry: Any) -> bytes:
-    return OpenApi(session_registry).version_2_protobuf()
+def message(tree: Obj) -> bytes:
+    return openapi_v2.encode(tree)
 
 
 def test_definitions_refer_plainly_and_keep_what_patches_need(tree: Obj) -> None:
