@@ -167,11 +167,13 @@ def check(
     duplicates: list[str] | None = None,
     *,
     is_shallow: bool = False,
+    is_applied: bool = False,
 ) -> tuple[Obj, list[str]]:
     """Checks a decoded tree against a kind's schema; `body` are the JSON bytes it came from, if it did.
 
     Args:
         is_shallow: it is known to be nested no deeper than allowed.
+        is_applied: it is a configuration to apply, whose empty lists and maps say that they are its author's.
 
     Raises:
         BadRequest: as `decode`.
@@ -195,6 +197,8 @@ def check(
         unknown = findings.unknown
     if schema.normalize is not None:
         schema.normalize(tree)
+    if not is_applied:
+        schema.trim(tree)
     notes = [f'unknown field "{path}"' for path in unknown]
     notes += [f'duplicate field "{path}"' for path in duplicates or ()]
     del notes[STRICT_ERRORS_MAX:]

@@ -13,6 +13,7 @@ from steersman.cluster.api.schema.compile import FastCheck
 from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
 from steersman.cluster.api.schema.normal import Step, normalizer
 from steersman.cluster.api.schema.structural import custom_node, decode_custom
+from steersman.cluster.api.schema.trim import trimmer, trimmer_of_metadata
 from steersman.cluster.api.schema.walk import Findings, walk
 from steersman.cluster.meta.objects import Obj
 
@@ -28,6 +29,7 @@ class Compiled:
         shut: whether what `fast` takes cannot be nested deeply (but for `fieldsV1`).
         walk: prunes a tree and says what was wrong.
         normalize: puts quantities in canonical form, in place; None when the kind has none.
+        trim: leaves out empty lists and maps, in place.
     """
 
     node: SchemaNode
@@ -35,6 +37,7 @@ class Compiled:
     shut: bool
     walk: Callable[[Any], tuple[Any, Findings]]
     normalize: Step | None
+    trim: Step
 
 
 class Registry:
@@ -116,10 +119,11 @@ class Registry:
     def _compile(self, kind: Kind) -> Compiled:
         if kind.schema is not None:
             node = custom_node(self.schemas, kind)
-            return Compiled(node, None, False, lambda tree: decode_custom(node, tree), None)
+            return Compiled(node, None, False, lambda tree: decode_custom(node, tree), None, trimmer_of_metadata(node))
         node = self.schemas.node(self.definition(kind))
         fast = FastCheck(node)
-        return Compiled(node, fast if fast.exact else None, fast.shut, lambda tree: walk(node, tree), normalizer(node))
+        exact = fast if fast.exact else None
+        return Compiled(node, exact, fast.shut, lambda tree: walk(node, tree), normalizer(node), trimmer(node))
 
     def definition(self, kind: Kind) -> str:
         """Returns the name of a kind's OpenAPI definition.

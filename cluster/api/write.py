@@ -392,7 +392,7 @@ def _apply(
     tree = _configuration(body)
     if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):
         raise BadRequest("couldn't get version/kind; an applied configuration must say its apiVersion and kind")
-    applied, warnings = check(registry, body_kind, tree, b"", ctx.field_validation)
+    applied, warnings = check(registry, body_kind, tree, b"", ctx.field_validation, is_applied=True)
     meta = applied.setdefault("metadata", {})
     if meta.get("managedFields"):
         raise BadRequest("metadata.managedFields must be nil")
@@ -410,6 +410,7 @@ def _apply(
         now=ctx.now, subresource=subresource, other=partial(registry.in_version, kind),
     )  # fmt: skip
     fresh = orjson.loads(orjson.dumps(merged))
+    registry.compiled(kind).trim(fresh)
     version = meta.get("resourceVersion")
     if version and version != (old["metadata"].get("resourceVersion") if old else None):
         raise errors.conflict(kind.resource.plural, wanted_name, _STALE, kind.resource.group)

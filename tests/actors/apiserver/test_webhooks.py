@@ -437,12 +437,12 @@ async def test_a_transaction_asks_for_each_of_its_writes(api: Any, hook: Hook) -
     def writes(*names: str) -> list[Request]:
         return [
             Request("POST", MAPS, {"content-type": "application/json"},
-                    orjson.dumps({"metadata": {"name": name}, "data": {}}), api_user(api))
+                    orjson.dumps({"metadata": {"name": name}, "data": {"n": name}}), api_user(api))
             for name in names
         ]  # fmt: skip
 
     await api.server.transact(writes("a", "b"))
-    assert (await api.ok("GET", f"{MAPS}/b"))["data"] == {"m": "1"}
+    assert (await api.ok("GET", f"{MAPS}/b"))["data"] == {"n": "b", "m": "1"}
     with pytest.raises(Exception, match="denied the request"):
         await api.server.transact(writes("c", "bad"))
     await api.refused(404, "GET", f"{MAPS}/c")
