@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from steersman.cluster.api import lastapplied
 from steersman.cluster.api.fieldset import (
@@ -83,6 +86,24 @@ def _compare(schema: SchemaNode | None, live: Obj, new: Obj) -> tuple[FieldTree,
     return touched, removed
 
 
+#: specs up to this size are remembered with what they consist of
+_KNOWN_BYTES_MAX = 16 * 1024
+
+
+@lru_cache(maxsize=256)
+def _held_of_spec(schema: SchemaNode, text: bytes) -> FieldTree | None:
+    """What a new object's spec consists of; remembered, since most pods are made of a template that made others."""
+    return beside(schema, _EMPTY["spec"], orjson.loads(text))
+
+
+def _beside_frame(schema: SchemaNode | None, key: str, value: Any) -> FieldTree | None:
+    if key == "spec" and schema is not None:
+        text = orjson.dumps(value)
+        if len(text) <= _KNOWN_BYTES_MAX:
+            return _held_of_spec(schema, text)
+    return beside(schema, _EMPTY[key], value)
+
+
 def _held_by_creator(schema: SchemaNode | None, new: Obj) -> FieldTree:
     """What a new object sets, without what belongs to the server alone."""
     touched: FieldTree = {}
@@ -91,7 +112,7 @@ def _held_by_creator(schema: SchemaNode | None, new: Obj) -> FieldTree:
             continue
         child = child_of(schema, key)
         found = _owned_metadata(value) if key == "metadata" else value
-        node = beside(child, _EMPTY[key], found) if key in _EMPTY else held_set(child, found)
+        node = _beside_frame(child, key, found) if key in _EMPTY else held_set(child, found)
         if node is not None:
             touched["f:" + key] = node
     return touched
