@@ -17,7 +17,7 @@ from steersman.cluster.api.binding import bind
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
-from steersman.cluster.auth.tokens import TokenIssuer, service_account_claims
+from steersman.cluster.auth.tokens import EXTENDS_S, TokenIssuer, service_account_claims
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, Cause, ServiceUnavailable
 from steersman.cluster.meta.objects import Obj
@@ -133,7 +133,9 @@ class Actions:
         claims = service_account_claims(
             issuer=self._issuer.issuer, account=account, audiences=audiences, now=now, expires_in_s=seconds,
             token_id=self._writer.new_uid(), pod=pod, secret=secret, node=node,
+            extends=pod is not None and seconds == EXTENDS_S and audiences == [self._issuer.audience],
         )  # fmt: skip
+        call.annotate("authentication.kubernetes.io/issued-credential-id", f"JTI={claims['jti']}")
         request["metadata"] = {"name": name, "namespace": namespace, "creationTimestamp": format_time(now)}
         request["spec"] = {**spec, "audiences": audiences, "expirationSeconds": seconds}
         request["status"] = {"token": self._issuer.sign(claims), "expirationTimestamp": format_time(now + seconds)}

@@ -94,7 +94,6 @@ class Trail:
 
     __slots__ = (
         "_acts_as",
-        "_annotations",
         "_attributes",
         "_auditor",
         "_constraint",
@@ -103,6 +102,7 @@ class Trail:
         "_received",
         "_request",
         "_user",
+        "annotations",
     )
 
     def __init__(self, auditor: Auditor, request: Request, attributes: Attributes, audit_id: str) -> None:
@@ -115,7 +115,8 @@ class Trail:
         self._acts_as: User | None = None
         self._constraint = ""
         self._decision: Decision | None = None
-        self._annotations: dict[str, str] = {}
+        #: remarks for the events that follow
+        self.annotations: dict[str, str] = {}
 
     def known(self, user: User) -> None:
         """Who asks is known: the policy decides, and the first stage is over."""
@@ -134,7 +135,7 @@ class Trail:
 
     def annotate(self, key: str, value: str) -> None:
         """Adds a remark to the events that follow."""
-        self._annotations[key] = value
+        self.annotations[key] = value
 
     def finish(self, response: Response) -> Response:
         """Writes what the answer ends, and returns it with the id of the events."""
@@ -213,8 +214,8 @@ class Trail:
             self._add_objects(event, decision, sent, shown)
         event["requestReceivedTimestamp"] = format_micro_time(self._received)
         event["stageTimestamp"] = format_micro_time(self._auditor.now())
-        if self._annotations and not begins:
-            event["annotations"] = self._annotations
+        if self.annotations and not begins:
+            event["annotations"] = self.annotations
         self._auditor.keep(event)
 
     def _add_objects(self, event: Obj, decision: Decision, sent: Any, shown: Any) -> None:

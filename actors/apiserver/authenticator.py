@@ -26,6 +26,7 @@ from steersman.cluster.auth.tokens import (
     check_bootstrap,
     check_legacy,
     check_service_account,
+    staleness,
 )
 from steersman.cluster.meta.errors import Unauthorized
 from steersman.cluster.meta.objects import Obj
@@ -120,6 +121,11 @@ class Authenticator:
                 return identity, tuple(one for one in wanted if one in claims["aud"])
         identity, meant = self._others.verify(text, token, own)
         return identity, _common(meant, wanted)
+
+    def staleness(self, request: Request) -> str:
+        """What is to be said of the token of a request that was let in: that it should have been renewed."""
+        claims = self._claims.get(bearer(request))
+        return staleness(claims, self._now()) if claims is not None else ""
 
     def _own_audiences(self) -> tuple[str, ...]:
         return (self._issuer.audience,) if self._issuer is not None else ()

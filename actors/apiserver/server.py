@@ -313,6 +313,8 @@ class ApiServer:
         user = self.authenticator.authenticate(request, path)
         if trail is not None:
             trail.known(user)
+            if stale := self.authenticator.staleness(request):
+                trail.annotate("authentication.k8s.io/stale-token", stale)
         if impersonation.is_wanted(request.headers):
             acting = self.authorizer.impersonate(user, request.headers, attributes)
             if acting is not None:
@@ -358,7 +360,7 @@ class ApiServer:
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
         try:
-            call = Call(request, attributes, query, user)
+            call = Call(request, attributes, query, user, annotations=trail.annotations if trail is not None else {})
             try:
                 response = await self._serve(call)
             except ApiError as error:
@@ -409,7 +411,9 @@ class ApiServer:
             if self._auditor is not None and at == len(trails):
                 trails.append(self._auditor.begin(request, attributes))
             trail = trails[at] if trails else None
-            calls.append(Call(request, attributes, query, await self._admit(request, path, attributes, trail)))
+            user = await self._admit(request, path, attributes, trail)
+            annotations = trail.annotations if trail is not None else {}
+            calls.append(Call(request, attributes, query, user, annotations=annotations))
         ticket = self._flows.enter(calls[0].user, calls[0].attributes)
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)

@@ -13,7 +13,7 @@ import base64
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ from steersman.cluster.meta.times import parse_time
 
 #: the clock of another host may be so far ahead
 _SKEW_S = 60.0
+#: how long a token lives of a program that may not read it anew, and the time that is asked for by which it is known
+_EXTENDED_S = 365 * 86_400
+EXTENDS_S = 3607
 _BOOTSTRAP_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]\Z")
 _BOOTSTRAP = re.compile(r"^([a-z0-9]{6})\.([a-z0-9]{16})$")
 
@@ -104,8 +107,14 @@ def service_account_claims(
     pod: Obj | None = None,
     secret: Obj | None = None,
     node: Obj | None = None,
+    extends: bool = False,
 ) -> dict[str, Any]:
-    """The claims of a token for a service account, bound to one of pod, secret and node, or to none."""
+    """The claims of a token for a service account, bound to one of pod, secret and node, or to none.
+
+    Args:
+        extends: whether it is as the pods get it whose programs may not read it anew: it lives for a year, and is told
+            in the audit log from the end on that was asked for.
+    """
     meta = account["metadata"]
     private: Obj = {
         "namespace": meta["namespace"],
@@ -114,9 +123,11 @@ def service_account_claims(
     for key, obj in (("pod", pod), ("secret", secret), ("node", node)):
         if obj is not None:
             private[key] = {"name": obj["metadata"]["name"], "uid": obj["metadata"]["uid"]}
+    if extends:
+        private["warnafter"] = int(now) + expires_in_s
     return {
         "aud": list(audiences),
-        "exp": int(now) + expires_in_s,
+        "exp": int(now) + (_EXTENDED_S if extends else expires_in_s),
         "iat": int(now),
         "iss": issuer,
         "jti": token_id,
@@ -124,6 +135,14 @@ def service_account_claims(
         "nbf": int(now),
         "sub": f"system:serviceaccount:{meta['namespace']}:{meta['name']}",
     }
+
+
+def staleness(claims: Mapping[str, Any], now: float) -> str:
+    """What the audit log is told of a token that should have been renewed; empty while it need not be."""
+    after = (claims.get("kubernetes.io") or {}).get("warnafter")
+    if not isinstance(after, int) or now <= after:
+        return ""
+    return f"subject: {claims.get('sub', '')}, seconds after warning threshold: {int(now) - after}"
 
 
 def legacy_claims(account: Obj, secret: str) -> dict[str, Any]:

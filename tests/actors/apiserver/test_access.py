@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from steersman.actors.ports import User
+from steersman.cluster.auth import jwt
+from steersman.cluster.meta.times import parse_time
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
@@ -174,6 +176,19 @@ async def test_a_bootstrap_token_is_a_secret_in_the_system_namespace(api: Any) -
     found = await api.ok("POST", review, {}, user=None, authorization=header)
     assert "system:bootstrappers" in found["status"]["userInfo"]["groups"]
     await api.refused(403, "GET", PODS, user=None, authorization=header)
+
+
+async def test_a_token_as_pods_ask_for_it_lives_longer_than_it_says(api: Any) -> None:
+    await api.ok("POST", PODS, pod("web", "n1"))
+    bound = {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "web"}}
+    ages = []
+    for more, seconds in ((bound, 3607), (bound, 3608), ({}, 3607)):
+        spec = {**more, "expirationSeconds": seconds}
+        status = (await api.ok("POST", f"{ACCOUNTS}/default/token", {"spec": spec}))["status"]
+        claims = jwt.read(status["token"]).claims
+        assert parse_time(status["expirationTimestamp"]) - claims["iat"] == seconds
+        ages.append(claims["exp"] - claims["iat"])
+    assert ages == [365 * 86_400, 3608, 3607]
 
 
 async def test_a_node_serves_itself_and_its_pods_alone(api: Any) -> None:

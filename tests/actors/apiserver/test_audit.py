@@ -105,6 +105,20 @@ async def test_who_acts_as_somebody_else_and_who_is_nobody_are_told_apart(audite
     assert nobody["user"] == {} and nobody["responseStatus"]["code"] == 401
 
 
+async def test_the_id_of_a_token_and_one_that_is_stale_are_written_down(
+    audited: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, events = await audited("Metadata", "omitStages: [RequestReceived]\n")
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    await api.ok("POST", accounts, {"metadata": {"name": "default"}})
+    made = await api.ok("POST", f"{accounts}/default/token", {"spec": {}})
+    monkeypatch.setattr("steersman.actors.apiserver.authenticator.staleness", lambda _claims, _now: "old")
+    await api.refused(403, "GET", CONFIG_MAPS, user=None, authorization=f"Bearer {made['status']['token']}")
+    rows = [row["annotations"] for row in await events()]
+    assert rows[1]["authentication.kubernetes.io/issued-credential-id"].startswith("JTI=")
+    assert rows[2]["authentication.k8s.io/stale-token"] == "old"
+
+
 async def test_what_the_policy_leaves_out_leaves_nothing(audited: Any) -> None:
     api, events = await audited("None")
     await api.ok("GET", CONFIG_MAPS)

@@ -17,6 +17,7 @@ from steersman.cluster.auth.tokens import (
     check_bootstrap,
     check_service_account,
     service_account_claims,
+    staleness,
 )
 from steersman.cluster.meta.resources import Resource
 
@@ -119,6 +120,18 @@ def test_a_token_is_good_only_while_what_it_is_bound_to_exists(
     with pytest.raises(InvalidToken) as caught:
         check_service_account(claims(**changed), (AUDIENCE,), now, find)
     assert message in str(caught.value)
+
+
+def test_a_token_of_a_pod_s_program_outlives_what_was_asked_for_and_is_told_then() -> None:
+    made = service_account_claims(
+        issuer=AUDIENCE, account=ACCOUNT, audiences=[AUDIENCE], now=NOW, expires_in_s=3607, token_id="t", pod=POD,
+        extends=True,
+    )  # fmt: skip
+    assert made["exp"] == NOW + 365 * 86_400 and made["kubernetes.io"]["warnafter"] == NOW + 3607
+    assert check_service_account(made, (AUDIENCE,), NOW + 4000, EVERYTHING).name == "system:serviceaccount:a:robot"
+    assert not staleness(made, NOW + 3607) and not staleness(claims(), NOW + 1e9)
+    told = "subject: system:serviceaccount:a:robot, seconds after warning threshold: 393"
+    assert staleness(made, NOW + 4000) == told
 
 
 def secret(**data: str) -> dict[str, Any]:
