@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from msgspec import structs
+
 from steersman.actors.apiserver.cache import Shelf, WatchCache
 from steersman.actors.apiserver.change import Change
 from steersman.actors.apiserver.entry import Entry, encode
-from steersman.cluster.api.admission.quota import Charge, settle
+from steersman.cluster.api.admission.quota import Charge, begun, settle
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.objects import Obj
@@ -78,6 +80,20 @@ class Quotas:
         return bool(self._shelf().entries)
 
     # ---- charging
+
+    def begun(self, changes: Sequence[Change]) -> list[Change]:
+        """The changes, where quotas are written with the counts that begin with that."""
+        return [
+            self._begun(change) if change.kind is self._kind and change.operations else change for change in changes
+        ]
+
+    def _begun(self, change: Change) -> Change:
+        quota = begun(change.obj, self._stored)
+        if quota is change.obj or change.value is None:
+            return change
+        key, value = self._kind.key(quota["metadata"]["namespace"], quota["metadata"]["name"]).encode(), encode(quota)
+        kept = tuple(row for row in change.operations if not (isinstance(row, Put) and row.key == key))
+        return structs.replace(change, obj=quota, value=value, operations=(Put(key=key, value=value), *kept))
 
     async def charge(self, changes: Sequence[Change], turns: Sequence[asyncio.Lock]) -> Charges | None:
         """What writes charge to quotas; to be given to `sent` before anybody else is let run.

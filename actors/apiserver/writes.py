@@ -465,7 +465,7 @@ class Writer:
         while clock() < end:
             ground.revision = self._cache.revision
             try:
-                changes = await self._decide(operations, ground)
+                changes = self._quotas.begun(await self._decide(operations, ground))
                 charges = await self._quotas.charge(changes, turns) if self._quotas.exist else Charges()
                 if charges is None:
                     continue

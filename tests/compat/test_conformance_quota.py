@@ -154,6 +154,28 @@ def test_a_quota_counts_the_pods_of_its_scope(house: Any, space: str, scope: str
     house.refused(403, "POST", pods, pod("second", **inside))
 
 
+def test_a_quota_counts_custom_resources(house: Any, space: str) -> None:
+    quotas = f"/api/v1/namespaces/{space}/resourcequotas"
+    names = {"plural": "quotatests", "singular": "quotatest", "kind": "QuotaTest"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+    house.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", {
+        "metadata": {"name": "quotatests.e2e.example.com"},
+        "spec": {"group": "e2e.example.com", "scope": "Namespaced", "names": names, "versions": versions},
+    })  # fmt: skip
+    bound = "count/quotatests.e2e.example.com"
+    house.ok("POST", quotas, {"metadata": {"name": "q"}, "spec": {"hard": {bound: "1"}}})
+    house.until(f"{quotas}/q", lambda found: (found.get("status") or {}).get("used") == {bound: "0"})
+    many = f"/apis/e2e.example.com/v1/namespaces/{space}/quotatests"
+    body = {"apiVersion": "e2e.example.com/v1", "kind": "QuotaTest"}
+    house.ok("POST", many, {**body, "metadata": {"name": "one"}})
+    house.until(f"{quotas}/q", lambda found: found["status"]["used"] == {bound: "1"})
+    house.refused(403, "POST", many, {**body, "metadata": {"name": "two"}})
+    house.ok("DELETE", f"{many}/one")
+    house.until(f"{quotas}/q", lambda found: found["status"]["used"] == {bound: "0"})
+    house.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/quotatests.e2e.example.com")
+
+
 def test_a_limit_range_gives_pods_its_defaults_and_bounds(house: Any, space: str) -> None:
     limits, pods = (f"/api/v1/namespaces/{space}/{plural}" for plural in ("limitranges", "pods"))
     row = {
