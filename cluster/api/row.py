@@ -18,6 +18,7 @@ from steersman.cluster.meta.resources import Resource
 if TYPE_CHECKING:
     from steersman.cluster.api.context import WriteContext
     from steersman.cluster.api.custom.conversion import Converter
+    from steersman.cluster.api.kinds import Registry
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 STATUS_VERBS = ("get", "patch", "update")
@@ -97,6 +98,7 @@ class Kind:
         prepare_create, prepare_update: what the server itself decides about the object, in place, before validation.
         prepare_part: the same for a change through a subresource.
         prepare_delete: the same for an object that is to be deleted.
+        observe: what the server says of the object itself, by what else it serves; asked when what counts has changed.
         new_status: the status that a new object has, whatever the client sent; None when the client's is kept.
         parts: by subresource: the old object with what the subresource may change taken from the new one.
         validate: every broken rule of one object; validate_update: those of a change.
@@ -140,6 +142,7 @@ class Kind:
     prepare_update: Callable[[Obj, Obj, WriteContext], None] = _no_update
     prepare_part: Callable[[Obj, Obj, WriteContext], None] = _no_update
     prepare_delete: Callable[[Obj, WriteContext], None] = _no_create
+    observe: Callable[[Registry, Obj], None] | None = None
     new_status: Mapping[str, Any] | None = None
     parts: Mapping[str, Callable[[Obj, Obj], Obj]] = field(default_factory=dict)
     selectable_fields: Callable[[Obj], dict[str, str]] = meta_fields

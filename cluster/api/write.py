@@ -111,6 +111,8 @@ def _create(
     causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
     causes += kind.validate(obj) + kind.validate_create(obj)
     _refuse(kind, meta.get("name", ""), causes, ctx)
+    if kind.observe is not None:
+        kind.observe(registry, obj)
     reservations = allocate(kind, obj, ctx)
     attempt.obj = obj
     yield from chain.validate(registry, attempt, ctx)
@@ -227,6 +229,8 @@ def _update(
         causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
         causes += kind.validate(new) + kind.validate_parts.get(subresource, kind.validate_update)(new, old)
     _refuse(kind, meta["name"], causes, ctx)
+    if kind.observe is not None and meta.get("generation") != old["metadata"].get("generation"):
+        kind.observe(registry, new)
     reservations, releases = reallocate(kind, new, old, ctx)
     attempt.obj = scale_of(kind, new) if subresource == "scale" else new
     yield from chain.validate(registry, attempt, ctx)

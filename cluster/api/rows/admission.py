@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steersman.cluster.api.admission import typecheck
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import admission
@@ -25,7 +26,7 @@ ROWS: tuple[Kind, ...] = (
         allows_unconditional_update=False,
         subresources=status("ValidatingAdmissionPolicy", "admissionregistration.k8s.io"), has_generation=True,
         defaults=admission.default_policy, validate=admission.validate_validating_policy,
-        prepare_create=admission.observe_policy, prepare_update=admission.observe_policy_update,
+        new_status={}, observe=typecheck.observe,
     ),
     Kind(
         resource=known.VALIDATING_BINDINGS, singular="validatingadmissionpolicybinding", categories=_EXTENSIONS,

@@ -11,7 +11,6 @@ from typing import Any
 
 from steersman.cluster.api.admission.names import Expression, Names, compiled_variables, expression
 from steersman.cluster.api.cel.types import BOOL, STRING, Type
-from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.clients import validate_client
 from steersman.cluster.api.rules.fields import (
     bad,
@@ -74,16 +73,6 @@ def default_binding(obj: Obj) -> None:
     resources = (obj.get("spec") or {}).get("matchResources")
     if resources is not None:
         _default_match(resources)
-
-
-def observe_policy(obj: Obj, _ctx: WriteContext) -> None:
-    """A policy is checked as it is written: its status says so at once."""
-    obj["status"] = {"observedGeneration": obj["metadata"].get("generation", 1), "typeChecking": {}}
-
-
-def observe_policy_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
-    generation = old["metadata"].get("generation", 1) + (new.get("spec") != old.get("spec"))
-    new["status"] = {**(old.get("status") or {}), "observedGeneration": generation}
 
 
 # ---- webhooks

@@ -277,3 +277,69 @@ async def test_a_policy_says_at_once_that_it_has_been_checked(api: Any) -> None:
     await validating(api, {"expression": "true"})
     found = await api.ok("GET", f"{ADMISSION}/validatingadmissionpolicies/p/status")
     assert found["status"] == {"observedGeneration": 1, "typeChecking": {}}
+
+
+TYPED: list[tuple[Any, Any, list[tuple[str, str]]]] = [
+    (["deployments"], {"expression": "object.replicas > 1"}, [(
+        "spec.validations[0].expression",
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'replicas'\n"
+        " | object.replicas > 1\n | ......^\n",
+    )]),
+    (["deployments", "replicasets"], {"expression": "object.spec.replicas > '1'"}, [(
+        "spec.validations[0].expression",
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to "
+        "'(int, string)'\n | object.spec.replicas > '1'\n | .....................^\n\n"
+        "apps/v1, Kind=ReplicaSet: ERROR: <input>:1:22: found no matching overload for '_>_' applied to "
+        "'(int, string)'\n | object.spec.replicas > '1'\n | .....................^\n",
+    )]),
+    (["deployments"], {"expression": "variables.odd", "messageExpression": "string(object.metadata.named)"}, [(
+        "spec.validations[0].messageExpression",
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:23: undefined field 'named'\n"
+        " | string(object.metadata.named)\n | ......................^\n",
+    )]),
+    (["deployments"], {"expression": " && ".join((
+        "object.metadata.labels['a'] == 'b'", "object.spec.strategy.rollingUpdate.maxSurge == 1",
+        "object.spec.template.spec.containers.all(c, c.image != '' && has(c.resources))",
+        "oldObject.metadata.creationTimestamp < timestamp('2030-01-01T00:00:00Z')",
+    ))}, []),
+    (["*"], {"expression": "object.nonsense == 1"}, []),
+    (["deployments/scale"], {"expression": "object.nonsense == 1"}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resources", "validation", "expected"), TYPED, ids=range(len(TYPED)))
+async def test_a_policy_warns_of_what_its_resources_do_not_have(
+    api: Any, resources: Any, validation: Any, expected: list[tuple[str, str]]
+) -> None:
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": resources}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]}, "validations": [validation],
+        "variables": [{"name": "odd", "expression": "object.spec.replicas % 2 == 1"}],
+    }  # fmt: skip
+    policies = f"{ADMISSION}/validatingadmissionpolicies"
+    body = {"metadata": {"name": "typed"}, "spec": spec, "status": {"observedGeneration": 9}}
+    made = await api.ok("POST", policies, body)
+    rows = made["status"]["typeChecking"].get("expressionWarnings", [])
+    assert [(row["fieldRef"], row["warning"]) for row in rows] == expected
+    assert made["status"]["observedGeneration"] == 1
+    good = {"spec": {"validations": [{"expression": "object.spec.replicas > 1"}]}}
+    found = await api.ok("PATCH", f"{policies}/typed", good, content_type="application/merge-patch+json")
+    assert found["status"] == {"observedGeneration": 2, "typeChecking": {}}
+
+
+async def test_a_policy_is_checked_against_custom_kinds_and_parameters_too(api: Any) -> None:
+    names = {"plural": "limits", "singular": "limit", "kind": "Limit"}
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"most": {"type": "integer"}}}}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]
+    await api.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", {
+        "metadata": {"name": "limits.example.com"},
+        "spec": {"group": "example.com", "scope": "Cluster", "names": names, "versions": versions}})  # fmt: skip
+    rule = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["limits"]}
+    validations = [{"expression": "object.spec.most < params.spec.most && object.metadata.name != ''"},
+                   {"expression": "object.spec.most < params.most"}]  # fmt: skip
+    made = await api.ok("POST", f"{ADMISSION}/validatingadmissionpolicies", {"metadata": {"name": "p"}, "spec": {
+        "paramKind": {"apiVersion": "example.com/v1", "kind": "Limit"}, "validations": validations,
+        "matchConstraints": {"resourceRules": [rule]}}})  # fmt: skip
+    (row,) = made["status"]["typeChecking"]["expressionWarnings"]
+    assert row["fieldRef"] == "spec.validations[1].expression"
+    assert row["warning"].startswith("example.com/v1, Kind=Limit: ERROR: <input>:1:26: undefined field 'most'\n")
