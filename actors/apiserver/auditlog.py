@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: events that wait for the disk or the webhook
 BUFFER_MAX = 10_000
+#: and their bytes: an event may hold what was sent and what was answered
+BUFFER_BYTES_MAX = 64 << 20
 #: how long the file may lag behind
 _FLUSH_S = 0.1
 #: events of one call of the webhook, and how long the first of them may wait
@@ -39,9 +41,10 @@ class _Buffer:
         self.events: deque[bytes] = deque()
         self.arrived = asyncio.Event()
         self.dropped = 0
+        self._bytes = 0
 
     def put(self, event: bytes) -> None:
-        if len(self.events) >= BUFFER_MAX:
+        if len(self.events) >= BUFFER_MAX or self._bytes + len(event) > BUFFER_BYTES_MAX:
             if not self.dropped:
                 log.error("audit events are lost: %s does not keep up", self._name)
             self.dropped += 1
@@ -50,10 +53,12 @@ class _Buffer:
             log.error("%d audit events were lost: %s did not keep up", self.dropped, self._name)
             self.dropped = 0
         self.events.append(event)
+        self._bytes += len(event)
         self.arrived.set()
 
     def take(self, count: int) -> list[bytes]:
         taken = [self.events.popleft() for _ in range(min(count, len(self.events)))]
+        self._bytes -= sum(map(len, taken))
         if not self.events:
             self.arrived.clear()
         return taken

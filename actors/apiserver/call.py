@@ -15,6 +15,9 @@ from steersman.cluster.meta.remembered import remembered
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
 from steersman.cluster.meta.warningheaders import TOTAL_CHARS_MAX
 
+#: parameters that are read, as of Go's servers
+PARAMETERS_MAX = 10_000
+
 
 class Query(dict[str, str]):
     """A decoded query: the first value of each parameter, and `all` of them."""
@@ -23,7 +26,7 @@ class Query(dict[str, str]):
         super().__init__()
         self.pairs: list[tuple[str, str]] = []
         if text:
-            for part in text.split("&"):
+            for part in text.split("&", PARAMETERS_MAX)[:PARAMETERS_MAX]:
                 key, _, value = part.partition("=")
                 if "%" in part or "+" in part:
                     key, value = unquote_plus(key), unquote_plus(value)

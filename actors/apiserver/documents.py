@@ -47,7 +47,7 @@ _PROTOBUF_V2_OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf
 _AGGREGATED = "apidiscovery.k8s.io"
 #: documents whose path carries their hash never change
 _IMMUTABLE = "public, immutable"
-#: encoded documents held; one more (of yet another `Host` header) and the table starts anew
+#: encoded documents held; one more and the table starts anew
 _DOCUMENTS_MAX = 500
 
 
@@ -191,7 +191,7 @@ class Documents:
         if len(parts) == 1:
             if core:
                 address = call.header.get("host", "")
-                return self._document(call, f"api {address}", lambda: discovery.api_versions(address))
+                return _json(discovery.api_versions(address))
             return self._document(call, "apis", self._merged.group_list)
         if core and len(parts) == 2:
             found = discovery.resource_list(self._registry, "", parts[1])

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 STATUS_KEY = "steersman-status-bin"
-MESSAGE_BYTES_MAX = 64 << 20
+#: of an answer; of a request no more than the bodies that are read, with what is around them: it is held before
+#: anybody has been asked who they are
+ANSWER_BYTES_MAX, REQUEST_BYTES_MAX = 64 << 20, 4 << 20
+#: calls of one connection, and of all
+STREAMS_MAX, CALLS_MAX = 1000, 10_000
 #: objects of one list message; a client that wants more asks for the next page
 LIST_MAX = 10_000
 _STOP_GRACE_S = 1.0
@@ -107,11 +111,12 @@ class GrpcApi:
             OSError: a port is taken.
         """
         options = [
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+            ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
+            ("grpc.max_concurrent_streams", STREAMS_MAX),
             ("grpc.so_reuseport", 0),
         ]
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)
         api_pb2_grpc.add_ApiServicer_to_server(_Servicer(self._backend, self._identify), server)  # type: ignore[no-untyped-call]
         config = self._config
         self.port = self._listen(server, config.grpc_port, config.client_ca)
