@@ -15,7 +15,7 @@ from steersman.actors.apiserver.cache import Behind, Shelf, WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import Entry, read
-from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Shows, form_of
+from steersman.actors.apiserver.forms import JSON_HEADERS, Form, Shows, Whole, form_of
 from steersman.actors.apiserver.selection import Selection, read_selection
 from steersman.actors.http.feed import Pieces
 from steersman.actors.http.messages import Response
@@ -185,9 +185,10 @@ def _below(key: str, namespace: str) -> str:
 
 def _listed(form: Form, found: list[Entry], revision: int, go_on: str, remaining: int) -> Response:
     pieces = form.many(found, revision, go_on, remaining)
-    if len(found) <= LIST_WHOLE_MAX and sum(len(entry.raw) for entry in found) <= LIST_WHOLE_BYTES_MAX:
-        return Response(200, JSON_HEADERS, b"".join(pieces))
-    return Response(200, JSON_HEADERS, Pieces(pieces))
+    is_long = len(found) > LIST_WHOLE_MAX or sum(len(entry.raw) for entry in found) > LIST_WHOLE_BYTES_MAX
+    # the other forms come in one piece anyway
+    body = Pieces(pieces) if is_long and isinstance(form, Whole) else b"".join(pieces)
+    return Response(200, JSON_HEADERS, body)
 
 
 def too_large(behind: Behind, again_s: int = 0) -> ServerTimeout:
