@@ -143,7 +143,8 @@ class Connection(asyncio.Protocol):
         self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         certificate = transport.get_extra_info("peercert")
         if certificate and server.identify is not None:
-            self._user = server.identify(certificate)
+            der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            self._user = server.identify({**certificate, "der": der})
             self._user_until = ssl.cert_time_to_seconds(certificate["notAfter"])
 
     def connection_lost(self, exc: Exception | None) -> None:

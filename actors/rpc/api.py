@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import orjson
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from steersman.actors.client import read_body
@@ -170,8 +171,8 @@ class _Servicer(api_pb2_grpc.ApiServicer):
             return None
         subject = certificate.subject
         names = {NameOID.COMMON_NAME: "commonName", NameOID.ORGANIZATION_NAME: "organizationName"}
-        rows = tuple(((names[part.oid], part.value),) for part in subject if part.oid in names)
-        return self._identify({"subject": rows})
+        rows = tuple(((names.get(part.oid, part.oid.dotted_string), part.value),) for part in subject)
+        return self._identify({"subject": rows, "der": certificate.public_bytes(Encoding.DER)})
 
     # ---- one call of the API
 

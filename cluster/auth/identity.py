@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from steersman.cluster.auth.tokens import Identity
@@ -14,6 +15,8 @@ AUTHENTICATED = "system:authenticated"
 UNAUTHENTICATED = "system:unauthenticated"
 ANONYMOUS = Identity(name="system:anonymous", groups=(UNAUTHENTICATED,))
 
+#: the part of a certificate's subject that holds the user's uid
+_UID = "1.3.6.1.4.1.57683.2"
 #: what anybody may ask without saying who they are, as far as roles allow it
 ANONYMOUS_PATHS = frozenset(
     {"/healthz", "/livez", "/readyz", "/version", "/api/v1/namespaces/kube-public/configmaps/cluster-info"}
@@ -25,18 +28,23 @@ def is_anonymous_path(path: str) -> bool:
 
 
 def from_certificate(certificate: Mapping[str, Any]) -> Identity | None:
-    """The identity in a verified client certificate (as `ssl` shows it): CN is the user, each O a group."""
-    names: list[str] = []
-    groups: list[str] = []
+    """The identity in a verified client certificate: CN is the user, each O a group; None when it names nobody.
+
+    Args:
+        certificate: as `ssl` shows it, with its bytes as `der` where they are known.
+    """
+    found: dict[str, list[str]] = {}
     for part in certificate.get("subject") or ():
         for key, value in part:
-            if key == "commonName":
-                names.append(value)
-            elif key == "organizationName":
-                groups.append(value)
-    if not names:
+            found.setdefault(key, []).append(value)
+    names, uids = found.get("commonName", []), found.get(_UID, [])
+    if not names or len(uids) > 1:
         return None
-    return Identity(name=names[-1], groups=(*dict.fromkeys(groups), AUTHENTICATED))
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    if der := certificate.get("der"):
+        extra = (("authentication.kubernetes.io/credential-id", (f"X509SHA256={sha256(der).hexdigest()}",)),)
+    groups = dict.fromkeys(found.get("organizationName", []))
+    return Identity(name=names[-1], groups=(*groups, AUTHENTICATED), uid=uids[0] if uids else "", extra=extra)
 
 
 def header_text(value: str) -> str:

@@ -140,6 +140,9 @@ def test_only_members_of_the_nodes_group_are_nodes() -> None:
     assert node.node_of("system:node:n1", ()) == "" and node.node_of("jane", ("system:nodes",)) == ""
 
 
+X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
 def test_a_certificate_names_the_user_and_groups() -> None:
     subject = ((("organizationName", "devs"),), (("organizationName", "ops"),), (("commonName", "jane"),))
     identity = from_certificate({"subject": subject})
@@ -148,6 +151,11 @@ def test_a_certificate_names_the_user_and_groups() -> None:
         ("devs", "ops", "system:authenticated"),
     )
     assert from_certificate({"subject": ()}) is None
+    uid = (("1.3.6.1.4.1.57683.2", "7"),)
+    identity = from_certificate({"subject": (*subject, uid), "der": b"x"})
+    assert identity is not None and identity.uid == "7"
+    assert dict(identity.extra)["authentication.kubernetes.io/credential-id"] == (f"X509SHA256={X_SHA256}",)
+    assert from_certificate({"subject": (*subject, uid, uid)}) is None
 
 
 def test_only_health_and_version_are_for_everybody() -> None:
