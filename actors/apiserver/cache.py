@@ -304,7 +304,8 @@ class WatchCache:
                 self.healthy, self._failing = True, False
                 self._apply(batch)
         except Compacted:
-            log.warning("the store has forgotten revision %d: reading everything anew", self.revision)
+            if not self._failing:
+                log.warning("the store has forgotten revision %d: reading everything anew", self.revision)
             await self._load()
 
     def _apply(self, batch: WatchBatch) -> None:

@@ -290,10 +290,8 @@ class ApiServer:
             response = await self._answer(request, path, query, attributes, trail)
         except ApiError as error:
             response = failure(error)
-        except StoreError as error:
+        except (StoreError, Behind) as error:
             response = failure(_store_failure(error))
-        except Behind as error:
-            response = failure(too_large(error, _AGAIN_S))
         finally:
             self.metrics.in_flight -= 1
         if trail is not None:
@@ -391,8 +389,8 @@ class ApiServer:
         trails: list[Trail] = []
         try:
             answers = await answered(lambda: self._transact(requests, trails))
-        except (ApiError, StoreError) as caught:
-            error = _store_failure(caught) if isinstance(caught, StoreError) else caught
+        except (ApiError, StoreError, Behind) as caught:
+            error = caught if isinstance(caught, ApiError) else _store_failure(caught)
             for trail in trails:
                 trail.finish(failure(error))
             raise error from caught
@@ -437,8 +435,10 @@ def failure(error: ApiError) -> Response:
     return Response(error.code, headers, orjson.dumps(error.to_status()))
 
 
-def _store_failure(error: StoreError) -> ApiError:
+def _store_failure(error: StoreError | Behind) -> ApiError:
     match error:
+        case Behind():
+            return too_large(error, _AGAIN_S)
         case TooLarge():
             return BadRequest(f"the object is too large to be stored: {error}")
         case InvalidRequest():

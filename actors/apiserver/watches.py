@@ -12,15 +12,16 @@ from collections.abc import Iterable
 from steersman.actors.apiserver.cache import Behind, Shelf, TooOld, WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.entry import ADDED, Event
-from steersman.actors.apiserver.forms import Form
+from steersman.actors.apiserver.forms import Form, Packed
 from steersman.actors.apiserver.reads import Reader, too_large
 from steersman.actors.apiserver.selection import Selection, read_selection
 from steersman.actors.apiserver.watcher import Audience, Watch, error_event
 from steersman.actors.http.feed import Feed
 from steersman.actors.http.messages import Response, Upgrade
 from steersman.cluster.api.listoptions import ListOptions, read_list_options
+from steersman.cluster.api.negotiation import JSON
 from steersman.cluster.api.row import Kind
-from steersman.cluster.meta.errors import ApiError, Expired, MethodNotAllowed
+from steersman.cluster.meta.errors import ApiError, Expired, MethodNotAllowed, NotAcceptable
 
 #: watches without a timeout of their own end after this and up to twice this
 WATCH_S = 1800.0
@@ -52,7 +53,10 @@ class Watches:
         """Begins to tell of changes; what goes wrong behind the parameters is told as an event."""
         if call.request.method != "GET":
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        is_socket = call.request.upgrade and call.header.get("upgrade", "").lower() == "websocket"
         form, selection = self._reader.form(call, kind, "watch"), read_selection(call, kind)
+        if is_socket and isinstance(form, Packed):
+            raise NotAcceptable(f"only the following media types are accepted: {JSON};stream=watch")
         options = read_list_options(call.query, watch=True)
         audience = _audience(call, selection, form)
         try:
@@ -61,7 +65,7 @@ class Watches:
             feed = _failure(form, Expired(str(error)))
         except Behind as error:
             feed = _failure(form, too_large(error, 1))
-        if call.request.upgrade and call.header.get("upgrade", "").lower() == "websocket":
+        if is_socket:
             return Response(101, {}, Upgrade(lines=feed, close=feed.aclose))
         return Response(200, {"content-type": form.media, "cache-control": "no-cache, private"}, feed)
 

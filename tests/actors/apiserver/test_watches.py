@@ -229,11 +229,12 @@ class Socket:
         self._messages: list[Any] = []
 
     @classmethod
-    async def open(cls, port: int, target: str, protocols: str) -> tuple[Socket, str]:
+    async def open(cls, port: int, target: str, protocols: str, accept: str = "*/*") -> tuple[Socket, str]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         lines = [
             f"GET {target} HTTP/1.1", "host: x", "connection: Upgrade", "upgrade: websocket",
-            "sec-websocket-version: 13", f"sec-websocket-key: {base64.b64encode(os.urandom(16)).decode()}",
+            f"accept: {accept}", "sec-websocket-version: 13",
+            f"sec-websocket-key: {base64.b64encode(os.urandom(16)).decode()}",
             *([f"sec-websocket-protocol: {protocols}"] if protocols else []),
         ]  # fmt: skip
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
@@ -284,6 +285,9 @@ async def test_a_browser_watches_over_a_websocket(api: Any, offered: str, chosen
     assert await ended.next() is None, "the end is a close of the socket"
     dropped, _ = await Socket.open(server.port, WATCHED, offered)
     assert api.server.watches.open == 2
+    packed, head = await Socket.open(server.port, WATCHED, offered, "application/vnd.kubernetes.protobuf")
+    assert head.startswith("HTTP/1.1 406"), "a message is a line of text"
+    packed.drop()
     socket.close()
     dropped.drop()
     async with asyncio.timeout(5):
