@@ -300,7 +300,7 @@ class ApiServer:
             audit_id = request.headers.get("audit-id", "")[:ID_CHARS_MAX] or next(self._request_ids)
             response.headers = {**response.headers, "audit-id": audit_id}
         pretty = query.get("pretty", "")
-        if is_rendered(request.headers, pretty) and attributes.verb != "watch":
+        if is_rendered(request.headers, pretty) and attributes.verb != "watch" and not response.passed_on:
             response = await rendered(request, pretty, response)
         labels = (attributes.verb, attributes.group, attributes.version, attributes.resource, attributes.subresource)
         self.metrics.observe(labels, response.status, loop.time() - started)
@@ -374,8 +374,12 @@ class ApiServer:
     async def _serve(self, call: Call) -> Response:
         attributes = call.attributes
         if not self._aggregator.is_empty and (remote := self._aggregator.route(attributes)) is not None:
-            return await remote.forward(call)
-        return await (self._resources(call) if attributes.is_resource else self._documents(call))
+            response, passed_on = await remote.forward(call), True
+        else:
+            passed_on = attributes.subresource == "proxy"
+            response = await (self._resources(call) if attributes.is_resource else self._documents(call))
+        response.passed_on = passed_on
+        return response
 
     async def transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
         """Carries out several writes, all or none; returns status and object of each.

@@ -85,11 +85,16 @@ class Upgrade:
 
 @dataclass(slots=True)
 class Response:
-    """One HTTP response."""
+    """One HTTP response.
+
+    Args:
+        passed_on: it comes from another server, whose answer nobody changes.
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | Stream | Feed | Upgrade = b""
+    passed_on: bool = False
 
 
 class Handler(Protocol):

@@ -245,3 +245,12 @@ async def test_who_uses_what_is_deprecated_is_warned(api: Any) -> None:
     for target in (endpoints, f"{endpoints}/none", f"{endpoints}?watch=1"):
         assert (await api.call("GET", target)).headers["warning"] == text, target
     assert "warning" not in (await api.call("GET", MAPS)).headers
+
+
+async def test_what_another_server_answers_is_passed_on_as_it_is(api: Any) -> None:
+    await api.ok("POST", "/api/v1/nodes", {"metadata": {"name": "n1"}})
+    target = "/api/v1/nodes/n1/proxy/stats/summary"
+    plain = await api.call("GET", target)
+    for headers in ({"accept": YAML}, {"user_agent": "curl/8.5"}):
+        passed = await api.call("GET", target, **headers)
+        assert (passed.body, passed.headers["content-type"]) == (plain.body, plain.headers["content-type"])
