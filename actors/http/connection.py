@@ -22,7 +22,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 import orjson
@@ -69,19 +69,9 @@ def _refusal(refused: Refused) -> Response:
     return Response(refused.status, headers, orjson.dumps(body))
 
 
-class _Waiting(NamedTuple):
-    """A request that was read and waits for its turn.
-
-    Args:
-        keep: whether the connection is kept after its answer.
-        size_bytes: counted as received until it is answered.
-        chunked: whether the client understands chunks.
-    """
-
-    request: Request | Response
-    keep: bool
-    size_bytes: int = 0
-    chunked: bool = True
+#: a request that was read and waits for its turn: whether the connection is kept after its answer, the bytes that are
+#: counted as received until it is answered, and whether the client understands chunks
+_Waiting = tuple[Request | Response, bool, int, bool]
 
 
 def _takes_gzip(request: Request, response: Response) -> bool:
@@ -116,6 +106,9 @@ class Connection(asyncio.Protocol):
         self._feed: Feed | None = None
         self._feed_sent: asyncio.Future[None]
         self._chunked = True
+        self._version = ""
+        #: whether so many requests wait that no more are read
+        self._is_held_back = False
         self._closing = False
         self._tls = False
         self._peer = ""
@@ -209,6 +202,8 @@ class Connection(asyncio.Protocol):
         self._in_headers = False
         self._body: list[bytes] = []
         self._body_bytes = 0
+        #: whether the server knows that a request is incomplete
+        self._is_receiving = False
         #: of this request, as far as it is counted as received
         self._message_bytes = 0
         self._upload: Upload | None = None
@@ -241,6 +236,7 @@ class Connection(asyncio.Protocol):
                 self._hold(len(data))
             if self._header_bytes and self._upload is None:
                 self._server.receiving.setdefault(self)
+                self._is_receiving = True
                 if self._server.received_bytes > self._limits.received_bytes_max:
                     self._server.relieve()
         except httptools.HttpParserUpgrade as upgrade:
@@ -271,7 +267,7 @@ class Connection(asyncio.Protocol):
         if self._upload is not None:
             self._upload.fail()
         else:
-            self._enqueue(_Waiting(_refusal(refused), keep=False))
+            self._enqueue((_refusal(refused), False, 0, True))
 
     def _hold(self, size_bytes: int) -> None:
         self._message_bytes += size_bytes
@@ -331,6 +327,7 @@ class Connection(asyncio.Protocol):
     def _check_host(self) -> None:
         """Refuses versions other than 1.0 and 1.1, and wants exactly one host that could be one, as Go's server."""
         host, version = self._headers.get("host"), self._parser.get_http_version()
+        self._version = version
         if version not in ("1.0", "1.1"):
             raise Refused(400, "BadRequest", "malformed HTTP version")
         if host is None:
@@ -359,8 +356,9 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._header_bytes:
+        if self._is_receiving:
             self._server.receiving.pop(self, None)
+            self._is_receiving = False
         self._header_bytes = 0
         self.deadline = math.inf
         if self._upload is not None:
@@ -378,7 +376,7 @@ class Connection(asyncio.Protocol):
     def _read(self, request: Request) -> _Waiting:
         size, self._message_bytes = self._message_bytes, 0
         parser = self._parser
-        return _Waiting(request, parser.should_keep_alive(), size, parser.get_http_version() != "1.0")
+        return request, parser.should_keep_alive(), size, self._version != "1.0"
 
     def _request(self, body: bytes, upload: Upload | None = None) -> Request:
         method, target = self._parser.get_method().decode(), self._target.decode("latin-1")
@@ -392,19 +390,20 @@ class Connection(asyncio.Protocol):
 
     def _enqueue(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
-        self._waiting_bytes += waiting.size_bytes
+        self._waiting_bytes += waiting[2]
         if self._is_full and not self._closing:
+            self._is_held_back = True
             self._transport.pause_reading()
         if self.task is None:
             self.task = self._loop.create_task(self._answer_all())
 
     def _next(self) -> _Waiting:
-        was_full = self._is_full
         waiting = self._waiting.popleft()
-        self._waiting_bytes -= waiting.size_bytes
-        if was_full and not self._is_full and not self._closing:
+        self._waiting_bytes -= waiting[2]
+        if self._is_held_back and not self._is_full and not self._closing:
             self._parse_backlog()
             if not self._is_full:
+                self._is_held_back = False
                 self._transport.resume_reading()
         return waiting
 
@@ -417,10 +416,10 @@ class Connection(asyncio.Protocol):
                     await asyncio.sleep(0)
                 waiting = self._next()
                 try:
-                    keep = await self._answer(waiting, waiting.keep and not self._server.stopping)
+                    keep = await self._answer(waiting, waiting[1] and not self._server.stopping)
                 finally:
                     if self._held_bytes:
-                        self._release(min(waiting.size_bytes, self._held_bytes))
+                        self._release(min(waiting[2], self._held_bytes))
                 if not keep:
                     self._part()
                     return
@@ -443,7 +442,7 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, waiting: _Waiting, keep: bool) -> bool:
         """Returns whether the connection goes on."""
-        request, self._chunked = waiting.request, waiting.chunked
+        request, self._chunked = waiting[0], waiting[3]
         if isinstance(request, Response):
             self._write_whole(request, request.body if isinstance(request.body, bytes) else b"", keep)
             return keep
