@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from steersman.actors.apiserver.askedwebhooks import Modes
 from steersman.actors.apiserver.authenticator import to_user
 from steersman.actors.apiserver.cache import WatchCache, nodes_in
-from steersman.actors.apiserver.entry import Event
+from steersman.actors.apiserver.entry import Entry, Event
 from steersman.actors.ports import User
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.kinds import Registry
@@ -223,7 +223,7 @@ class Authorizer:
             raise forbidden(user, refused.attributes, Verdict(False, refused.detail)) from None
         return to_user(identity), constraint
 
-    def check_write(self, user: User, kind: Kind, obj: Obj, old: Obj | None) -> None:
+    def check_write(self, user: User, kind: Kind, obj: Obj, old: Entry | None) -> None:
         """The last look at an object about to be written: nobody grants more than they hold.
 
         Args:
@@ -234,8 +234,9 @@ class Authorizer:
         """
         if kind.resource.group != "rbac.authorization.k8s.io" or MASTERS in user.groups:
             return
-        if old is None or _without_owners(old) != _without_owners(obj):
-            self._check_grant(user, kind, obj, old or {})
+        before = None if old is None else old.obj
+        if before is None or _without_owners(before) != _without_owners(obj):
+            self._check_grant(user, kind, obj, before or {})
 
     def _check_grant(self, user: User, kind: Kind, obj: Obj, old: Obj) -> None:
         meta, resource = obj["metadata"], kind.resource

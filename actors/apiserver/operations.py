@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from steersman.actors.apiserver.access import Authorizer
 from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.entry import Entry
 from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.context import WriteContext
@@ -47,7 +48,7 @@ class Operations:
                 return operation, bool(options.get("dryRun"))
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
-    def _check(self, call: Call) -> Callable[[Kind, Obj, Obj | None], None]:
+    def _check(self, call: Call) -> Callable[[Kind, Obj, Entry | None], None]:
         return lambda kind, obj, old: self._authorizer.check_write(call.user, kind, obj, old)
 
     def _reading(self, call: Call, kind: Kind) -> Callable[[], tuple[Obj, list[str]]]:

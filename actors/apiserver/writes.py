@@ -89,10 +89,10 @@ T = TypeVar("T")
 
 
 #: a last look at an object before it is stored, and at what it was; raises ApiError
-Check = Callable[[Kind, Obj, Obj | None], None]
+Check = Callable[[Kind, Obj, Entry | None], None]
 
 
-def _accept(_kind: Kind, _obj: Obj, _old: Obj | None) -> None:
+def _accept(_kind: Kind, _obj: Obj, _old: Entry | None) -> None:
     return None
 
 
@@ -383,7 +383,7 @@ class Writer:
         self, kind: Kind, entry: Entry, written: Written, warnings: Sequence[str], check: Check
     ) -> Steps[Change]:
         obj = written.obj
-        check(kind, obj, entry.obj)
+        check(kind, obj, entry)
         warned = (*warnings, *written.warnings)
         key = kind.prefix().encode() + entry.key.encode()
         if not written.changed and not written.remove and not self._is_stale(key):
