@@ -86,8 +86,10 @@ ROLE_AGGREGATION = "clusterrole-aggregation"
 ROLE_AGGREGATION_USER = "system:controller:clusterrole-aggregation-controller"
 
 
-#: controllers that seldom have a thing to do, with the ones beside which they watch nothing of their own
-_SHARED = {"endpointslicemirroring": "endpoints", "replicationcontroller": "replicaset"}
+#: controllers that seldom have a thing to do, with the ones beside which they watch little of their own
+_SHARED = {
+    "endpointslicemirroring": "endpoints", "replicationcontroller": "replicaset", "statefulset": "daemonset",
+}  # fmt: skip
 #: controllers that watch the same things and are cheap together: an actor costs 32 MB and a sixth of a second of a core
 _FAMILIES = {
     "endpoints": "endpoints",
@@ -107,6 +109,7 @@ _FAMILIES = {
     "serviceaccount": "accounts",
     "root-ca": "accounts",
     "daemonset": "daemons",
+    "statefulset": "daemons",
     "disruption": "daemons",
 }
 

@@ -28,6 +28,7 @@ _PLACES = {
     "resourcequota": ("resourcequota", "RESOURCE_QUOTA"),
     "root-ca": ("serviceaccount", "ROOT_CA_PUBLISHER"),
     "serviceaccount": ("serviceaccount", "SERVICE_ACCOUNT"),
+    "statefulset": ("statefulset", "STATEFUL_SET"),
     "ttl-after-finished": ("ttl", "TTL_AFTER_FINISHED"),
     "volume-protection": ("protection", "VOLUME_PROTECTION"),
 }

@@ -1,6 +1,8 @@
 """The history of a workload as ControllerRevisions: a snapshot of each template that it has had, for going back.
 
-Source: k8s.io/kubernetes/pkg/controller/daemon/update.go
+A pod tells its revision by that one's hash (of a DaemonSet) or name (of a StatefulSet).
+
+Source: k8s.io/kubernetes/pkg/controller/{daemon/update,history/controller_history}.go
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def _expired(owner: Obj, old: Sequence[Obj], live: set[str | None]) -> list[Obj]
     """The oldest revisions that no pod has, as many as there are too many."""
     limit = owner["spec"].get("revisionHistoryLimit")
     count = len(old) - (_KEPT if limit is None else limit)
-    return [found for found in old if labels_of(found).get(HASH_LABEL) not in live][: max(0, count)]
+    return [found for found in old if not {labels_of(found).get(HASH_LABEL), name(found)} & live][: max(0, count)]
 
 
 def _digest(same: Sequence[Obj], owner: Obj) -> str:

@@ -63,6 +63,7 @@ def test_the_status_of_a_workload_is_read_updated_and_patched(house: Any, space:
 def test_a_workload_has_a_working_scale(house: Any, space: str, plural: str) -> None:
     many = f"/apis/apps/v1/namespaces/{space}/{plural}"
     house.ok("POST", many, workload("scaled"))
+    house.until(f"{many}/scaled", ready(1))
     scale = house.ok("GET", f"{many}/scaled/scale")
     assert (scale["spec"]["replicas"], scale["status"]["selector"]) == (1, "name=scaled")
     scale["spec"]["replicas"], scale["metadata"]["resourceVersion"] = 2, ""
@@ -70,6 +71,7 @@ def test_a_workload_has_a_working_scale(house: Any, space: str, plural: str) -> 
     assert house.ok("GET", f"{many}/scaled")["spec"]["replicas"] == 2
     patched = house.ok("PATCH", f"{many}/scaled/scale", {"spec": {"replicas": 4}}, content_type=STRATEGIC)
     assert patched["spec"]["replicas"] == 4 and house.ok("GET", f"{many}/scaled")["spec"]["replicas"] == 4
+    house.until(f"{many}/scaled", ready(4))
 
 
 @pytest.mark.parametrize("plural", ["deployments", "replicasets", "statefulsets", "daemonsets"])
