@@ -6,6 +6,7 @@ name means is decided in `cluster/api/proxying`.
 
 from __future__ import annotations
 
+import errno
 import random
 import ssl
 import zlib
@@ -98,7 +99,7 @@ class Proxies:
             try:
                 channel = await agent.port_forward(meta["namespace"], meta["name"], port)
             except ApiError as error:
-                refused = "refused" in error.message.lower()
+                refused = any(word in error.message.lower() for word in ("refused", f"errno {errno.ECONNREFUSED}"))
                 text = f"dial tcp {place(address, port)}: connect: connection refused" if refused else error.message
                 raise ConnectionError(text) from None
             wire = ChannelWire(channel)

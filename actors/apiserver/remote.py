@@ -27,6 +27,7 @@ from steersman.actors.http.passing import HOP_BY_HOP, pass_on
 from steersman.actors.webhook import whole
 from steersman.cluster.api.apiservices import PASSED, Availability, failed, unreachable
 from steersman.cluster.api.extensions import CURRENT, STALE, Extension, read_resources
+from steersman.cluster.api.openapi_merge import is_sound
 from steersman.cluster.auth import requestheader
 from steersman.cluster.meta.errors import ApiError, ServerTimeout
 from steersman.cluster.meta.objects import Obj
@@ -198,7 +199,8 @@ class Remote:
             self.openapi = replace(self.openapi, url=url if isinstance(url, str) else "", index_tag=tag)
         document, tag = await self._fetch("/openapi/v2", before.tag)
         if document is not None:
-            self.openapi = replace(self.openapi, document=document, tag=tag)
+            sound = is_sound(document, self.extension.group, self.extension.version)
+            self.openapi = replace(self.openapi, document=document if sound else None, tag=tag)
         return self.openapi != before
 
     async def _fetch(self, path: str, tag: str) -> tuple[Obj | None, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from steersman.cluster.api import openapi_v2
 from steersman.cluster.meta.objects import Obj
 
 _DEFINITIONS, _SCHEMAS = "#/definitions/", "#/components/schemas/"
@@ -38,6 +39,17 @@ def merged(ours: Obj, theirs: Mapping[tuple[str, str], Obj]) -> Obj:
         paths |= _with_references(own, renamed)
         definitions |= {names[name]: _with_references(given[name], renamed) for name in sorted(wanted)}
     return {**ours, "paths": paths, "definitions": definitions}
+
+
+def is_sound(document: Obj, group: str, version: str) -> bool:
+    """Whether a document can stand among ours: whoever wrote it must not spoil those of all others."""
+    nothing: Obj = {"swagger": "2.0", "info": {"title": "", "version": ""}, "paths": {}, "definitions": {}}
+    try:
+        openapi_v2.encode(merged(nothing, {(group, version): document}))
+        version_3(document, group, version)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _section(document: Any, key: str) -> Obj:

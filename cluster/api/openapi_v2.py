@@ -159,21 +159,21 @@ def _schema_message(schema: Obj) -> bytes:
 
 def _path_item(item: Obj) -> bytes:
     out = [write_field(number, _operation_message(item[name])) for name, number in _METHODS.items() if name in item]
-    return b"".join([*out, *(write_field(9, _parameter_message(row)) for row in item["parameters"])])
+    return b"".join([*out, *(write_field(9, _parameter_message(row)) for row in item.get("parameters", ()))])
 
 
 def _operation_message(operation: Obj) -> bytes:
     out = [write_field(1, tag.encode()) for tag in operation.get("tags", ())]
     out += [_text(3, operation.get("description", "")), _text(5, operation.get("operationId", ""))]
-    out += [write_field(6, name.encode()) for name in operation["produces"]]
+    out += [write_field(6, name.encode()) for name in operation.get("produces", ())]
     out += [write_field(7, name.encode()) for name in operation.get("consumes", ())]
-    out += [write_field(8, _parameter_message(row)) for row in operation["parameters"]]
-    out.append(write_field(9, b"".join(_response(code, row) for code, row in operation["responses"].items())))
+    out += [write_field(8, _parameter_message(row)) for row in operation.get("parameters", ())]
+    out.append(write_field(9, b"".join(_response(code, row) for code, row in operation.get("responses", {}).items())))
     return b"".join([*out, _extensions(13, operation)])
 
 
 def _response(code: str, row: Obj) -> bytes:
-    message = _text(1, row["description"])
+    message = _text(1, row.get("description", ""))
     if "schema" in row:
         message += write_field(2, write_field(1, _schema_message(row["schema"])))
     return _named(1, code, write_field(1, message))
@@ -188,6 +188,6 @@ def _parameter_message(row: Obj) -> bytes:
         body = _text(2, row["name"]) + _text(3, "body") + needed + write_field(5, _schema_message(row["schema"]))
         return write_field(1, write_field(1, body))
     choice, kind = (4, 5) if row["in"] == "path" else (3, 6)
-    below = required + place + description + name + _text(kind, row["type"])
+    below = required + place + description + name + _text(kind, row.get("type", ""))
     below += write_number(19 if choice == 4 else 20, 1) if row.get("uniqueItems") else b""
     return write_field(1, write_field(2, write_field(choice, below)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.openapi_merge import merged, version_3
+from steersman.cluster.api.openapi_merge import is_sound, merged, version_3
 
 META = {"type": "object", "properties": {"name": {"type": "string"}}}
 KIND = [{"group": "g.io", "version": "v1", "kind": "Thing"}]
@@ -53,6 +53,18 @@ def test_an_older_document_becomes_a_newer_one() -> None:
     assert post["parameters"] == [{"name": "dryRun", "in": "query", "schema": {"type": "string", "uniqueItems": True}}]
     assert post["responses"] == {"200": {"description": "OK", "content": body}}
     assert sorted(found["components"]["schemas"]) == ["Meta", "Thing"] and post["x-kubernetes-action"] == "post"
+
+
+def test_a_document_that_cannot_be_written_in_every_form_is_left_out() -> None:
+    assert is_sound(theirs(), "g.io", "v1")
+    for spoilt in (
+        {"paths": {"/apis/g.io/v1/x": 7}},
+        {"paths": {"/apis/g.io/v1/x": {"get": {"parameters": [{"name": 1}]}}}},
+        {"paths": {"/apis/g.io/v1/x": {"get": {"responses": {"200": {"schema": {"required": 3}}}}}}},
+    ):
+        assert not is_sound(spoilt, "g.io", "v1"), spoilt
+    bare = {"paths": {"/apis/g.io/v1/x": {"get": {"operationId": "x"}}}}
+    assert is_sound(bare, "g.io", "v1"), "what is left out of an operation is no fault"
 
 
 @pytest.mark.parametrize(
