@@ -173,7 +173,7 @@ def check(
 
     Args:
         is_shallow: it is known to be nested no deeper than allowed.
-        is_applied: it is a configuration to apply, whose empty lists and maps say that they are its author's.
+        is_applied: it is a configuration to apply, whose empty fields say that they are its author's.
 
     Raises:
         BadRequest: as `decode`.

@@ -29,7 +29,7 @@ class Compiled:
         shut: whether what `fast` takes cannot be nested deeply (but for `fieldsV1`).
         walk: prunes a tree and says what was wrong.
         normalize: puts quantities in canonical form, in place; None when the kind has none.
-        trim: leaves out empty lists and maps, in place.
+        trim: leaves out what is empty, in place.
     """
 
     node: SchemaNode

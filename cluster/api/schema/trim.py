@@ -1,9 +1,9 @@
-"""Leaves out of an object the lists and maps that are empty, as Kubernetes does when it encodes what it decoded.
+"""Leaves out of an object what is empty, as Kubernetes does when it encodes what it decoded.
 
 Its types mark optional fields `omitempty`: a list or a map without elements is not told from one that was never
-given. Structures stay: `emptyDir: {}` says something.
+given, nor are the zero values of many scalars. Structures stay: `emptyDir: {}` says something.
 
-Source: https://pkg.go.dev/encoding/json#Marshal and the tags of k8s.io/api/*/types.go
+Source: https://pkg.go.dev/encoding/json#Marshal, the tags of k8s.io/api/*/types.go
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.api.schema.zeros import ZERO_MEANS_ABSENT
 
 #: changes a value in place
 Step = Callable[[Any], None]
@@ -39,7 +40,7 @@ _WRITTEN = frozenset(
 
 
 def trimmer(node: SchemaNode) -> Step:
-    """Returns what leaves the empty lists and maps out of an object of this schema."""
+    """Returns what leaves out of an object of this schema what is empty there."""
     return _Sites().step(node) or (lambda _tree: None)
 
 
@@ -78,16 +79,18 @@ class _Sites:
         if node.additional is not None:
             return _each_value(self.step(node.additional))
         omitted, deeper = [], []
+        zeros = ZERO_MEANS_ABSENT.get(node.definition, frozenset())
         for name, child in node.properties.items():
-            if _is_collection(child) and name not in node.required and (node.definition, name) not in _WRITTEN:
+            if name not in node.required and (name in zeros or _is_omitted(node, name, child)):
                 omitted.append(name)
             if (below := self.step(child)) is not None:
                 deeper.append((name, below))
         return _object(tuple(omitted), tuple(deeper)) if omitted or deeper else None
 
 
-def _is_collection(node: SchemaNode) -> bool:
-    return node.type == "array" or (node.type == "object" and node.additional is not None)
+def _is_omitted(node: SchemaNode, name: str, child: SchemaNode) -> bool:
+    is_collection = child.type == "array" or (child.type == "object" and child.additional is not None)
+    return is_collection and (node.definition, name) not in _WRITTEN
 
 
 def _each(step: Step | None) -> Step | None:

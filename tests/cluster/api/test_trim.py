@@ -1,4 +1,4 @@
-"""Empty lists and maps are not told from absent ones, as Kubernetes' types have it."""
+"""What is empty is not told from what is absent, as Kubernetes' types have it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from steersman.cluster.api.decode import decode
+from steersman.cluster.api.schema.zeros import ZERO_MEANS_ABSENT
 
 CONTAINER = {"name": "a", "image": "b"}
 CASES = {
@@ -39,6 +40,21 @@ CASES = {
         {"metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": [], "ports": []},
         {"metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": [], "ports": []},
     ),
+    "scalars that are held by value": (
+        ("", "v1", "pods"),
+        {"spec": {"hostNetwork": False, "nodeName": "", "containers": [{**CONTAINER, "tty": False, "workingDir": ""}]}},
+        {"spec": {"containers": [CONTAINER]}},
+    ),
+    "scalars that are pointers": (
+        ("", "v1", "pods"),
+        {"spec": {"enableServiceLinks": False, "priority": 0, "runtimeClassName": "", "containers": [CONTAINER]}},
+        {"spec": {"enableServiceLinks": False, "priority": 0, "runtimeClassName": "", "containers": [CONTAINER]}},
+    ),
+    "no replicas": (
+        ("apps", "v1", "deployments"),
+        {"spec": {"replicas": 0, "paused": False}, "status": {"replicas": 0}},
+        {"spec": {"replicas": 0}, "status": {}},
+    ),
     "a rule for everybody": (
         ("networking.k8s.io", "v1", "networkpolicies"),
         {"spec": {"podSelector": {"matchLabels": {}}, "ingress": [{"from": [], "ports": []}], "egress": []}},
@@ -48,10 +64,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_empty_lists_and_maps_are_left_out(api: Any, case: str) -> None:
+def test_what_is_empty_is_left_out(api: Any, case: str) -> None:
     address, sent, wanted = CASES[case]
     kind = api.registry.kind(*address)
-    found, warnings = decode(api.registry, kind, orjson.dumps(sent))
+    found, warnings = decode(api.registry, kind, orjson.dumps(sent), field_validation="Ignore")
     assert {key: value for key, value in found.items() if key not in ("apiVersion", "kind")} == wanted
     assert not warnings
 
@@ -92,3 +108,11 @@ def test_what_an_apply_and_a_patch_leave_empty_is_not_kept(api: Any) -> None:
     assert "finalizers" not in made["metadata"] and made["data"] == {"x": "1"}
     found = api.patch("configmaps", "a", [{"op": "remove", "path": "/data/x"}], "application/json-patch+json")
     assert "data" not in found
+
+
+def test_the_table_of_zero_values_names_optional_scalars(api: Any) -> None:
+    scalars = {"string", "boolean", "integer", "number"}
+    for definition, names in ZERO_MEANS_ABSENT.items():
+        node = api.registry.schemas.node(definition)
+        assert names <= set(node.properties) - set(node.required), definition
+        assert {node.properties[name].type for name in names} <= scalars, definition
