@@ -379,12 +379,22 @@ def _document(body: bytes, wanted: type) -> Any:
     return found
 
 
-def _configuration(body: bytes) -> Any:
+def _configuration(body: bytes, api_version: str) -> Obj:
     """The document of an apply: YAML, which clients mostly send as JSON."""
+    tree: Any = None
     if body.startswith(b"{"):
         with contextlib.suppress(orjson.JSONDecodeError):
-            return orjson.loads(body)
-    return parse_yaml(body)
+            tree = orjson.loads(body)
+    if tree is None:
+        tree = parse_yaml(body)
+    if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):
+        raise BadRequest("couldn't get version/kind; an applied configuration must say its apiVersion and kind")
+    if tree["apiVersion"] != api_version:
+        raise BadRequest(
+            "Incorrect version specified in apply patch. "
+            f"Specified patch version: {tree['apiVersion']}, expected: {api_version}"
+        )
+    return tree
 
 
 def _apply(
@@ -393,9 +403,7 @@ def _apply(
 ) -> Steps[Written]:  # fmt: skip
     options.check("PatchOptions", manager=ctx.field_manager, applies=True)
     body_kind = registry.body_kind(kind, subresource)
-    tree = _configuration(body)
-    if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):
-        raise BadRequest("couldn't get version/kind; an applied configuration must say its apiVersion and kind")
+    tree = _configuration(body, body_kind.api_version)
     applied, warnings = check(registry, body_kind, tree, b"", ctx.field_validation, is_applied=True)
     meta = applied.setdefault("metadata", {})
     if meta.get("managedFields"):

@@ -167,6 +167,14 @@ def test_a_patch_to_something_wrong_is_refused(api: Any, media: str, patch: Any,
         api.patch("deployments", "web", patch, media)
 
 
+def test_an_apply_says_the_version_of_the_object_it_is_about(api: Any) -> None:
+    with pytest.raises(BadRequest) as refused:
+        api.patch("pods", "web", {"apiVersion": "apps/v1", "kind": "Deployment"}, write.APPLY_PATCH)
+    assert refused.value.message == (
+        "Incorrect version specified in apply patch. Specified patch version: apps/v1, expected: v1"
+    )
+
+
 def test_a_scale_shows_and_sets_the_replicas(api: Any) -> None:
     kind = api.row("deployments")
     old = api.create("deployments", api.deployment())
