@@ -8,7 +8,7 @@ Source: k8s.io/apiextensions-apiserver/pkg/apiserver/validation/{validation,ratc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -247,12 +247,14 @@ def _object(schema: Mapping[str, Any], value: dict[str, Any], path: str, old: An
         causes += _embedded(value, path)
     known = old if isinstance(old, dict) and schema.get("x-kubernetes-map-type") != "atomic" else {}
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
-    for key, item in value.items():
+    # of many alternatives each knows a few properties only, and is tried on all that there is
+    ruled: Iterable[str] = value if isinstance(additional, Mapping) or len(value) <= len(properties) else properties
+    for key in ruled:
         child = properties.get(key)
         if child is None and isinstance(additional, Mapping):
             child = additional
-        if child is not None:
-            causes += _child(child, item, f"{prefix}{key}", known.get(key, MISSING))
+        if child is not None and key in value:
+            causes += _child(child, value[key], f"{prefix}{key}", known.get(key, MISSING))
     return causes
 
 

@@ -28,7 +28,7 @@ _USAGES = (
     "s/mime", "server auth", "signing", "timestamping",
 )  # fmt: skip
 _DECIDED = ("Approved", "Denied")
-_PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_BEGIN, _END = re.compile(rb"-----BEGIN ([A-Z ]+)-----"), b"-----END "
 _LEGACY = "kubernetes.io/legacy-unknown"
 _SECONDS_MIN = 600
 
@@ -125,12 +125,26 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
+def _first_block(data: bytes) -> tuple[bytes, bytes]:
+    """The type and the text of the first whole block of PEM; empty when there is none. Looks at every byte once."""
+    end = -1
+    for begin in _BEGIN.finditer(data):
+        if end < begin.end():
+            end = data.find(_END, begin.end())
+        if end < 0:
+            break
+        line = _END + begin[1] + b"-----"
+        if data.startswith(line, end):
+            return begin[1], data[begin.start() : end + len(line)]
+    return b"", b""
+
+
 def _wrong_request(text: str) -> str:
-    found = _PEM.search(_decoded(text))
-    if found is None or found[1] != b"CERTIFICATE REQUEST":
+    kind, block = _first_block(_decoded(text))
+    if kind != b"CERTIFICATE REQUEST":
         return "PEM block type must be CERTIFICATE REQUEST"
     try:
-        request = x509.load_pem_x509_csr(found[0])
+        request = x509.load_pem_x509_csr(block)
         return "" if request.is_signature_valid else "x509: certificate signature does not verify"
     except (ValueError, UnsupportedAlgorithm) as error:
         return str(error)

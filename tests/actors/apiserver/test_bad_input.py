@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -203,6 +204,13 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     ),
     "a review of nothing": (
         "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"spec": {}}, "", 422, "exactly one of",
+    ),
+    "a certificate request of blocks that do not end": (
+        "POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+        {"metadata": {"name": "c"}, "spec": {
+            "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
+            "request": base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n" * 50_000 + b"-----END A-----").decode(),
+        }}, "", 422, "PEM block type must be CERTIFICATE REQUEST",
     ),
     "percent nonsense": ("GET", f"{CONFIG_MAPS}/%zz%ff", None, "", 404, ""),
     "a path out of the collection": ("GET", f"{CONFIG_MAPS}/..%2f..%2fx", None, "", 404, ""),
