@@ -209,7 +209,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
         "POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests",
         {"metadata": {"name": "c"}, "spec": {
             "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
-            "request": base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n" * 50_000 + b"-----END A-----").decode(),
+            "request": base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n" * 50_000 + b"-----END A").decode(),
         }}, "", 422, "PEM block type must be CERTIFICATE REQUEST",
     ),
     "percent nonsense": ("GET", f"{CONFIG_MAPS}/%zz%ff", None, "", 404, ""),
