@@ -311,6 +311,53 @@ def test_watches_and_switched_connections_pass_through(served: Wardle) -> None:
     assert found["type"] == "ADDED" and found["object"]["metadata"]["name"] == "seen"
 
 
+def test_an_aggregated_api_goes_the_way_of_the_conformance_suite(served: Wardle) -> None:
+    """As "Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator"."""
+    made = served.ok("POST", FLUNDERS, {"metadata": {"name": "rest-flunder"}, "spec": {}})
+    assert made["kind"] == "Flunder" and made["metadata"]["namespace"] == "default"
+    served.ok("POST", FLUNDERS, {"metadata": {"name": "dynamic-flunder"}})
+    names = [row["metadata"]["name"] for row in served.ok("GET", FLUNDERS)["items"]]
+    assert names == ["dynamic-flunder", "rest-flunder"]
+    served.ok("DELETE", f"{FLUNDERS}/dynamic-flunder")
+    assert served.ask("GET", f"{FLUNDERS}/dynamic-flunder")[0] == 404
+
+    path = f"{SERVICES}/{NAME}"
+    status = served.ok("GET", f"{path}/status")
+    assert {row["type"]: row["status"] for row in status["status"]["conditions"]} == {"Available": "True"}
+    merge = {"headers": {"content-type": "application/merge-patch+json"}}
+    patched = served.ok("PATCH", path, {"spec": {"versionPriority": 400}}, **merge)
+    assert patched["spec"]["versionPriority"] == 400
+    assert NAME in [row["metadata"]["name"] for row in served.ok("GET", SERVICES)["items"]]
+    labelled = {**served.ok("GET", path)}
+    labelled["metadata"]["labels"] = {"e2e-apiservice": "patched"}
+    assert served.ok("PUT", path, labelled)["metadata"]["labels"] == {"e2e-apiservice": "patched"}
+
+    updated = {"type": "StatusUpdated", "status": "True", "reason": "E2E", "message": "Set from e2e test"}
+    now = served.ok("GET", path)
+    now["status"]["conditions"].append({**updated, "lastTransitionTime": None})
+    served.ok("PUT", f"{path}/status", now)
+    rows = {row["type"]: row for row in served.ok("GET", f"{path}/status")["status"]["conditions"]}
+    assert rows["StatusUpdated"]["message"] == "Set from e2e test" and rows["Available"]["status"] == "True"
+    patched_row = {**updated, "type": "StatusPatched", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    served.ok("PATCH", f"{path}/status", {"status": {"conditions": [patched_row]}}, **merge)
+    served.until("Passed")  # the controller puts back what the patch took away
+    rows = {row["type"]: row for row in served.ok("GET", f"{path}/status")["status"]["conditions"]}
+    assert rows["StatusPatched"]["reason"] == "E2E" and rows["Available"]["status"] == "True"
+
+    served.ok("DELETE", f"{SERVICES}?labelSelector=e2e-apiservice%3Dpatched")
+    assert served.ask("GET", path)[0] == 404 and served.ask("GET", FLUNDERS)[0] == 404
+    assert "wardle.example.com" not in json.dumps(served.ok("GET", "/apis"))
+
+
+def test_an_apiservice_that_loses_its_service_is_local(served: Wardle) -> None:
+    now = served.ok("GET", f"{SERVICES}/{NAME}")
+    spec = {key: value for key, value in now["spec"].items() if key not in ("service", "caBundle")}
+    served.ok("PUT", f"{SERVICES}/{NAME}", {**now, "spec": spec})
+    assert served.until("Local") == ("True", "Local", "Local APIServices are always available")
+    assert served.ask("GET", FLUNDERS)[0] == 404, "nobody serves it"
+    served.ok("DELETE", f"{SERVICES}/{NAME}")
+
+
 def test_a_server_that_dies_is_stale_and_comes_back(served: Wardle) -> None:
     served.stop()
     slices = "/apis/discovery.k8s.io/v1/namespaces/wardle/endpointslices"
