@@ -22,6 +22,7 @@ from steersman.cluster.api.rules.fields import (
     required,
     unsupported,
 )
+from steersman.cluster.api.rules.known import is_known_right
 from steersman.cluster.api.rules.mounts import validate_mounts
 from steersman.cluster.api.rules.ports import is_port, port_name_errors, port_number
 from steersman.cluster.api.rules.probes import validate_lifecycle, validate_probe
@@ -39,6 +40,10 @@ _CHOICES = (
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _RESTARTS = ("Always", "Never", "OnFailure")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+#: what of a container is right or wrong whatever its pod is
+_ALONE = frozenset(
+    (*_PROBES, "image", "imagePullPolicy", "terminationMessagePolicy", "ports", "env", "envFrom", "resources")
+)
 _EPHEMERAL = frozenset(
     {
         "name", "image", "command", "args", "workingDir", "env", "envFrom", "volumeMounts", "volumeDevices",
@@ -109,6 +114,31 @@ def _container(path: str, one: Obj, around: _Around) -> list[Cause]:
         if name in around.names:
             causes.append(duplicate(f"{path}.name", name))
         around.names.add(name)
+    alone = {key: value for key, value in one.items() if key in _ALONE}
+    is_right = is_known_right(_on_its_own, alone)
+    causes += [] if is_right else _first(path, one)
+    if one.get("volumeMounts") or one.get("volumeDevices"):
+        causes += validate_mounts(path, one, around.volumes)
+    causes += [] if is_right else _probes(path, one)
+    if "lifecycle" in one:
+        grace = around.spec.get("terminationGracePeriodSeconds")
+        causes += validate_lifecycle(f"{path}.lifecycle", one["lifecycle"], grace)
+    if one.get("resources") and not is_right:
+        causes += validate_resources(f"{path}.resources", one["resources"], around.claims)
+    return causes + _rarer(path, one, around)
+
+
+def _on_its_own(path: str, one: Obj) -> list[Cause]:
+    """The broken rules of a container for which its pod does not matter."""
+    return [
+        *_first(path, one),
+        *_probes(path, one),
+        *validate_resources(f"{path}.resources", one.get("resources") or {}),
+    ]
+
+
+def _first(path: str, one: Obj) -> list[Cause]:
+    causes: list[Cause] = []
     image = one.get("image", "")
     if not image:
         causes.append(required(f"{path}.image"))
@@ -123,17 +153,11 @@ def _container(path: str, one: Obj, around: _Around) -> list[Cause]:
         causes += validate_env(f"{path}.env", one["env"])
     if one.get("envFrom"):
         causes += validate_env_from(f"{path}.envFrom", one["envFrom"])
-    if one.get("volumeMounts") or one.get("volumeDevices"):
-        causes += validate_mounts(path, one, around.volumes)
-    grace = around.spec.get("terminationGracePeriodSeconds")
-    for key in _PROBES:
-        if key in one:
-            causes += validate_probe(f"{path}.{key}", one[key], key)
-    if "lifecycle" in one:
-        causes += validate_lifecycle(f"{path}.lifecycle", one["lifecycle"], grace)
-    if one.get("resources"):
-        causes += validate_resources(f"{path}.resources", one["resources"], around.claims)
-    return causes + _rarer(path, one, around)
+    return causes
+
+
+def _probes(path: str, one: Obj) -> list[Cause]:
+    return [cause for key in _PROBES if key in one for cause in validate_probe(f"{path}.{key}", one[key], key)]
 
 
 def _rarer(path: str, one: Obj, around: _Around) -> list[Cause]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from steersman.cluster.api.rules.environment import validate_field_ref, validate_resource_ref
 from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, labels, required, unsupported
+from steersman.cluster.api.rules.known import is_known_right
 from steersman.cluster.api.rules.metadata import validate_annotations
 from steersman.cluster.api.rules.volume_claims import validate_claim_spec
 from steersman.cluster.api.rules.volume_sources import needed, one_source
@@ -27,6 +28,7 @@ def validate_volumes(
     """Returns every broken rule, and the volumes by name."""
     causes: list[Cause] = []
     found: dict[str, Obj] = {}
+    rules = _of_pod if is_pod else _of_template
     for index, volume in enumerate(volumes):
         where = f"{path}[{index}]"
         name = volume.get("name", "")
@@ -38,11 +40,22 @@ def validate_volumes(
             if name in found:
                 causes.append(duplicate(f"{where}.name", name))
             found[name] = volume
-        kinds = [key for key in volume if key != "name"]
-        causes += one_source(where, kinds)
-        if kinds:
-            causes += _source(f"{where}.{kinds[0]}", kinds[0], volume[kinds[0]], is_pod=is_pod)
+        sources = {key: value for key, value in volume.items() if key != "name"}
+        if not is_known_right(rules, sources):
+            causes += rules(where, sources)
     return causes, found
+
+
+def _of_pod(path: str, sources: Obj) -> list[Cause]:
+    kinds = list(sources)
+    causes = one_source(path, kinds)
+    return causes + _source(f"{path}.{kinds[0]}", kinds[0], sources[kinds[0]], is_pod=True) if kinds else causes
+
+
+def _of_template(path: str, sources: Obj) -> list[Cause]:
+    kinds = list(sources)
+    causes = one_source(path, kinds)
+    return causes + _source(f"{path}.{kinds[0]}", kinds[0], sources[kinds[0]], is_pod=False) if kinds else causes
 
 
 def _source(path: str, kind: str, source: Any, *, is_pod: bool) -> list[Cause]:
