@@ -13,7 +13,7 @@ from steersman.actors.http.messages import Request, Response
 from steersman.cluster.meta.errors import ServiceUnavailable
 
 #: an answer of more bytes is none
-_ANSWER_BYTES_MAX = 4 << 20
+ANSWER_BYTES_MAX = 4 << 20
 
 
 class Webhook:
@@ -35,6 +35,7 @@ class Webhook:
             server_hostname=access.server_hostname,
             connect_timeout_s=timeout_s,
             response_timeout_s=timeout_s,
+            whole_bytes_max=ANSWER_BYTES_MAX,
         )
         self._target = "" if any("/" in server.partition("://")[2] for server in access.servers) else "/"
 
@@ -64,6 +65,6 @@ async def whole(response: Response) -> bytes:
     async for piece in response.body:  # type: ignore[union-attr]
         pieces.append(piece)
         count += len(piece)
-        if count > _ANSWER_BYTES_MAX:
+        if count > ANSWER_BYTES_MAX:
             raise ServiceUnavailable("the answer is too long")
     return b"".join(pieces)

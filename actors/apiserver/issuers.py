@@ -21,7 +21,7 @@ import orjson
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.http.messages import Request
 from steersman.actors.ports import Now
-from steersman.actors.webhook import Webhook, whole
+from steersman.actors.webhook import ANSWER_BYTES_MAX, Webhook, whole
 from steersman.cluster.auth import jwt
 from steersman.cluster.auth.authentication import NO_OTHERS, Authentication, Issuer, identify
 from steersman.cluster.auth.jwt import InvalidToken, Token, VerifyingKey
@@ -182,8 +182,9 @@ async def _get(url: str, ca: str) -> Any:
         raise ValueError(f"{url!r} is no https address")
     tls = ssl.create_default_context(cadata=ca or None)
     transport = HttpTransport(
-        [f"https://{parts.netloc}"], tls=tls, connect_timeout_s=_TIMEOUT_S, response_timeout_s=_TIMEOUT_S
-    )
+        [f"https://{parts.netloc}"], tls=tls, connect_timeout_s=_TIMEOUT_S, response_timeout_s=_TIMEOUT_S,
+        whole_bytes_max=ANSWER_BYTES_MAX,
+    )  # fmt: skip
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         response = await transport(Request("GET", target, {"accept": "application/json"}))

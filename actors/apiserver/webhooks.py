@@ -126,8 +126,9 @@ class Webhooks:
         if found is None:
             context = ssl.create_default_context(cadata=call.ca_bundle.decode("ascii") if call.ca_bundle else None)
             found = HttpTransport(
-                [f"https://{authority}"], tls=context, server_hostname=name, connect_timeout_s=30.0, repeats=True
-            )
+                [f"https://{authority}"], tls=context, server_hostname=name, connect_timeout_s=30.0, repeats=True,
+                whole_bytes_max=ANSWER_BYTES_MAX,
+            )  # fmt: skip
             self._transports[key] = found
             while len(self._transports) > TRANSPORTS_MAX:
                 self._transports.popitem(last=False)

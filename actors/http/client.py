@@ -29,6 +29,8 @@ CONNECTIONS_MAX = 256
 IDLE_MAX = 32
 #: bytes of a streamed answer read ahead of its reader
 STREAM_BYTES_MAX = 1 << 20
+#: the longest head of an answer that is read, as of Go's client
+HEAD_BYTES_MAX = 1 << 20
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -69,16 +71,22 @@ class _Parsed:
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
+        #: the values of headers that came more than once
+        self._repeated: dict[str, list[str]] = {}
         self.chunks: deque[bytes] = deque()
         self.head_complete = False
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        between = "\n" if key == "set-cookie" else ", "
-        self.headers[key] = self.headers[key] + between + text if key in self.headers else text
+        if key in self.headers:
+            self._repeated.setdefault(key, [self.headers[key]]).append(text)
+        else:
+            self.headers[key] = text
 
     def on_headers_complete(self) -> None:
+        for key, values in self._repeated.items():
+            self.headers[key] = ("\n" if key == "set-cookie" else ", ").join(values)
         self.head_complete = True
 
     def on_body(self, data: bytes) -> None:
@@ -117,18 +125,21 @@ class _Connection:
             self.writer.write(b"0\r\n\r\n")
         await self.writer.drain()
 
-    async def _feed(self) -> bool:
-        """Reads once; False at the end of the connection."""
+    async def _feed(self) -> int:
+        """Reads once; returns how much, nothing at the end of the connection."""
         data = await self.reader.read(1 << 16)
-        if not data:
-            return False
-        self._parser.feed_data(data)
-        return True
+        if data:
+            self._parser.feed_data(data)
+        return len(data)
 
     async def read_head(self) -> tuple[int, dict[str, str]]:
+        size_bytes = 0
         while not self._parsed.head_complete:
-            if not await self._feed():
+            if not (read_bytes := await self._feed()):
                 raise ConnectionResetError("the server closed the connection without an answer")
+            size_bytes += read_bytes
+            if size_bytes > HEAD_BYTES_MAX:
+                raise ConnectionResetError(f"the head of the answer is longer than {HEAD_BYTES_MAX} bytes")
         return self._parser.get_status_code(), self._parsed.headers
 
     async def next_chunk(self) -> bytes | None:

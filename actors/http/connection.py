@@ -294,9 +294,10 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        old = self._headers.setdefault(key, text)
-        if old is not text:
-            self._repeated.setdefault(key, [old]).append(text)
+        if key in self._headers:
+            self._repeated.setdefault(key, [self._headers[key]]).append(text)
+        else:
+            self._headers[key] = text
 
     def on_headers_complete(self) -> None:
         self._in_headers = False

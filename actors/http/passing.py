@@ -32,19 +32,26 @@ class _Answer:
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
+        #: the values of headers that came more than once
+        self._repeated: dict[str, list[str]] = {}
         self.pieces: list[bytes] = []
         self.status = 0
         self.complete = False
         self.parser = httptools.HttpResponseParser(self)
 
     def on_message_begin(self) -> None:
-        self.headers = {}
+        self.headers, self._repeated = {}, {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self.headers[key] = f"{self.headers[key]}\n{text}" if key in self.headers else text
+        if key in self.headers:
+            self._repeated.setdefault(key, [self.headers[key]]).append(text)
+        else:
+            self.headers[key] = text
 
     def on_headers_complete(self) -> None:
+        for key, values in self._repeated.items():
+            self.headers[key] = "\n".join(values)
         status = self.parser.get_status_code()
         if status >= 200 or status == 101:
             self.status = status

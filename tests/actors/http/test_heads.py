@@ -1,0 +1,58 @@
+"""Heads of answers from servers that mean no good: pods behind the proxy, webhooks, issuers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from steersman.actors.http.client import HttpTransport
+from steersman.actors.http.messages import Request
+from steersman.actors.http.passing import pass_on
+from steersman.actors.http.wires import connect
+from steersman.cluster.meta.errors import ServiceUnavailable
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+REPEATED = HEAD + b"a: b\r\n" * 170_000 + b"content-length: 0\r\n\r\n"
+ENDLESS = HEAD + b"a: " + b"x" * 2_000_000
+
+
+@asynccontextmanager
+async def answering(data: bytes) -> AsyncIterator[int]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(data)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_header_that_comes_again_and_again_is_joined_once() -> None:
+    async with answering(REPEATED) as port:
+        began = time.process_time()
+        response = await pass_on(await connect("127.0.0.1", port, 5.0, None), "GET", "/", {}, b"", timeout_s=20)
+        assert response.headers["a"].count("b") == 170_000
+        transport = HttpTransport([f"http://127.0.0.1:{port}"])
+        response = await transport(Request("GET", "/"))
+        assert response.headers["a"].count("b") == 170_000
+        await transport.close()
+        assert time.process_time() - began < 2.0  # joined one by one: 6 s
+
+
+async def test_a_head_without_end_is_read_no_further() -> None:
+    async with answering(ENDLESS) as port:
+        with pytest.raises(ConnectionError, match="exceeded 1048576 bytes"):
+            await pass_on(await connect("127.0.0.1", port, 5.0, None), "GET", "/", {}, b"", timeout_s=20)
+        transport = HttpTransport([f"http://127.0.0.1:{port}"])
+        with pytest.raises(ServiceUnavailable, match="longer than 1048576 bytes"):
+            await transport(Request("GET", "/"))
+        await transport.close()
