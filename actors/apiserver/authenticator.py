@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from steersman.cluster.auth.tokens import (
     check_legacy,
     check_service_account,
     staleness,
+    unmarked_use,
 )
 from steersman.cluster.meta.errors import Unauthorized
 from steersman.cluster.meta.objects import Obj
@@ -53,6 +54,10 @@ def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
     return None if identity is None else to_user(identity)
 
 
+def _ignore(_namespace: str, _name: str) -> None:
+    return None
+
+
 class Authenticator:
     """Finds out who asks."""
 
@@ -65,6 +70,8 @@ class Authenticator:
         self._others = others
         self._now = now
         self._claims: dict[str, Obj] = {}
+        #: is told of each Secret whose token was used for the first time today
+        self.used: Callable[[str, str], None] = _ignore
 
     def find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
         kind = self._registry.kind(resource.group, resource.version, resource.plural)
@@ -116,7 +123,10 @@ class Authenticator:
             if issued_by in (self._issuer.issuer, LEGACY_ISSUER):
                 claims = self._verified(self._issuer, text)
                 if issued_by == LEGACY_ISSUER:
-                    return check_legacy(claims, text, self.find), _common(own, wanted)
+                    identity = check_legacy(claims, text, self.find)
+                    if (used := unmarked_use(claims, now, self.find)) is not None:
+                        self.used(*used)
+                    return identity, _common(own, wanted)
                 identity = check_service_account(claims, wanted, now, self.find)
                 return identity, tuple(one for one in wanted if one in claims["aud"])
         identity, meant = self._others.verify(text, token, own)

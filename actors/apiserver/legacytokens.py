@@ -1,5 +1,7 @@
 """Fills Secrets of the type `kubernetes.io/service-account-token` with a token, and removes those without an account.
 
+A label says when a token was used last; a ConfigMap since when that is written down.
+
 Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#token-controller
 """
 
@@ -7,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 
 from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.entry import Event
 from steersman.actors.apiserver.writes import Writer
+from steersman.actors.ports import Now
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.auth.tokens import LEGACY_TYPE, TokenIssuer, legacy_claims
-from steersman.cluster.meta.errors import ApiError
+from steersman.cluster.auth.tokens import LAST_USED, LEGACY_TYPE, TokenIssuer, day_of, legacy_claims
+from steersman.cluster.meta.errors import AlreadyExists, ApiError
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import SECRETS, SERVICE_ACCOUNTS
+from steersman.cluster.meta.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 from steersman.cluster.store.values import StoreError
 
 log = logging.getLogger(__name__)
@@ -25,18 +29,21 @@ log = logging.getLogger(__name__)
 _NAME, _UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
 _TYPE = LEGACY_TYPE.encode()
 _RETRY_S = 1.0
+_TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 
 
 class LegacyTokens:
     """Follows Secrets and service accounts in the cache; a Component."""
 
     def __init__(
-        self, cache: WatchCache, registry: Registry, writer: Writer, issuer: TokenIssuer, root_ca: bytes
+        self, cache: WatchCache, registry: Registry, writer: Writer, issuer: TokenIssuer, root_ca: bytes, now: Now
     ) -> None:
+        self._now = now
         self._cache = cache
         self._writer = writer
         self._issuer = issuer
         self._root_ca = root_ca
+        self._registry = registry
         secrets = registry.kind(SECRETS.group, SECRETS.version, SECRETS.plural)
         accounts = registry.kind(SERVICE_ACCOUNTS.group, SERVICE_ACCOUNTS.version, SERVICE_ACCOUNTS.plural)
         if secrets is None or accounts is None:
@@ -44,6 +51,8 @@ class LegacyTokens:
         self._secrets, self._accounts = secrets, accounts
         #: Secrets to look at: `namespace/name`
         self._due: dict[str, None] = {}
+        #: of them those whose token was used today
+        self._used: set[str] = set()
         self._stirred = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -59,6 +68,25 @@ class LegacyTokens:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+
+    def used(self, namespace: str, name: str) -> None:
+        """Has it written down that the token in a Secret was used today."""
+        self._used.add(f"{namespace}/{name}")
+        self._due[f"{namespace}/{name}"] = None
+        self._stirred.set()
+
+    async def publish(self) -> None:
+        """Says since when the use of tokens is written down, unless that has been said."""
+        kind = self._registry.kind(CONFIG_MAPS.group, CONFIG_MAPS.version, CONFIG_MAPS.plural)
+        if kind is None or self._writer.lookup(CONFIG_MAPS, "kube-system", _TRACKING) is not None:
+            return
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _TRACKING, "namespace": "kube-system"}}
+        data = {"since": day_of(self._now())}
+        context = self._writer.context(SERVER, "steersman-tokens")
+        with contextlib.suppress(AlreadyExists):
+            await self._writer.run(
+                self._writer.create(kind, "kube-system", lambda: ({**body, "data": {**data}}, []), context)
+            )
 
     def _follow(self, event: Event) -> None:
         if _TYPE in event.entry.raw and event.type != "DELETED":
@@ -99,21 +127,26 @@ class LegacyTokens:
             options = {"preconditions": {"uid": secret["metadata"]["uid"]}}
             await self._writer.run(self._writer.delete(self._secrets, namespace, name, options, context))
             return
-        if (wanted := self._filled(secret, account)) != secret:
+        today = f"{namespace}/{name}" in self._used
+        self._used.discard(f"{namespace}/{name}")
+        if (wanted := self._filled(secret, account, today)) != secret:
             await self._writer.run(
-                self._writer.transform(self._secrets, namespace, name, context, lambda old: self._filled(old, account))
+                self._writer.transform(
+                    self._secrets, namespace, name, context, lambda old: self._filled(old, account, today)
+                )
             )
             log.debug("Secret %s/%s has a token of %s", namespace, name, wanted["metadata"]["annotations"][_NAME])
 
-    def _filled(self, secret: Obj, account: Obj) -> Obj:
-        """The Secret with all that it should hold; what it holds already stays."""
+    def _filled(self, secret: Obj, account: Obj, today: bool) -> Obj:
+        """The Secret with all that it should hold; what it holds already stays. Args: today: its token was used."""
         meta = secret["metadata"]
         token = self._issuer.sign(legacy_claims(account, meta["name"]))
         wanted = {"token": token.encode(), "namespace": meta["namespace"].encode(), "ca.crt": self._root_ca}
         data = {key: base64.b64encode(value).decode() for key, value in wanted.items() if value}
         annotations = {**(meta.get("annotations") or {}), _UID: account["metadata"]["uid"]}
+        labels = {"labels": {**(meta.get("labels") or {}), LAST_USED: day_of(self._now())}} if today else {}
         return {
             **secret,
-            "metadata": {**meta, "annotations": annotations},
+            "metadata": {**meta, "annotations": annotations, **labels},
             "data": {**data, **(secret.get("data") or {})},
         }

@@ -144,7 +144,8 @@ class ApiServer:
         self._renewal: asyncio.Task[None] | None = None
         self._legacy_tokens = None
         if issuer is not None:
-            self._legacy_tokens = LegacyTokens(self.cache, self.registry, self.writer, issuer, config.client_ca)
+            self._legacy_tokens = LegacyTokens(self.cache, self.registry, self.writer, issuer, config.client_ca, now)
+            self.authenticator.used = self._legacy_tokens.used
         self._certificates = None
         if config.client_ca_key:
             authority = Authority(config.client_ca, config.client_ca_key)
@@ -220,6 +221,7 @@ class ApiServer:
         self._registrations.start()
         self._aggregator.start()
         if self._legacy_tokens is not None:
+            await self._legacy_tokens.publish()
             self._legacy_tokens.start()
         if self._certificates is not None:
             self._certificates.start()

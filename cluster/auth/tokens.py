@@ -22,7 +22,7 @@ from steersman.cluster.auth.bootstraptokens import NAMESPACE, PREFIX, TYPE, data
 from steersman.cluster.auth.jwt import InvalidToken, SigningKey, from_pem
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
-from steersman.cluster.meta.times import parse_time
+from steersman.cluster.meta.times import format_time, parse_time
 
 #: the clock of another host may be so far ahead
 _SKEW_S = 60.0
@@ -37,6 +37,8 @@ LEGACY_ISSUER = "kubernetes/serviceaccount"
 LEGACY_TYPE = "kubernetes.io/service-account-token"
 _LEGACY = "kubernetes.io/serviceaccount"
 _INVALIDATED = "service account token has been invalidated"
+#: labels of Secrets that hold tokens: the day of their last use, and from when on they are not good
+LAST_USED, _INVALID_SINCE = "kubernetes.io/legacy-token-last-used", "kubernetes.io/legacy-token-invalid-since"
 
 #: finds an object by (resource, namespace, name)
 Find = Callable[[Resource, str, str], Obj | None]
@@ -173,7 +175,26 @@ def check_legacy(claims: dict[str, Any], token: str, find: Find) -> Identity:
     if not hmac.compare_digest(base64.b64encode(token.encode()).decode(), data):
         raise InvalidToken("service account token does not match server's copy")
     _must_exist(find, SERVICE_ACCOUNTS, namespace, name, uid)
+    if (kept["metadata"].get("labels") or {}).get(_INVALID_SINCE):
+        raise InvalidToken(
+            f"the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid."
+            " Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the"
+            f" '{_INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+        )
     return _account_identity(namespace, name, uid, ())
+
+
+def unmarked_use(claims: Mapping[str, Any], now: float, find: Find) -> tuple[str, str] | None:
+    """Namespace and name of the Secret of a token that does not say yet that it has been used today."""
+    namespace, secret = str(claims.get(f"{_LEGACY}/namespace", "")), str(claims.get(f"{_LEGACY}/secret.name", ""))
+    kept = find(SECRETS, namespace, secret)
+    if kept is None or (kept["metadata"].get("labels") or {}).get(LAST_USED, "") >= day_of(now):
+        return None
+    return namespace, secret
+
+
+def day_of(now: float) -> str:
+    return format_time(now)[:10]
 
 
 def _account_identity(namespace: str, name: str, uid: str, extra: Sequence[tuple[str, tuple[str, ...]]]) -> Identity:

@@ -63,6 +63,25 @@ async def test_a_secret_for_a_service_account_is_filled_and_good_until_it_is_del
     assert base64.b64decode(found["data"]["namespace"]) == b"default"
     user = await whoami(api, token)
     assert user["username"] == "system:serviceaccount:default:default" and user["uid"] == account["metadata"]["uid"]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    tracking = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking"
+    assert (await api.ok("GET", tracking))["data"] == {"since": today}
+
+    async def marked() -> bool:
+        labels = (await api.ok("GET", f"{SECRETS}/t"))["metadata"].get("labels") or {}
+        return bool(labels == {"kubernetes.io/legacy-token-last-used": today})
+
+    await until(marked)
+    media = "application/merge-patch+json"
+    for value, status in (("2026-01-01", False), (None, True)):
+        labels = {"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": value}}}
+        await api.ok("PATCH", f"{SECRETS}/t", labels, content_type=media)
+        await api.server.cache.fresh()
+        review = await api.ok("POST", REVIEW, {"spec": {"token": token}})
+        assert review["status"]["authenticated"] is status
+        assert (
+            status or "default/t for service account default/default has been marked inv" in review["status"]["error"]
+        )
     await api.ok("DELETE", f"{SECRETS}/t")
     await api.server.cache.fresh()
     await api.refused(401, "POST", WHOAMI, {}, user=None, authorization=f"Bearer {token}")
