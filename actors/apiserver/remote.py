@@ -198,7 +198,7 @@ class Remote:
             url = row.get("serverRelativeURL") if isinstance(row, dict) else None
             self.openapi = replace(self.openapi, url=url if isinstance(url, str) else "", index_tag=tag)
         document, tag = await self._fetch("/openapi/v2", before.tag)
-        if document is not None:
+        if document is not None and tag != before.tag:
             sound = is_sound(document, self.extension.group, self.extension.version)
             self.openapi = replace(self.openapi, document=document if sound else None, tag=tag)
         return self.openapi != before

@@ -84,12 +84,12 @@ async def pass_on(
     Args:
         headers: as they are to be sent, without those of framing but for an upgrade's.
         body: a stream is sent in chunks unless `content-length` is among the headers.
-        timeout_s: until the head of the answer, counted from the body's end; None for as long as it takes.
+        timeout_s: until the head of the answer; None for as long as it takes.
 
     Raises:
         OSError: the other side does not answer, or not in HTTP; TimeoutError: not in time.
     """
-    sent, framed = dict(headers), isinstance(body, bytes)
+    sent = dict(headers)
     if isinstance(body, bytes):
         if body or method in ("POST", "PUT", "PATCH"):
             sent["content-length"] = str(len(body))
@@ -97,36 +97,57 @@ async def pass_on(
         sent["transfer-encoding"] = "chunked"
     sent.setdefault("connection", "close")
     answer, upgrades = _Answer(), "upgrade" in sent
+    sending: asyncio.Task[None] | None = None
     try:
         await wire.write(head_of(method, target, sent) + (body if isinstance(body, bytes) else b""))
-        if not framed and not isinstance(body, bytes):
-            await _send(wire, body, chunked="transfer-encoding" in sent)
+        if not isinstance(body, bytes):
+            # the answer may come before all of the body was taken
+            sending = asyncio.create_task(_send(wire, body, chunked="transfer-encoding" in sent))
         async with asyncio.timeout(timeout_s):
             left = await _read_head(wire, answer)
     except httptools.HttpParserError as error:
-        await wire.close()
+        await _end(wire, sending)
         raise ConnectionError(f"malformed HTTP response: {error}") from None
     except BaseException:
-        await wire.close()
+        await _end(wire, sending)
         raise
     if answer.status == 101:
         if not upgrades:
-            await wire.close()
+            await _end(wire, sending)
             raise ConnectionError("the server switches protocols unasked")
         return Response(101, {}, _tunnel(wire, answer.headers, left))
     given = {name: value for name, value in answer.headers.items() if name not in HOP_BY_HOP}
     if method == "HEAD" or answer.status in (204, 304):
-        await wire.close()
+        await _end(wire, sending)
         return Response(answer.status, given)
-    return Response(answer.status, given, _pieces(wire, answer))
+    return Response(answer.status, given, _pieces(wire, answer, sending))
+
+
+async def _end(wire: Wire, sending: asyncio.Task[None] | None) -> None:
+    if sending is not None:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    await wire.close()
 
 
 async def _send(wire: Wire, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-    async for piece in body:
-        if piece:
-            await wire.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-    if chunked:
-        await wire.write(b"0\r\n\r\n")
+    try:
+        async for piece in body:
+            if piece and not await _written(wire, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece):
+                return
+        if chunked:
+            await _written(wire, b"0\r\n\r\n")
+    except OSError:  # whoever sends the body has broken off: half of it must not pass for the whole
+        await wire.close()
+
+
+async def _written(wire: Wire, data: bytes) -> bool:
+    """Whether the other side still takes the body; when not, its answer may say why."""
+    try:
+        await wire.write(data)
+    except OSError:
+        return False
+    return True
 
 
 async def _read_head(wire: Wire, answer: _Answer) -> bytes:
@@ -146,7 +167,7 @@ async def _read_head(wire: Wire, answer: _Answer) -> bytes:
     return b""
 
 
-async def _pieces(wire: Wire, answer: _Answer) -> AsyncIterator[bytes]:
+async def _pieces(wire: Wire, answer: _Answer, sending: asyncio.Task[None] | None) -> AsyncIterator[bytes]:
     framed = "content-length" in answer.headers or "transfer-encoding" in answer.headers
     try:
         while True:
@@ -165,7 +186,7 @@ async def _pieces(wire: Wire, answer: _Answer) -> AsyncIterator[bytes]:
             except httptools.HttpParserError as error:
                 raise ConnectionResetError(f"malformed HTTP response: {error}") from None
     finally:
-        await wire.close()
+        await _end(wire, sending)
 
 
 def _tunnel(wire: Wire, headers: Mapping[str, str], left: bytes) -> Upgrade:

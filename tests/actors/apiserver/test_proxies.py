@@ -43,7 +43,7 @@ class Porter(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def any(self) -> None:
-        length = self.headers.get("content-length")
+        length = None if self.path == "/enough" else self.headers.get("content-length")
         body = self.rfile.read(int(length or 0)) if length else self.chunked()
         match self.path.partition("?")[0]:
             case "/page":
@@ -59,6 +59,9 @@ class Porter(BaseHTTPRequestHandler):
                 self.send_header("connection", "close")
                 self.end_headers()
                 self.wfile.write(b"x" * 100_000)
+                self.close_connection = True
+            case "/enough":
+                self.say(413, b"enough", connection="close")
                 self.close_connection = True
             case "/broken":
                 self.send_response(200)
@@ -303,6 +306,24 @@ async def test_an_answer_ends_when_the_other_side_says_and_breaks_off_when_it_do
     assert (await client.raw("GET", f"{PODS}/web/proxy/until-the-end"))[2] == b"x" * 100_000
     _, headers, body = await client.raw("GET", f"{PODS}/web/proxy/broken")
     assert headers["content-length"] == "1000" and body == b"only this"
+
+
+async def test_half_a_body_does_not_pass_for_the_whole(client: Client) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.api.server.port)
+    head = [f"PUT {PODS}/web/proxy/x HTTP/1.1", "host: api", f"authorization: Bearer {client._token}"]
+    writer.write("\r\n".join([*head, "transfer-encoding: chunked", "", "3\r\nabc\r\nno size\r\n"]).encode())
+    async with asyncio.timeout(10):
+        assert b" 200 " not in await reader.read(-1)
+    writer.close()
+
+
+async def test_an_answer_may_come_before_all_of_the_body_was_taken(client: Client) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.api.server.port)
+    head = [f"PUT {PODS}/web/proxy/enough HTTP/1.1", "host: api", f"authorization: Bearer {client._token}"]
+    writer.write("\r\n".join([*head, "content-length: 100000", "", "a part"]).encode())
+    async with asyncio.timeout(10):
+        assert b" 413 " in await reader.readline()
+    writer.close()
 
 
 async def test_a_connection_may_switch_to_a_websocket(client: Client) -> None:
