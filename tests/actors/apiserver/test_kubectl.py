@@ -229,3 +229,19 @@ def test_a_client_that_speaks_no_tls_does_not_disturb_the_server(remote: Any, se
     with socket.create_connection(("127.0.0.1", remote.port), timeout=5) as plain:
         plain.sendall(sent)
     assert "default" in remote.kubectl("get", "namespaces")
+
+
+def test_groups_that_one_acts_in_may_have_commas_in_their_names(remote: Any) -> None:
+    words = (
+        "--as",
+        "bob",
+        "--as-group",
+        "cn=devs,dc=org",
+        "--as-group",
+        "ops",
+        "-o",
+        "jsonpath={.status.userInfo.groups}",
+    )
+    assert json.loads(remote.kubectl("auth", "whoami", *words)) == ["cn=devs,dc=org", "ops", "system:authenticated"]
+    extra = remote.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.extra}")
+    assert json.loads(extra)["authentication.kubernetes.io/credential-id"][0].startswith("X509SHA256=")
