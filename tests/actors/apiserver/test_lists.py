@@ -182,7 +182,7 @@ class Broken:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self.is_away = False
+        self.is_away = self.is_deaf = False
         self.watches = 0
         self._watching: asyncio.Task[None] | None = None
 
@@ -196,10 +196,10 @@ class Broken:
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> AsyncIterator[WatchBatch]:
         self.watches += 1
-        if self.is_away:
+        if self.is_away or self.is_deaf:
             raise Unavailable("no leader")
         async for batch in self._store.watch(key, range_end, start_revision):
-            if self.is_away:
+            if self.is_away or self.is_deaf:
                 raise Unavailable("no leader")
             yield batch
 
@@ -246,5 +246,32 @@ async def test_without_the_store_what_is_known_is_shown_to_those_alone_whom_it_s
     made = await api.ok("POST", MAPS, config_map("d"))
     await until(lambda: heard[-1] == ("ADDED", "default/d"))
     assert version(made) == api.server.cache.revision and "is followed again" in caplog.text
+    for server in (api.server, other.server, plain):
+        await server.stop()
+
+
+async def test_a_server_that_cannot_follow_the_store_says_how_far_behind_it_is(
+    make_store: Any, make_api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_store(lambda: 0.0)
+    await plain.start()
+    store = Broken(plain)
+    api, other = await make_api(store), await make_api(plain)
+    await write(other, "a")
+    await api.ok("GET", f"{MAPS}/a")
+    store.is_deaf = True
+    newest = await write(other, "b")
+    with monkeypatch.context() as hurried:
+        hurried.setattr("steersman.actors.apiserver.cache.FRESH_S", 0.05)
+        for target in (MAPS, f"{MAPS}/b", f"{MAPS}?limit=1"):
+            status = await api.refused(504, "GET", target)
+            current = api.server.cache.revision
+            assert status["message"] == f"Timeout: Too large resource version: {newest}, current: {current}"
+            assert current < newest and status["details"]["retryAfterSeconds"] == 1
+        kind, status = await (await api.watch(f"{MAPS}?watch=1")).next()
+        assert (kind, status["code"]) == ("ERROR", 504)
+    assert names(await api.ok("GET", f"{MAPS}?{OWN}&resourceVersion=0")) == ["a"]
+    store.is_deaf = False
+    assert names(await api.ok("GET", f"{MAPS}?{OWN}")) == ["a", "b"]
     for server in (api.server, other.server, plain):
         await server.stop()
