@@ -92,6 +92,7 @@ class Remote:
         self._config = config
         self._told = told
         self._transports: OrderedDict[tuple[str, bool], HttpTransport] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
         self._poked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -272,7 +273,9 @@ class Remote:
                 whole_bytes_max=_WHOLE_BYTES_MAX,
             )
             while len(self._transports) > _TRANSPORTS_MAX:
-                self._transports.popitem(last=False)
+                task = asyncio.create_task(self._transports.popitem(last=False)[1].close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
         self._transports.move_to_end(key)
         return found
 

@@ -106,6 +106,22 @@ async def test_a_new_server_mends_the_apiservices_that_it_manages_and_no_others(
         await other.server.stop()
 
 
+async def test_an_apiservice_of_somebody_elses_goes_before_what_is_served_here(api: Any) -> None:
+    where = {"namespace": "default", "name": "none"}
+    spec = {"group": "mine.example.com", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100}
+    await api.ok("POST", SERVICES, {"metadata": {"name": "v1.mine.example.com"}, "spec": {**spec, "service": where}})
+    await api.ok("POST", CRDS, definition("mine.example.com", "v1", "v2"))
+    await until(lambda: _has(api, "v2.mine.example.com"))
+    path = "/apis/mine.example.com/{}/namespaces/default/gadgets"
+    assert (await api.call("GET", path.format("v1"))).status == 503
+    assert (await api.ok("GET", path.format("v2")))["items"] == []
+    assert (await api.ok("GET", f"{SERVICES}/v1.mine.example.com"))["spec"]["service"] == {**where, "port": 443}
+
+    await api.ok("DELETE", f"{SERVICES}/v1.mine.example.com")
+    await until(lambda: _has(api, "v1.mine.example.com"))
+    assert (await api.ok("GET", path.format("v1")))["items"] == []
+
+
 # ---- front proxies of our own server
 
 
