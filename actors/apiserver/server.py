@@ -305,6 +305,8 @@ class ApiServer:
         if is_rendered(request.headers, pretty) and attributes.verb != "watch" and not response.passed_on:
             response = await rendered(request, pretty, response)
         labels = (attributes.verb, attributes.group, attributes.version, attributes.resource, attributes.subresource)
+        if response.status >= 400 and not self._is_known(attributes):
+            labels = (attributes.verb, "", "", "", "")
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response
 
@@ -382,6 +384,11 @@ class ApiServer:
             response = await (self._resources(call) if attributes.is_resource else self._documents(call))
         response.passed_on = passed_on
         return response
+
+    def _is_known(self, attributes: Attributes) -> bool:
+        """Whether there is what a request names: names that anybody thinks up are not counted each for itself."""
+        kind = self.registry.kind(attributes.group, attributes.version, attributes.resource)
+        return kind is not None and (not attributes.subresource or attributes.subresource in kind.subresources)
 
     async def transact(self, requests: Sequence[Request]) -> list[tuple[int, bytes]]:
         """Carries out several writes, all or none; returns status and object of each.
