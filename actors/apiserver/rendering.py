@@ -5,12 +5,13 @@ Source: k8s.io/apiserver/pkg/endpoints/handlers/responsewriters
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import orjson
 
-from steersman.actors.http.messages import Request, Response, Upgrade
+from steersman.actors.apiserver.aside import aside
+from steersman.actors.http.feed import Pieces
+from steersman.actors.http.messages import Request, Response
 from steersman.cluster.api.negotiation import JSON, PROTOBUF, YAML, Accepted, is_for_people, negotiate
 from steersman.cluster.api.protobuf.codec import ProtobufError, encode
 from steersman.cluster.meta import yamlio
@@ -52,8 +53,12 @@ async def rendered(request: Request, pretty: str, response: Response) -> Respons
     if wanted.media == JSON and not is_pretty:
         return response
     body = response.body
-    if wanted.media != JSON and not isinstance(body, bytes | Upgrade):
-        body = b"".join([piece async for piece in body])
+    if isinstance(body, Pieces) and wanted.media != JSON:
+        limit = _LAID_OUT_BYTES_MAX if wanted.media == YAML else _PROTOBUF_BYTES_MAX
+        first = await _beginning(body, limit)
+        if wanted.media == YAML and len(first) > limit:
+            return Response(response.status, {**response.headers, "content-type": YAML}, _whole(first, body))
+        body = first
     if not isinstance(body, bytes) or not body:
         return response
     if wanted.media == PROTOBUF and len(body) > _PROTOBUF_BYTES_MAX:
@@ -61,9 +66,26 @@ async def rendered(request: Request, pretty: str, response: Response) -> Respons
     if len(body) <= _INLINE_BYTES_MAX:
         made = _made(body, wanted.media)
     else:
-        made = await asyncio.get_running_loop().run_in_executor(None, _made, body, wanted.media)
+        made = await aside(_made, body, wanted.media)
     shown = wanted.media if wanted.media == YAML or (wanted.media == PROTOBUF and made is not body) else media
     return Response(response.status, {**response.headers, "content-type": shown}, made)
+
+
+async def _beginning(pieces: Pieces, size_bytes_max: int) -> bytes:
+    """A body put together, until it is longer than so much."""
+    found, size_bytes = [], 0
+    async for piece in pieces:
+        found.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > size_bytes_max:
+            break
+    return b"".join(found)
+
+
+async def _whole(first: bytes, rest: Pieces) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _made(body: bytes, media: str) -> bytes:

@@ -5,14 +5,12 @@ There is no handler per kind: what a kind can do stands in its row.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import orjson
 
 from steersman.actors.apiserver.actions import Actions
+from steersman.actors.apiserver.aside import aside
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.change import Outcome
 from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
@@ -64,8 +62,6 @@ class Resources:
         self._reviews = reviews
         self._actions = actions
         self._streams = streams
-        #: one thread: it leaves the others half of the interpreter's time, more would leave less
-        self._aside = ThreadPoolExecutor(1, "bodies")
         self._verbs: dict[str, Handle] = {
             "get": reader.get,
             "list": reader.collection,
@@ -175,9 +171,7 @@ class Resources:
         self._reader.form(call, kind)  # what cannot be answered as asked is not begun
         request, media = call.request, call.header.get("content-type", "")
         if len(request.body) > _LARGE_BYTES and pipeline.reads_slowly(media):
-            # aside, so that others are served meanwhile
-            read = partial(pipeline.as_json, kind, request.body, media)
-            request.body = await asyncio.get_running_loop().run_in_executor(self._aside, read)
+            request.body = await aside(pipeline.as_json, kind, request.body, media)
             if not media.startswith("application/apply-patch"):
                 request.headers = {**request.headers, "content-type": "application/json"}
         operation, dry_run = self._operations(call, kind)
