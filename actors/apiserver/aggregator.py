@@ -126,6 +126,11 @@ class Aggregator:
     # ---- status
 
     async def _found(self, remote: Remote, found: Availability) -> None:
+        if self._services.shelf(API_SERVICES).get(remote.name) is None:
+            # deleted while the cache could not follow
+            self._drop(remote)
+            self._order, self.generation = None, self.generation + 1
+            return
         shown = remote.extension, remote.openapi
         if self._shown.get(remote.name) != shown:
             self._shown[remote.name] = shown

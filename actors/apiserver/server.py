@@ -74,6 +74,7 @@ from steersman.cluster.meta.errors import (
     BadRequest,
     Forbidden,
     InternalError,
+    NotFound,
     ServerTimeout,
     ServiceUnavailable,
     Unauthorized,
@@ -377,12 +378,18 @@ class ApiServer:
 
     async def _serve(self, call: Call) -> Response:
         attributes = call.attributes
-        if not self._aggregator.is_empty and (remote := self._aggregator.route(attributes)) is not None:
-            response, passed_on = await remote.forward(call), True
-        else:
-            passed_on = attributes.subresource == "proxy"
-            response = await (self._resources(call) if attributes.is_resource else self._documents(call))
-        response.passed_on = passed_on
+        remote = None if self._aggregator.is_empty else self._aggregator.route(attributes)
+        if remote is None:
+            try:
+                response = await (self._resources(call) if attributes.is_resource else self._documents(call))
+                response.passed_on = attributes.subresource == "proxy"
+                return response
+            except NotFound:
+                # its APIService may just have been written: looking for an unknown kind has waited until it is here
+                if self._aggregator.is_empty or (remote := self._aggregator.route(attributes)) is None:
+                    raise
+        response = await remote.forward(call)
+        response.passed_on = True
         return response
 
     def _is_known(self, attributes: Attributes) -> bool:

@@ -122,6 +122,26 @@ async def test_an_apiservice_of_somebody_elses_goes_before_what_is_served_here(a
     assert (await api.ok("GET", path.format("v1")))["items"] == []
 
 
+async def test_an_apiservice_that_vanished_unseen_is_forgotten(api: Any) -> None:
+    where = {"namespace": "default", "name": "none"}
+    spec = {"group": "gone.example.com", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100}
+    await api.ok("POST", SERVICES, {"metadata": {"name": "v1.gone.example.com"}, "spec": {**spec, "service": where}})
+    path = "/apis/gone.example.com/v1/things"
+    assert (await api.call("GET", path)).status == 503
+    shelf = api.server.cache.shelf("/registry/apiregistration.k8s.io/apiservices/")
+    listeners, shelf.listeners = shelf.listeners, []
+    await api.ok("DELETE", f"{SERVICES}/v1.gone.example.com")
+    shelf.listeners = listeners
+    assert (await api.call("GET", path)).status == 503
+    service = {"metadata": {"name": "none"}, "spec": {"ports": [{"port": 443}]}}
+    await api.ok("POST", "/api/v1/namespaces/default/services", service)  # has it looked at
+
+    async def forgotten() -> bool:
+        return bool((await api.call("GET", path)).status == 404)
+
+    await until(forgotten)
+
+
 # ---- front proxies of our own server
 
 
