@@ -113,16 +113,13 @@ def porters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, int]
         server.server_close()
 
 
-class Nodes:
-    """One node, whose agent connects to the servers of this test."""
+class Node:
+    """A node, whose agent connects to the servers of this test."""
 
     def __init__(self, ports: dict[int, int]) -> None:
         self._ports = ports
         self._tasks: set[asyncio.Task[None]] = set()
         self.forwarded: list[tuple[str, str, int]] = []
-
-    async def connect(self, node: str) -> Any:
-        return self
 
     async def stats(self) -> dict[str, Any]:
         return {"node": {"nodeName": "n1"}}
@@ -160,7 +157,7 @@ class Nodes:
 class Client:
     """Speaks HTTP to the server, byte by byte."""
 
-    def __init__(self, api: Any, nodes: Nodes, token: str) -> None:
+    def __init__(self, api: Any, nodes: Node, token: str) -> None:
         self.api = api
         self.nodes = nodes
         self._token = token
@@ -207,10 +204,10 @@ def _joined(text: bytes) -> bytes:
 
 @pytest.fixture
 async def client(make_api: Any, make_store: Any, porters: dict[int, int]) -> AsyncIterator[Client]:
-    store, nodes = make_store(time.time), Nodes(porters)
+    store, nodes = make_store(time.time), Node(porters)
     await store.start()
     api = await make_api(store, port=0)
-    api.server._resources._streams._proxies._nodes = nodes
+    api.nodes.agents["n1"] = nodes
     await api.ok("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
     binding = {
         "metadata": {"name": "all"},
