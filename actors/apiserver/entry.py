@@ -77,23 +77,25 @@ _decoded: deque[Entry] = deque()
 DECODED_MAX = 4096
 
 
-class Entry:
-    """An object at one revision; shared, never changed."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """An object at one revision; shared, never changed.
 
-    __slots__ = ("_bodies", "_fits", "_labels", "_obj", "key", "raw", "revision")
+    No cycle goes through it, and there is one for every object: Python is not to look for any.
 
-    def __init__(self, key: str, revision: int, raw: bytes, obj: Obj | None = None) -> None:
-        #: `namespace/name`, or `name` of a cluster-scoped object
-        self.key = key
-        self.revision = revision
-        #: JSON as stored, with its resourceVersion
-        self.raw = raw
-        self._obj = obj
-        self._labels: dict[str, str] | None = None
-        #: by form of a kind: what it shows where that is not the stored object
-        self._bodies: dict[str, bytes] | None = None
-        #: the form in which it has been found to show as it is stored
-        self._fits = ""
+    Args:
+        key: `namespace/name`, or `name` of a cluster-scoped object.
+        raw: JSON as stored, with its resourceVersion.
+    """
+
+    key: str
+    revision: int
+    raw: bytes
+    _obj: Obj | None = None
+    _labels: dict[str, str] | None = None
+    #: by form of a kind: what it shows where that is not the stored object
+    _bodies: dict[str, bytes] | None = None
+    #: the form in which it has been found to show as it is stored
+    _fits: str = ""
 
     @property
     def obj(self) -> Obj:
@@ -169,18 +171,21 @@ class Entry:
         return found
 
 
-class Event:
-    """A change of one object; its encodings are made once and shared by all watchers."""
+class Event(msgspec.Struct, eq=False, gc=False):
+    """A change of one object; its encodings are made once and shared by all watchers.
 
-    __slots__ = ("_encoded", "entry", "previous", "revision", "type")
+    Args:
+        entry: the new version; of a deleted object its last version, at the revision of the delete.
+    """
 
-    def __init__(self, kind: str, entry: Entry, previous: Entry | None) -> None:
-        self.type = kind
-        #: the new version; of a deleted object its last version, at the revision of the delete
-        self.entry = entry
-        self.previous = previous
-        self.revision = entry.revision
-        self._encoded: dict[tuple[str, str], bytes] = {}
+    type: str
+    entry: Entry
+    previous: Entry | None
+    revision: int = 0
+    _encoded: dict[tuple[str, str], bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.revision = self.entry.revision
 
     def shown(self, kind: str) -> Entry:
         """The object that a watcher sees for which the change is of type `kind`.
@@ -192,8 +197,10 @@ class Event:
         return self.entry
 
     def encoded(self, form: str, kind: str) -> bytes | None:
-        return self._encoded.get((form, kind))
+        return self._encoded.get((form, kind)) if self._encoded is not None else None
 
     def keep(self, form: str, kind: str, data: bytes) -> bytes:
+        if self._encoded is None:
+            self._encoded = {}
         self._encoded[form, kind] = data
         return data
