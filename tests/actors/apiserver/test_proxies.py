@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from tests.actors.apiserver.test_webhooks import own_address
 
 from steersman.actors.http.channels import pair
 from steersman.actors.ports import Channel, Frame
@@ -102,7 +103,7 @@ def porters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, int]
     credentials = authority.issue(Identity(file="porter", common_name="porter", hosts=("elsewhere",)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(credentials.cert, credentials.key)
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Porter) for _ in range(2)]
+    servers = [ThreadingHTTPServer(("0.0.0.0", 0), Porter) for _ in range(2)]
     servers[1].socket = context.wrap_socket(servers[1].socket, server_side=True, do_handshake_on_connect=False)
     for server in servers:
         server.daemon_threads = True
@@ -382,3 +383,16 @@ async def test_a_node_answers_as_a_kubelet_and_its_other_ports_are_reached_direc
     assert (await client.raw("GET", f"{base}/none"))[0] == 404
     assert (await client.raw("PUT", f"{base}/pods"))[0] == 405
     assert await client.refused("GET", "/api/v1/nodes/n1:80/proxy/") == (400, "address not allowed")
+
+
+async def test_other_ports_of_a_node_are_reached_at_its_address(client: Client, porters: dict[int, int]) -> None:
+    address = own_address()
+    if not address:
+        pytest.skip("this machine has no address but its loopback")
+    made = await client.api.ok("POST", "/api/v1/nodes", {"metadata": {"name": "n1"}})
+    status = {"addresses": [{"type": "InternalIP", "address": address}]}
+    await client.api.ok("PUT", "/api/v1/nodes/n1/status", {**made, "status": status})
+    for name in (f"n1:{porters[80]}", f"https:n1:{porters[443]}"):
+        assert (await client.said("GET", f"/api/v1/nodes/{name}/proxy/x?y"))["Path"] == "/x?y"
+    words = f"error trying to reach service: dial tcp {address}:1: connect: connection refused"
+    assert await client.refused("GET", "/api/v1/nodes/n1:1/proxy/x") == (503, words)
