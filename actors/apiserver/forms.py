@@ -5,7 +5,9 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-r
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Literal, Protocol
 
 import orjson
@@ -99,16 +101,16 @@ class Whole:
         }
         plain = kind.plain
         yield b'%b,"items":[' % orjson.dumps(head)[:-1]
-        bodies: list[bytes] = []
-        size_bytes, comma = 0, b""
-        for entry in entries:
-            bodies.append(entry.raw if plain and entry.raw.startswith(prefix) else entry.body(kind, prefix))
-            size_bytes += len(bodies[-1])
-            if size_bytes >= PIECE_BYTES or len(bodies) == ENTRIES_IN_PIECE:
-                yield comma + b",".join(bodies)
-                bodies, size_bytes, comma = [], 0, b","
-        if bodies:
-            yield comma + b",".join(bodies)
+        for start in range(0, len(entries), ENTRIES_IN_PIECE):
+            part = entries[start : start + ENTRIES_IN_PIECE]
+            bodies = [
+                entry.raw if plain and entry.raw.startswith(prefix) else entry.body(kind, prefix) for entry in part
+            ]
+            ends, at = list(accumulate(map(len, bodies))), 0
+            while at < len(bodies):
+                stop = max(at + 1, bisect_right(ends, PIECE_BYTES + (ends[at - 1] if at else 0)))
+                yield b"," * bool(start or at) + b",".join(bodies[at:stop])
+                at = stop
         yield b"]}"
 
     def bookmark(self, revision: int, annotations: Obj | None) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
+from operator import attrgetter
 
 from steersman.actors.apiserver.cache import Behind, Shelf, WatchCache
 from steersman.actors.apiserver.call import Call
@@ -37,6 +38,7 @@ LIST_WHOLE_MAX = 5000
 #: nor those of more bytes, which a client that does not read would make us hold
 LIST_WHOLE_BYTES_MAX = 2 << 20
 _PAGE = 1000
+_RAW = attrgetter("raw")
 
 
 class Reader:
@@ -185,7 +187,7 @@ def _below(key: str, namespace: str) -> str:
 
 def _listed(form: Form, found: list[Entry], revision: int, go_on: str, remaining: int) -> Response:
     pieces = form.many(found, revision, go_on, remaining)
-    is_long = len(found) > LIST_WHOLE_MAX or sum(len(entry.raw) for entry in found) > LIST_WHOLE_BYTES_MAX
+    is_long = len(found) > LIST_WHOLE_MAX or sum(map(len, map(_RAW, found))) > LIST_WHOLE_BYTES_MAX
     # the other forms come in one piece anyway
     body = Pieces(pieces) if is_long and isinstance(form, Whole) else b"".join(pieces)
     return Response(200, JSON_HEADERS, body)

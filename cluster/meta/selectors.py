@@ -67,6 +67,10 @@ def _compare(value: str | None, operator: str, bound: str) -> bool:
     return left > right if operator == "Gt" else left < right
 
 
+#: keys that are looked up one by one, as in nearly every selector
+_FEW = 8
+
+
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
     """A conjunction of requirements; with none it matches everything."""
@@ -85,6 +89,10 @@ class LabelSelector:
         rules = {key: _of_value(rows) for key, rows in by_key.items()}
         needed = {row.key for row in self.requirements if row.operator not in ("NotIn", "DoesNotExist")}
 
+        if len(rules) <= _FEW:
+            few = [(key, fits, key not in needed) for key, fits in rules.items()]
+            return lambda labels: _fits_few(labels, few)
+
         def matches(labels: Mapping[str, str]) -> bool:
             if len(needed) > len(labels) or not needed <= labels.keys():
                 return False
@@ -97,12 +105,22 @@ class LabelSelector:
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
+def _fits_few(labels: Mapping[str, str], rules: Sequence[tuple[str, Callable[[str], bool], bool]]) -> bool:
+    for key, fits, may_lack in rules:
+        value = labels.get(key)
+        if not (may_lack if value is None else fits(value)):
+            return False
+    return True
+
+
 def _of_value(rows: Sequence[Requirement]) -> Callable[[str], bool]:
     """Whether the value that a label has fits every requirement on it."""
     taken = [frozenset(row.values) for row in rows if row.operator == "In"]
     allowed = frozenset.intersection(*taken) if taken else None
     denied = frozenset(value for row in rows if row.operator == "NotIn" for value in row.values)
     is_unwanted = any(row.operator == "DoesNotExist" for row in rows)
+    if allowed is not None and len(taken) == len(rows):
+        return allowed.__contains__
     compared = list(dict.fromkeys(row for row in rows if row.operator in ("Gt", "Lt")))
 
     def fits(value: str) -> bool:

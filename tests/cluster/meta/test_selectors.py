@@ -32,7 +32,10 @@ CHOSEN = {
 
 @pytest.mark.parametrize("text", CHOSEN)
 def test_a_label_selector_chooses(text: str) -> None:
-    assert parse_labels(text).matches(LABELS) is CHOSEN[text]
+    selector = parse_labels(text)
+    assert selector.matches(LABELS) is CHOSEN[text] and selector.matcher()(LABELS) is CHOSEN[text]
+    many = parse_labels(",".join([text, *(f"!absent-{n}" for n in range(9))]).lstrip(","))
+    assert many.matches(LABELS) is CHOSEN[text] and many.matcher()(LABELS) is CHOSEN[text]
 
 
 _KEY = (
