@@ -87,8 +87,34 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "field twice, strict": (
         "POST", f"{CONFIG_MAPS}?fieldValidation=Strict", b'{"metadata":{"name":"a","name":"b"}}', "", 400, "duplicate",
     ),
-    "no such validation": ("POST", f"{CONFIG_MAPS}?fieldValidation=Maybe", GOOD, "", 422, ""),
-    "no such dry run": ("POST", f"{CONFIG_MAPS}?dryRun=Some", GOOD, "", 422, ""),
+    "no such validation": (
+        "POST", f"{CONFIG_MAPS}?fieldValidation=Maybe", GOOD, "", 422,
+        'CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Maybe": supported values: "", '
+        '"Ignore", "Strict", "Warn"',
+    ),
+    "no such dry run": (
+        "POST", f"{CONFIG_MAPS}?dryRun=Some", GOOD, "", 422,
+        'CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["Some"]: supported values: "All"',
+    ),
+    "no such dry run of a delete": (
+        "DELETE", f"{CONFIG_MAPS}/old?dryRun=Some", None, "", 422,
+        'DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["Some"]: supported values: "All"',
+    ),
+    "a long field manager": (
+        "PUT", f"{CONFIG_MAPS}/old?fieldManager={'x' * 129}", {"metadata": {"name": "old"}}, "", 422,
+        'UpdateOptions.meta.k8s.io "" is invalid: fieldManager: Too long: may not be more than 128 bytes',
+    ),
+    "a field manager that cannot be printed": (
+        "POST", f"{CONFIG_MAPS}?fieldManager=a%07b", GOOD, "", 422, "invalid character U+0007 (at position 1)",
+    ),
+    "force without apply": (
+        "PATCH", f"{CONFIG_MAPS}/old?force=true", {"data": {}}, "application/merge-patch+json", 422,
+        'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for non-apply patch',
+    ),
+    "an apply by nobody": (
+        "PATCH", f"{CONFIG_MAPS}/old", {"apiVersion": "v1", "kind": "ConfigMap"}, "application/apply-patch+yaml", 422,
+        'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
+    ),
     "no name": ("POST", CONFIG_MAPS, {"metadata": {}}, "", 422, "name or generateName is required"),
     "a bad name": ("POST", CONFIG_MAPS, {"metadata": {"name": "Not_A_Name"}}, "", 422, "RFC 1123"),
     "a bad label": ("POST", CONFIG_MAPS, {"metadata": {"name": "new", "labels": {"a": "b c"}}}, "", 422, "labels"),

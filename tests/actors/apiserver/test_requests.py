@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 from urllib.parse import quote
 
@@ -384,6 +385,20 @@ async def test_generated_names_differ(api: Any) -> None:
     made = [await api.ok("POST", CONFIG_MAPS, {"metadata": {"generateName": "g-"}}) for _ in range(5)]
     found = {row["metadata"]["name"] for row in made}
     assert len(found) == 5 and all(name.startswith("g-") for name in found)
+
+
+async def test_a_name_that_cannot_be_made_up_is_told_after_eight_tries(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suffixes = itertools.chain(["aaaaa", "aaaaa", "bbbbb"], itertools.repeat("aaaaa"))
+    monkeypatch.setattr(api.server.writer, "random_suffix", lambda: next(suffixes))
+    made = [await api.ok("POST", CONFIG_MAPS, {"metadata": {"generateName": "g-"}}) for _ in range(2)]
+    assert [row["metadata"]["name"] for row in made] == ["g-aaaaa", "g-bbbbb"]
+    found = await api.refused(409, "POST", CONFIG_MAPS, {"metadata": {"generateName": "g-"}})
+    assert (found["reason"], found["details"]["retryAfterSeconds"]) == ("AlreadyExists", 1)
+    assert found["message"] == (
+        'configmaps "g-aaaaa" already exists, the server was not able to generate a unique name for the object'
+    )
 
 
 async def test_warnings_come_in_headers(api: Any) -> None:
