@@ -74,7 +74,7 @@ async def test_a_client_that_ends_its_side_is_let_go(victim: Victim, abuse: Abus
 async def test_of_incomplete_bodies_the_oldest_give_way(victim: Victim, abuse: Abuse) -> None:
     """80 clients announce 3 MB, send 2 MB and stop: 160 MB, of which the server holds 24 MiB."""
     body = POST + b"content-length: 3000000\r\n\r\n" + b"x" * 2_000_000
-    async with abuse(growth_mib=110), wires(victim.port, victim.tls("mallory"), 80) as stuck:
+    async with abuse(growth_mib=130), wires(victim.port, victim.tls("mallory"), 80) as stuck:
         await asyncio.gather(*(asyncio.wait_for(wire.send(body), 20) for wire in stuck))
         answers = await asyncio.gather(*(wire.answer() for wire in stuck), return_exceptions=True)
         statuses = [row[0] for row in answers if isinstance(row, tuple)]

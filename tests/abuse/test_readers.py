@@ -54,7 +54,7 @@ async def test_lists_that_nobody_reads_are_not_held(victim: Victim, abuse: Abuse
         for number in range(40):
             body = {"metadata": {"name": f"large-{number}", "labels": {"large": "1"}}, "data": {"a": FILLING}}
             assert (await admin.call("POST", MAPS, body))[0] == 201
-        async with abuse(growth_mib=110), wires(victim.port, victim.tls("mallory"), 60, deaf=True) as deaf:
+        async with abuse(growth_mib=150), wires(victim.port, victim.tls("mallory"), 60, deaf=True) as deaf:
             await asyncio.gather(*(wire.send(get(f"{MAPS}?labelSelector=large")) for wire in deaf))
             await until(victim, lambda counts: counts["connections"] <= 3)
         status, _, answer = await admin.call("DELETE", f"{MAPS}?labelSelector=large")
@@ -92,7 +92,7 @@ async def test_watches_that_nobody_reads_end_and_the_others_see_everything(victi
             body = {"metadata": {"name": f"busy-{writer}", "labels": {"busy": "1"}}}
             assert (await admin.call("POST", MAPS, body))[0] == 201
         seeing = asyncio.create_task(seen(attentive))
-        async with abuse(growth_mib=260), wires(victim.port, victim.tls("mallory"), 60, deaf=True) as deaf:
+        async with abuse(growth_mib=320), wires(victim.port, victim.tls("mallory"), 60, deaf=True) as deaf:
             for number, wire in enumerate(deaf):
                 await wire.send(get(f"{MAPS}?watch=1&labelSelector={quote(f'a!=b{number}')}"))
             await until(victim, lambda counts: counts["watches"] == 61)
@@ -154,7 +154,7 @@ async def test_floods_of_websocket_frames_are_held_back_or_cut_off(victim: Victi
                     return
 
     for query, protocol, flood in FLOODS.values():
-        async with abuse(growth_mib=70):
+        async with abuse(growth_mib=120):
             await asyncio.gather(*(push(query, protocol, flood) for _ in range(6)))
 
 
