@@ -3,7 +3,7 @@
 set -eu
 
 packages="crun conmon nftables busybox-static iproute2 conntrack"
-extras="containerd containernetworking-plugins skopeo docker-registry apache2-utils etcd-client curl"
+extras="containerd containernetworking-plugins skopeo docker-registry apache2-utils etcd-client victoria-metrics curl"
 [ "${CI:-}" = "" ] || packages="$packages $extras"
 
 if ! command -v apt-get >/dev/null 2>&1; then
