@@ -98,7 +98,7 @@ def parse(line: str, zone: str | None = None) -> Schedule:
     """
     fields = _MACROS.get(line.strip(), line).split()
     if len(fields) != 5:
-        raise ScheduleError(f"expected exactly 5 fields, found {len(fields)}: {fields}")
+        raise ScheduleError(f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]")
     try:
         place: tzinfo = ZoneInfo(zone) if zone else UTC
     except (ZoneInfoNotFoundError, ValueError) as error:

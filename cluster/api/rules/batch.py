@@ -265,6 +265,6 @@ def _schedule(spec: Obj, *, zone_allowed: bool = False) -> list[Cause]:
         return [bad(path, schedule, f"unrecognized descriptor: {schedule}")]
     parts = schedule.split()
     if len(parts) != 5:
-        return [bad(path, schedule, f"expected exactly 5 fields, found {len(parts)}: {parts}".replace("'", ""))]
+        return [bad(path, schedule, f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")]
     wrong = next((part for part in parts if not _CRON_FIELD.match(part)), None)
     return [bad(path, schedule, f"failed to parse int from {wrong}")] if wrong else []
