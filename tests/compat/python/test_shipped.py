@@ -57,7 +57,6 @@ SUITES = {
         words=(*_RERUN, "-p", "tests.compat.python.kr8s_cluster", "--pyargs", "kr8s"),
         excluded={
             "test_api_timeout": "wants an answer to take longer than the resolution of asyncio's clock, a millisecond",
-            "test_wait_replicas": "needs a controller of StatefulSets, which is missing here",
         },
     ),
     "kubernetes": Suite(
