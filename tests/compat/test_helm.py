@@ -72,9 +72,11 @@ def _find_python() -> str | None:
     if pyenv := shutil.which("pyenv"):
         root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=True).stdout.strip()
         found += [str(path) for name in _PYTHONS for path in sorted(Path(root).glob(f"versions/*/bin/{name}"))]
-    # what pyenv puts on the PATH may run nothing
+    # what pyenv puts on the PATH may run nothing, and what Debian has may make no environments
     runs = [
-        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+        path
+        for path in found
+        if subprocess.run([path, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0
     ]
     return runs[0] if runs else None
 
