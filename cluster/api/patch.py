@@ -21,7 +21,9 @@ OPERATIONS_MAX = 10_000
 #: what the `copy` operations of a patch may add to an object; a few of them could double it each
 COPIED_BYTES_MAX = 3 * 1024 * 1024
 
-_REFUSED = "the server rejected our request due to an error in our request"
+
+class Inapplicable(Invalid):
+    """An operation cannot be carried out; tells which."""
 
 
 def copied(value: Any) -> Any:
@@ -42,7 +44,7 @@ def json_patch(target: Obj, operations: Any) -> Obj:
 
     Raises:
         BadRequest: the document is no JSON patch.
-        Invalid: an operation cannot be carried out, or a `test` failed; the caller reads again and decides anew.
+        Inapplicable: an operation cannot be carried out, or a `test` failed; the caller reads again and decides anew.
         RequestEntityTooLarge: the document holds more operations than allowed.
     """
     if not isinstance(operations, list):
@@ -59,11 +61,11 @@ def json_patch(target: Obj, operations: Any) -> Obj:
         try:
             document = _operate(document, operation, copies)
         except _PatchError as error:
-            raise Invalid(f"{_REFUSED}: operation {position} ({operation.get('op')}): {error}") from None
+            raise Inapplicable(f"operation {position} ({operation.get('op')}): {error}") from None
         except _TooMuchCopied as error:
             raise Invalid(str(error)) from None
     if not isinstance(document, dict):
-        raise Invalid(f"{_REFUSED}: the patch leaves no object")
+        raise Inapplicable("the patch leaves no object")
     return document
 
 

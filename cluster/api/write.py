@@ -353,7 +353,10 @@ def patch(
     body_kind = registry.body_kind(kind, subresource)
     before = scale_of(kind, old) if subresource == "scale" else old
     if media == JSON_PATCH:
-        after = patches.json_patch(before, _document(body, list))
+        try:
+            after = patches.json_patch(before, _document(body, list))
+        except patches.Inapplicable:  # Kubernetes does not tell which operation
+            raise errors.Invalid("the server rejected our request due to an error in our request") from None
     elif media == MERGE_PATCH:
         after = patches.merge_patch(before, _document(body, dict))
     elif media == STRATEGIC_PATCH and not kind.is_custom:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.patch import json_patch, merge_patch
+from steersman.cluster.api.patch import Inapplicable, json_patch, merge_patch
 from steersman.cluster.meta.errors import BadRequest, Invalid, RequestEntityTooLarge
 
 RFC_6902 = [
@@ -50,7 +50,7 @@ REFUSED = [
 @pytest.mark.parametrize("name,ops", REFUSED, ids=[row[0] for row in REFUSED])
 def test_an_operation_that_cannot_be_carried_out_is_unprocessable(name: str, ops: Any) -> None:
     target = {"list": [1, 2], "n": 1}
-    with pytest.raises(Invalid, match="the server rejected our request"):
+    with pytest.raises(Inapplicable):
         json_patch(target, ops)
     assert target == {"list": [1, 2], "n": 1}
 
