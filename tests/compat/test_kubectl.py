@@ -36,6 +36,14 @@ def kubectls() -> dict[tuple[int, int], Path]:
     return names
 
 
+#: commands that no transcript has yet; tests elsewhere use logs, exec and port-forward (`tests/e2e`) and proxy
+NOT_PLAYED = {
+    "attach", "auth can-i", "auth reconcile", "auth whoami", "autoscale", "certificate approve", "certificate deny",
+    "cordon", "cp", "debug", "drain", "exec", "logs", "port-forward", "proxy", "rollout history", "rollout pause",
+    "rollout restart", "rollout resume", "rollout undo", "scale", "taint", "uncordon",
+    # the API that they ask for is not served here
+    "top node", "top pod",
+}  # fmt: skip
 KUBECTLS = kubectls()
 PLAYED = [
     pytest.param(version, name, id=f"{version[0]}.{version[1]}-{name}")
@@ -84,6 +92,29 @@ def test_a_command_prints_what_it_prints_with_kubernetes(
     finally:
         gone = ["delete", "namespace", namespace, "--wait=false"]
         subprocess.run([KUBECTLS[version], *gone], env=environment, check=False, capture_output=True)
+
+
+def commands(kubectl: Path, *path: str) -> Iterator[tuple[str, ...]]:
+    """All commands without subcommands of their own, as kubectl's help lists them."""
+    text = subprocess.run([kubectl, *path, "--help"], capture_output=True, text=True, check=True).stdout
+    names: list[str] = []
+    for block in re.split(r"\n\n", text):
+        head, _, rest = block.partition("\n")
+        if re.fullmatch(r"(?:[A-Z].*)?Commands.*:", head):
+            names += re.findall(r"^  ([a-z-]+) ", rest, re.MULTILINE)
+    if not names:
+        yield path
+    for name in names:
+        yield from commands(kubectl, *path, name)
+
+
+@pytest.mark.skipif(not KUBECTLS, reason="needs kubectl")
+def test_no_other_command_of_kubectl_is_missed() -> None:
+    lines = [step.command for scene in SCENES.values() for step in scene.steps]
+    typed = {tuple(words.split()) for line in lines for words in re.findall(r"\bkubectl ([a-z -]+)", line)}
+    played = {path[: depth + 1] for path in typed for depth in range(len(path))}
+    missed = {" ".join(path) for path in commands(KUBECTLS[max(KUBECTLS)]) if path not in played}
+    assert missed == NOT_PLAYED
 
 
 @pytest.mark.parametrize(
