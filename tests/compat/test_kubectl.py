@@ -36,14 +36,8 @@ def kubectls() -> dict[tuple[int, int], Path]:
     return names
 
 
-#: commands that no transcript has yet; tests elsewhere use logs, exec and port-forward (`tests/e2e`) and proxy
-NOT_PLAYED = {
-    "attach", "auth can-i", "auth reconcile", "auth whoami", "autoscale", "certificate approve", "certificate deny",
-    "cordon", "cp", "debug", "drain", "exec", "logs", "port-forward", "proxy", "rollout history", "rollout pause",
-    "rollout restart", "rollout resume", "rollout undo", "scale", "taint", "uncordon",
-    # the API that they ask for is not served here
-    "top node", "top pod",
-}  # fmt: skip
+#: commands that no transcript has yet; `tests/e2e` uses port-forward; the API that `top` asks for is not served here
+NOT_PLAYED = {"attach", "drain", "port-forward", "top node", "top pod"}
 KUBECTLS = kubectls()
 PLAYED = [
     pytest.param(version, name, id=f"{version[0]}.{version[1]}-{name}")
