@@ -361,6 +361,8 @@ def patch(
         after = patches.merge_patch(before, _document(body, dict))
     elif media == STRATEGIC_PATCH and not kind.is_custom:
         after = strategic.strategic_merge(registry.schema(body_kind), before, _document(body, dict))
+        # Kubernetes reads what comes out as the type it was, whatever the patch says of that
+        after = {**after, "apiVersion": before["apiVersion"], "kind": before["kind"]}
     else:
         accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.is_custom else [STRATEGIC_PATCH]), APPLY_PATCH]
         raise errors.UnsupportedMediaType(

@@ -187,6 +187,9 @@ def test_a_scale_shows_and_sets_the_replicas(api: Any) -> None:
     assert api.patch("deployments", "web", {"spec": {"replicas": 6}}, subresource="scale")["spec"]["replicas"] == 6
     with pytest.raises(Invalid, match="must be greater than or equal to 0"):
         api.patch("deployments", "web", {"spec": {"replicas": -1}}, subresource="scale")
+    # as Ansible does, which names the kind that it scales
+    wrong = {"kind": "Deployment", "spec": {"replicas": 7}}
+    assert api.patch("deployments", "web", wrong, write.STRATEGIC_PATCH, "scale")["spec"]["replicas"] == 7
 
 
 def test_an_ephemeral_container_comes_only_through_its_subresource(api: Any) -> None:
