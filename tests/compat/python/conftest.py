@@ -68,7 +68,7 @@ def simulated() -> Iterator[Place]:
         yield Place(cluster.kubeconfig)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: its rules refuse what other rooms' tests have in the range of Services
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A cluster whose node runs containers of the images that the clients' tests ask for."""
     if reason := missing_parts():
