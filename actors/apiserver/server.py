@@ -93,6 +93,26 @@ _AGAIN_S = 1
 TRANSACTION_MAX = 100
 
 
+def _issuer_of(config: ApiServerConfig) -> TokenIssuer | None:
+    if not config.service_account_key:
+        return None
+    return TokenIssuer(
+        config.service_account_key,
+        issuer=config.issuer,
+        audience=config.issuer,
+        former=config.former_service_account_keys,
+    )
+
+
+def _settings_of(config: ApiServerConfig) -> ApiSettings:
+    return ApiSettings(
+        service_cidr=config.service_cidr,
+        node_port_range=config.node_port_range,
+        cluster_domain=config.cluster_domain,
+        plugins=frozenset(config.admission_plugins),
+    )
+
+
 class ApiServer:
     """One API server: a `Handler` for its transports and a Component for its launcher.
 
@@ -107,20 +127,7 @@ class ApiServer:
     ) -> None:
         self.config = config
         self.registry = Registry(read_definitions(config.kubernetes_version), config.kubernetes_version)
-        issuer = None
-        if config.service_account_key:
-            issuer = TokenIssuer(
-                config.service_account_key,
-                issuer=config.issuer,
-                audience=config.issuer,
-                former=config.former_service_account_keys,
-            )
-        settings = ApiSettings(
-            service_cidr=config.service_cidr,
-            node_port_range=config.node_port_range,
-            cluster_domain=config.cluster_domain,
-            plugins=frozenset(config.admission_plugins),
-        )
+        issuer, settings = _issuer_of(config), _settings_of(config)
         self._sealed = SealedStore(store, config.encryption, now=now) if config.encryption else None
         store = self._sealed or store
         self.cache = WatchCache(store, rng)

@@ -11,7 +11,8 @@ from steersman.cluster.api.row import Kind, ScalePaths, Subresource
 from steersman.cluster.api.rows import BODY_ROWS, ROWS
 from steersman.cluster.api.schema.compile import FastCheck
 from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
-from steersman.cluster.api.schema.normal import Step, normalizer
+from steersman.cluster.api.schema.normal import normalizer
+from steersman.cluster.api.schema.steps import Step
 from steersman.cluster.api.schema.structural import custom_node, decode_custom
 from steersman.cluster.api.schema.trim import trimmer, trimmer_of_metadata
 from steersman.cluster.api.schema.walk import Findings, walk

@@ -5,15 +5,12 @@ The places are found once per schema: a tree of only those properties that lead 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.api.schema.steps import Step, each, each_value
 from steersman.cluster.meta.quantity import QuantityError, canonical
 from steersman.cluster.meta.remembered import remembered
-
-#: changes a value in place, or (for a scalar's parent to store) nothing
-Step = Callable[[Any], None]
 
 
 @remembered(8192)
@@ -48,12 +45,12 @@ class _Sites:
 
     def _build(self, node: SchemaNode, above: tuple[str, ...]) -> Step | None:
         if node.type == "array" and node.items is not None:
-            return _each(self.step(node.items, above))
+            return each(self.step(node.items, above))
         if node.type != "object":
             return None
         additional = node.additional
         if additional is not None:
-            return _all_values if additional.type == "quantity" else _each_value(self.step(additional, above))
+            return _all_values if additional.type == "quantity" else each_value(self.step(additional, above))
         scalars, deeper = [], []
         for name, child in node.properties.items():
             if child.type == "quantity":
@@ -66,28 +63,6 @@ class _Sites:
 def _all_values(value: dict[str, Any]) -> None:
     for key, item in value.items():
         value[key] = _quantity(item)
-
-
-def _each(step: Step | None) -> Step | None:
-    if step is None:
-        return None
-
-    def run(value: list[Any]) -> None:
-        for item in value:
-            step(item)
-
-    return run
-
-
-def _each_value(step: Step | None) -> Step | None:
-    if step is None:
-        return None
-
-    def run(value: dict[str, Any]) -> None:
-        for item in value.values():
-            step(item)
-
-    return run
 
 
 def _object(scalars: tuple[str, ...], deeper: tuple[tuple[str, Step], ...]) -> Step:

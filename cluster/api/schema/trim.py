@@ -8,14 +8,11 @@ Source: https://pkg.go.dev/encoding/json#Marshal, the tags of k8s.io/api/*/types
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.api.schema.steps import Step, each, each_value
 from steersman.cluster.api.schema.zeros import ZERO_MEANS_ABSENT
-
-#: changes a value in place
-Step = Callable[[Any], None]
 
 _API = "io.k8s.api."
 _CRD_STATUS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus"
@@ -73,11 +70,11 @@ class _Sites:
 
     def _build(self, node: SchemaNode) -> Step | None:
         if node.type == "array":
-            return _each(self.step(node.items)) if node.items is not None else None
+            return each(self.step(node.items)) if node.items is not None else None
         if node.type != "object":
             return None
         if node.additional is not None:
-            return _each_value(self.step(node.additional))
+            return each_value(self.step(node.additional))
         omitted, deeper = [], []
         zeros = ZERO_MEANS_ABSENT.get(node.definition, frozenset())
         for name, child in node.properties.items():
@@ -91,28 +88,6 @@ class _Sites:
 def _is_omitted(node: SchemaNode, name: str, child: SchemaNode) -> bool:
     is_collection = child.type == "array" or (child.type == "object" and child.additional is not None)
     return is_collection and (node.definition, name) not in _WRITTEN
-
-
-def _each(step: Step | None) -> Step | None:
-    if step is None:
-        return None
-
-    def run(value: list[Any]) -> None:
-        for item in value:
-            step(item)
-
-    return run
-
-
-def _each_value(step: Step | None) -> Step | None:
-    if step is None:
-        return None
-
-    def run(value: dict[str, Any]) -> None:
-        for item in value.values():
-            step(item)
-
-    return run
 
 
 def _object(omitted: tuple[str, ...], deeper: tuple[tuple[str, Step], ...]) -> Step:
