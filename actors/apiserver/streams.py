@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.proxies import Proxies
 from steersman.actors.apiserver.reads import Reader
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Response, Upgrade
-from steersman.actors.ports import Channel, ExecRequest, LogRequest, NodeDirectory, NodeStreams
+from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest, NodeDirectory, NodeStreams
 from steersman.cluster.api import proxying
 from steersman.cluster.api.admission.connect import connection
 from steersman.cluster.api.kinds import Registry
@@ -27,6 +28,10 @@ from steersman.cluster.meta.times import parse_time
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 #: the channel whose one frame ends a conversation
 _ERROR = 3
+#: the end of what a program reads, as `v5.channel.k8s.io` says it
+_STDIN_ENDS = Frame(255, b"\x00")
+#: how long a program may work on what its client sent before leaving; Kubernetes lets it run on
+_LAST_WORK_S = 30.0
 _CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 
 
@@ -131,7 +136,9 @@ class Streams:
         inner = await (agent.exec(request) if command else agent.attach(request))
         wanted = ((0, request.stdin), (1, request.stdout), (2, request.stderr), (4, request.tty))
         channels = tuple(channel for channel, asked in wanted if asked)
-        return Response(101, {}, Upgrade(run=lambda client: relay(client, inner), channels=channels, close=inner.close))
+        works_on = bool(command) and request.stdin and not tty
+        run = partial(relay, inner=inner, works_on=works_on)
+        return Response(101, {}, Upgrade(run=run, channels=channels, close=inner.close, works_on=works_on))
 
     # ---- port-forward
 
@@ -164,16 +171,26 @@ class Streams:
         return await self._proxies(call, kind)
 
 
-async def relay(client: Channel, inner: Channel) -> None:
-    """Copies frames between a client and a container until either side ends."""
+async def relay(client: Channel, inner: Channel, works_on: bool) -> None:
+    """Copies frames between a client and a container until either side ends.
+
+    Args:
+        works_on: the program is to finish with what it was sent when the client leaves, as it does in Kubernetes:
+            clients that copy files leave as soon as all is sent.
+    """
 
     async def upward() -> None:
-        while (frame := await client.receive()) is not None:
-            await inner.send(frame)
+        with contextlib.suppress(ConnectionError):
+            while (frame := await client.receive()) is not None:
+                await inner.send(frame)
+        if works_on:
+            await inner.send(_STDIN_ENDS)
+            await asyncio.sleep(_LAST_WORK_S)
 
     async def downward() -> None:
         while (frame := await inner.receive()) is not None:
-            await client.send(frame)
+            with contextlib.suppress(ConnectionError):
+                await client.send(frame)
             if frame.channel == _ERROR:
                 return
 

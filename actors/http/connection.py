@@ -103,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._leftover = b""
         self._awaiting_switch = False
         self._pipe: Pipe | None = None
+        self._works_on = False
         self._feed: Feed | None = None
         self._feed_sent: asyncio.Future[None]
         self._chunked = True
@@ -149,7 +150,7 @@ class Connection(asyncio.Protocol):
             self._upload.fail()
         if self._pipe is not None:
             self._pipe.feed_eof()
-        if self.task is not None:
+        if self.task is not None and not self._works_on:
             self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
@@ -601,7 +602,7 @@ class Connection(asyncio.Protocol):
     async def _switch(self, request: Request, upgrade: Upgrade) -> None:
         self._pipe = Pipe(self._transport, self._spoken, self._leftover)
         self._transport.resume_reading()
-        self.streaming = True
+        self.streaming, self._works_on = True, upgrade.works_on
         self._stir()
         try:
             if upgrade.tunnel is not None:

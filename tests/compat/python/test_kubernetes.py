@@ -290,6 +290,27 @@ def test_a_command_is_run_with_its_streams_and_exit_code(live: client.CoreV1Api)
     assert shell.returncode == 3
 
 
+def test_a_command_works_on_with_what_it_was_sent_when_its_client_has_left(live: client.CoreV1Api) -> None:
+    for size in (7, 300_000):
+        sent = stream(
+            live.connect_get_namespaced_pod_exec, "echo", "default",
+            command=["sh", "-c", f"sleep 0.2; cat > /tmp/{size}; mv /tmp/{size} /tmp/whole-{size}"],
+            stderr=True, stdin=True, stdout=True, tty=False, _preload_content=False,
+        )  # fmt: skip
+        sent.write_stdin("x" * size)
+        sent.close()
+
+        def whole(size: int = size) -> bool:
+            command = ["sh", "-c", f"wc -c < /tmp/whole-{size}"]
+            said = stream(
+                live.connect_get_namespaced_pod_exec, "echo", "default", command=command,
+                stderr=False, stdin=False, stdout=True, tty=False,
+            )  # fmt: skip
+            return bool(said.strip() == str(size))
+
+        wait_for(f"{size} bytes", whole, 20)
+
+
 def test_one_can_attach_to_a_container(live: client.CoreV1Api) -> None:
     attached = stream(
         live.connect_get_namespaced_pod_attach, "echo", "default",
