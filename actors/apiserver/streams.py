@@ -31,7 +31,7 @@ _ERROR = 3
 #: the end of what a program reads, as `v5.channel.k8s.io` says it
 _STDIN_ENDS = Frame(255, b"\x00")
 #: how long a program may work on what its client sent before leaving; Kubernetes lets it run on
-_LAST_WORK_S = 30.0
+_LAST_WORK_S = 10.0
 _CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 
 
@@ -136,9 +136,9 @@ class Streams:
         inner = await (agent.exec(request) if command else agent.attach(request))
         wanted = ((0, request.stdin), (1, request.stdout), (2, request.stderr), (4, request.tty))
         channels = tuple(channel for channel, asked in wanted if asked)
-        works_on = bool(command) and request.stdin and not tty
-        run = partial(relay, inner=inner, works_on=works_on)
-        return Response(101, {}, Upgrade(run=run, channels=channels, close=inner.close, works_on=works_on))
+        works_on_s = _LAST_WORK_S if command and request.stdin and not tty else 0.0
+        run = partial(relay, inner=inner, works_on_s=works_on_s)
+        return Response(101, {}, Upgrade(run=run, channels=channels, close=inner.close, works_on_s=works_on_s))
 
     # ---- port-forward
 
@@ -171,21 +171,21 @@ class Streams:
         return await self._proxies(call, kind)
 
 
-async def relay(client: Channel, inner: Channel, works_on: bool) -> None:
+async def relay(client: Channel, inner: Channel, works_on_s: float) -> None:
     """Copies frames between a client and a container until either side ends.
 
     Args:
-        works_on: the program is to finish with what it was sent when the client leaves, as it does in Kubernetes:
-            clients that copy files leave as soon as all is sent.
+        works_on_s: how long the program may work on what it was sent when the client has left: clients that copy files
+            leave as soon as all is sent.
     """
 
     async def upward() -> None:
         with contextlib.suppress(ConnectionError):
             while (frame := await client.receive()) is not None:
                 await inner.send(frame)
-        if works_on:
+        if works_on_s:
             await inner.send(_STDIN_ENDS)
-            await asyncio.sleep(_LAST_WORK_S)
+            await asyncio.sleep(works_on_s)
 
     async def downward() -> None:
         while (frame := await inner.receive()) is not None:

@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._leftover = b""
         self._awaiting_switch = False
         self._pipe: Pipe | None = None
-        self._works_on = False
+        self._works_on_s = 0.0
         self._feed: Feed | None = None
         self._feed_sent: asyncio.Future[None]
         self._chunked = True
@@ -142,7 +142,8 @@ class Connection(asyncio.Protocol):
             self._user_until = ssl.cert_time_to_seconds(certificate["notAfter"])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.forget(self)
+        if not self._works_on_s:  # otherwise it counts, and ends with the server, for as long as its conversation does
+            self._server.forget(self)
         self._release(self._held_bytes)
         self._closing = True
         self.resume_writing()
@@ -150,8 +151,11 @@ class Connection(asyncio.Protocol):
             self._upload.fail()
         if self._pipe is not None:
             self._pipe.feed_eof()
-        if self.task is not None and not self._works_on:
-            self.task.cancel()
+        if self.task is not None:
+            if self._works_on_s:
+                self._loop.call_later(self._works_on_s, self.task.cancel)
+            else:
+                self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._pipe is not None:
@@ -602,7 +606,7 @@ class Connection(asyncio.Protocol):
     async def _switch(self, request: Request, upgrade: Upgrade) -> None:
         self._pipe = Pipe(self._transport, self._spoken, self._leftover)
         self._transport.resume_reading()
-        self.streaming, self._works_on = True, upgrade.works_on
+        self.streaming, self._works_on_s = True, upgrade.works_on_s
         self._stir()
         try:
             if upgrade.tunnel is not None:
@@ -612,6 +616,9 @@ class Connection(asyncio.Protocol):
             else:
                 await serve_spdy(self._pipe, request.headers, upgrade)
         finally:
+            self._works_on_s = 0.0
+            if self._closing:
+                self._server.forget(self)
             if upgrade.close is not None:
                 await upgrade.close()
             self._transport.close()

@@ -70,7 +70,7 @@ class Upgrade:
         port_forward: whether the wire multiplexes ports (pairs of channels) rather than standard streams.
         ports: the ports named in the query of a port-forward.
         open_port: for a port-forward: opens one conversation with a port of the pod.
-        works_on: what the client has sent counts also when it has left: `run` is not broken off, but has to end itself.
+        works_on_s: how long `run` may go on with what the client sent before it left.
         tunnel: takes over the connection as it is, and says itself, before all else, that it was switched.
     """
 
@@ -81,7 +81,7 @@ class Upgrade:
     ports: tuple[int, ...] = ()
     open_port: Callable[[int], Awaitable[Channel]] | None = None
     lines: Feed | None = None
-    works_on: bool = False
+    works_on_s: float = 0.0
     tunnel: Callable[[ByteStream], Awaitable[None]] | None = None
 
 
