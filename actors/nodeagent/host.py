@@ -30,7 +30,7 @@ class Host:
         info: of the runtime, once it has started.
         node: the Node object as last seen; None before registration.
         prepared: whether pods can have addresses.
-        taken: what each admitted pod takes, by uid.
+        taken: what each admitted pod takes that has not ended, by uid.
         pulls: images being fetched, so that one download serves every pod that waits for it.
     """
 

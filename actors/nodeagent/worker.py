@@ -208,6 +208,8 @@ class PodWorker:
         for note in decision.notes:
             self._note(note)
         self.status = decision.status
+        if self.status.get("phase") in TERMINAL:
+            host.taken.pop(self.uid, None)  # what has ended takes nothing, as its object stays
         for action in decision.actions:
             self._carry_out(action)
         self._save_status()

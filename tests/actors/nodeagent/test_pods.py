@@ -452,6 +452,17 @@ def test_a_pod_that_does_not_fit_fails_at_the_door(virtually: Any) -> None:
     virtually(scenario)
 
 
+def test_a_pod_that_has_ended_leaves_its_room_to_others(virtually: Any) -> None:
+    async def scenario(world: Any) -> None:
+        containers = [{"name": "main", "image": "web:1", "resources": {"requests": {"cpu": "3"}}}]
+        world.create_pod("one", annotations={"exit-after-s": "1"}, restartPolicy="Never", containers=containers)
+        await world.until(lambda: world.status("one")["phase"] == "Succeeded")
+        world.create_pod("two", containers=containers)
+        await world.ready("two")
+
+    virtually(scenario)
+
+
 def test_a_lost_sandbox_is_replaced(virtually: Any) -> None:
     async def scenario(world: Any) -> None:
         world.create_pod()
