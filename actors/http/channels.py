@@ -37,9 +37,8 @@ class MemoryChannel:
         self._closed.set()
         while self._inbox.full() or not self._inbox.empty():
             self._inbox.get_nowait()  # a peer that waits to send goes on
-        if self._outbox.full():
-            self._outbox.get_nowait()
-        self._outbox.put_nowait(None)
+        if not self._outbox.full():  # when it is, the peer does not wait: it takes what was sent and sees the end
+            self._outbox.put_nowait(None)
         self._inbox.put_nowait(None)
 
 
