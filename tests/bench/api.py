@@ -31,6 +31,8 @@ BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 LISTED, WRITTEN, GOT, LISTS = 500, 1500, 4000, 40
 WATCHERS, CHANGES, WRITERS = 200, 200, 16
 ROUNDS, CONNECTIONS, CROWD = 3, 32, 64
+#: what a crowd of clients that do not wait for each other asks for
+POSTS_A_SECOND = 2000
 SAMPLED = 6000
 JSON, APPLY = "application/json", "application/apply-patch+yaml"
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
@@ -138,16 +140,26 @@ class Bench:
         )
         first.close()
 
-    async def load(self, requests: Sequence[Request], connections: int) -> dict[str, float]:
-        """Sends requests over so many connections, each one after the other."""
+    async def load(
+        self, requests: Sequence[Request], connections: int, *, rate: float | None = None
+    ) -> dict[str, float]:
+        """Sends requests over so many connections, each one after the other.
+
+        Args:
+            rate: so many are due a second, all connections together, and waits count from when a request was due; None
+                to send the next as soon as one is answered.
+        """
         pool = [await self.connect() for _ in range(connections)]
-        todo, waits = iter(requests), []
+        todo, waits = enumerate(requests), []
 
         async def work(connection: Connection) -> None:
-            for request in todo:
-                began = time.perf_counter()
+            for number, request in todo:
+                due = time.perf_counter()
+                if rate is not None:
+                    due = began + number / rate
+                    await asyncio.sleep(due - time.perf_counter())
                 await connection.call(*request)
-                waits.append(time.perf_counter() - began)
+                waits.append(time.perf_counter() - due)
 
         before, began = self.cpu_s(), time.perf_counter()
         await asyncio.gather(*(work(connection) for connection in pool))
@@ -266,8 +278,10 @@ async def figures(bench: Bench) -> AsyncIterator[Figure]:
     yield Figure("api.pod", len(await first.call("GET", f"{PODS}/listed-0")), "bytes")
     first.close()
 
-    def load(sort: str, number: int, connections: int) -> Callable[[], Awaitable[dict[str, float]]]:
-        return lambda: bench.load(requests.many(sort, number), connections)
+    def load(
+        sort: str, number: int, connections: int, rate: float | None = None
+    ) -> Callable[[], Awaitable[dict[str, float]]]:
+        return lambda: bench.load(requests.many(sort, number), connections, rate=rate)
 
     few = min(CONNECTIONS, 8)
     cases: dict[str, Callable[[], Awaitable[dict[str, float]]]] = {
@@ -279,6 +293,8 @@ async def figures(bench: Bench) -> AsyncIterator[Figure]:
         f"watch_{WATCHERS}_writers_{WRITERS}": lambda: bench.fan_out(WRITERS),
         f"post_{CONNECTIONS}": load("post", WRITTEN, CONNECTIONS),
         f"post_{CROWD}": load("post", WRITTEN, CROWD),
+        f"post_{CROWD}_at_{POSTS_A_SECOND}": load("post", 3 * WRITTEN, CROWD, POSTS_A_SECOND),
+        f"get_{CROWD}": load("get", GOT, CROWD),
         "post_1": load("post", WRITTEN // 4, 1),
     }
     for sort in ("patch", "merge", "apply", "patch_status", "put_status", "delete"):
