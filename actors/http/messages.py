@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import orjson
+
 from steersman.actors.http.feed import Feed
+from steersman.actors.http.limits import Refused
 from steersman.actors.ports import Channel, User
 
 
@@ -97,6 +100,18 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | Stream | Feed | Upgrade = b""
     passed_on: bool = False
+
+
+def refusal(refused: Refused) -> Response:
+    """What a client is told whose request cannot be read any further."""
+    body = {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": refused.message, "reason": refused.reason, "code": refused.status,
+    }  # fmt: skip
+    headers = {"content-type": "application/json"}
+    if refused.retry_after_s:
+        headers["retry-after"] = str(refused.retry_after_s)
+    return Response(refused.status, headers, orjson.dumps(body))
 
 
 class Handler(Protocol):

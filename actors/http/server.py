@@ -19,6 +19,7 @@ from typing import Any
 from steersman.actors.http.connection import Connection
 from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Handler
+from steersman.actors.http.receiver import Receiver
 from steersman.actors.ports import User
 from steersman.runtime.descriptors import allow
 
@@ -61,8 +62,8 @@ class HttpServer:
         self.stopping = False
         #: bytes of requests that are incomplete or unanswered
         self.received_bytes = 0
-        #: connections in the middle of a request, the oldest first
-        self.receiving: dict[Connection, None] = {}
+        #: those in the middle of a request, the oldest first
+        self.receiving: dict[Receiver, None] = {}
         self._connections_max = self.limits.connections_max
         #: bytes that readers who stall have not taken, the one who stalls longest first
         self._unsent: dict[Connection, int] = {}
@@ -149,7 +150,6 @@ class HttpServer:
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
         self.connections.pop(connection, None)
-        self.receiving.pop(connection, None)
         self.flows(connection)
 
     def relieve(self) -> None:

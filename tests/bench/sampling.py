@@ -18,7 +18,8 @@ OTHER = "in between: routing, tasks, values"
 #: phase to where it happens: the start of a path below `steersman`, with a function or without
 PHASES: dict[str, tuple[str, ...]] = {
     "HTTP: read the request": (
-        "actors/http/connection.py:data_received", "actors/apiserver/call.py", "cluster/auth/attributes.py",
+        "actors/http/connection.py:data_received", "actors/http/receiver.py", "actors/apiserver/call.py",
+        "cluster/auth/attributes.py",
     ),
     "authentication": ("actors/apiserver/authenticator.py",),
     "authorization": (
@@ -37,8 +38,8 @@ PHASES: dict[str, tuple[str, ...]] = {
         "actors/apiserver/cache.py:_follow", "actors/apiserver/cache.py:_apply", "actors/apiserver/watcher.py",
     ),
     "HTTP: answer": (
-        "actors/http/connection.py:_write_whole", "actors/http/connection.py:_drain",
-        "actors/apiserver/change.py:entry", "actors/apiserver/resources.py:_written", "actors/apiserver/forms.py",
+        "actors/http/sender.py", "actors/apiserver/change.py:entry", "actors/apiserver/resources.py:_written",
+        "actors/apiserver/forms.py",
     ),
     "store: consensus": ("cluster/raft/",),
     "store: apply": ("cluster/store/",),
