@@ -221,7 +221,7 @@ class WatchCache:
         self._loaded = 0
         #: every change up to it is applied
         self.revision = 0
-        self.healthy = False
+        self._healthy = False
         #: whether it was said that the store cannot be followed, which is said once
         self._failing = False
 
@@ -292,8 +292,8 @@ class WatchCache:
                 if not self._failing:
                     log.warning("the store cannot be followed, and reads show what was known of it: %s", error)
                 self._failing = True
-            delay_s = RETRY_S if self.healthy else min(2 * delay_s, RETRY_MAX_S)
-            self.healthy = False
+            delay_s = RETRY_S if self._healthy else min(2 * delay_s, RETRY_MAX_S)
+            self._healthy = False
             await asyncio.sleep(delay_s * (1 + self._rng.random()))
 
     async def _follow_once(self) -> None:
@@ -301,7 +301,7 @@ class WatchCache:
             async for batch in self._store.watch(b"\0", b"\0", self.revision + 1):
                 if self._failing:
                     log.warning("the store is followed again")
-                self.healthy, self._failing = True, False
+                self._healthy, self._failing = True, False
                 self._apply(batch)
         except Compacted:
             if not self._failing:
@@ -375,18 +375,20 @@ class WatchCache:
     async def fresh(self) -> None:
         """Returns when the cache shows everything acknowledged before the call.
 
-        Many callers share one question to the store.
-
         Raises:
             StoreError: the store does not answer; nothing can be said about freshness. Behind: it cannot be followed.
         """
+        revision = await self.newest()
+        if revision > self.revision:
+            await self._reach(revision, FRESH_S)
+
+    async def newest(self) -> int:
+        """The store's revision; many callers share one question. Raises StoreError."""
         reader: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._readers.append(reader)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        revision = await reader
-        if revision > self.revision:
-            await self._reach(revision, FRESH_S)
+        return await reader
 
     async def _read(self) -> None:
         try:

@@ -19,6 +19,7 @@ from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.health import Health
 from steersman.actors.apiserver.merging import Merged
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
@@ -40,7 +41,6 @@ _TEXT = {
     "cache-control": "no-cache, private",
     "x-content-type-options": "nosniff",
 }
-_FAILED = b"internal server error: %s is not healthy\n"
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PROTOBUF_V2_OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
@@ -66,9 +66,9 @@ class Documents:
         config: ApiServerConfig,
         flows: Dispatcher,
         now: Now,
-        checks: Callable[[], Mapping[str, bool]],
+        checks: Callable[[], Mapping[str, str]],
     ) -> None:
-        self._checks = checks
+        self.health = Health(cache, checks)
         self._registry = registry
         self._cache = cache
         self._reader = reader
@@ -83,7 +83,6 @@ class Documents:
         self._generation = (-1, -1)
         self._aggregator = aggregator
         self._merged = Merged(registry, OpenApi(registry), aggregator)
-        self.stopping = False
 
     async def __call__(self, call: Call) -> Response:
         if call.request.method not in ("GET", "HEAD"):
@@ -91,8 +90,9 @@ class Documents:
         path = "/" + call.attributes.path.strip("/")
         parts = path[1:].split("/")
         match parts:
-            case ["healthz" | "livez" | "readyz", *rest] if len(rest) < 2:
-                return self._health(call, parts[0], *rest)
+            case ["healthz" | "livez" | "readyz", *rest]:
+                if (answer := await self.health(call, parts[0], "/".join(rest))) is not None:
+                    return answer
             case ["version"]:
                 return _indented(self._version())
             case ["metrics"]:
@@ -120,30 +120,7 @@ class Documents:
                 return _indented({"paths": self._paths()})
         raise NotFound("the server could not find the requested resource")
 
-    # ---- health and facts
-
-    def _health(self, call: Call, kind: str, only: str = "") -> Response:
-        checks = {"ping": True, "store": self._cache.healthy or kind != "readyz", **self._checks()}
-        if kind == "readyz":
-            checks["shutdown"] = not self.stopping
-        if only:
-            if only not in checks:
-                raise NotFound("the server could not find the requested resource")
-            return Response(*((200, _TEXT, b"ok") if checks[only] else (500, _TEXT, _FAILED % only.encode())))
-        excluded = call.query.every("exclude")
-        good = all(ok for name, ok in checks.items() if name not in excluded)
-        if good and "verbose" not in call.query:
-            return Response(200, _TEXT, b"ok")
-        lines = [
-            f"[+]{name} excluded: ok"
-            if name in excluded
-            else f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed: reason withheld'}"
-            for name, ok in checks.items()
-        ]
-        if unknown := ",".join(f'"{name}"' for name in sorted({*excluded} - checks.keys())):
-            lines.append(f"warn: some health checks cannot be excluded: no matches for {unknown}")
-        lines.append(f"{kind} check {'passed' if good else 'failed'}")
-        return Response(200 if good else 500, _TEXT, ("\n".join(lines) + "\n").encode())
+    # ---- facts
 
     def _version(self) -> Obj:
         major, _, minor = self._config.kubernetes_version.partition(".")

@@ -100,9 +100,10 @@ class SealedStore:
             await asyncio.gather(self._reloader, return_exceptions=True)
         await self._plugins.stop()
 
-    def checks(self) -> dict[str, bool]:
-        """Whether what it depends on is well, by the names of health checks."""
-        return {"kms-providers": not self._plugins.failures} if self._sealer.plugins() else {}
+    def checks(self) -> dict[str, str]:
+        """What is wrong with what it depends on, by the names of health checks; empty where nothing is."""
+        wrong = [f"the KMS provider {name}: {text}" for name, text in self._plugins.failures.items()]
+        return {"kms-providers": ", ".join(wrong)} if self._sealer.plugins() else {}
 
     def is_stale(self, key: bytes) -> bool:
         """Whether a value is stored otherwise than it would be written now, so that any write has to renew it."""

@@ -255,7 +255,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         """Ends watches and conversations, lets short requests finish, and lets go of the store."""
-        self._documents.stopping = True
+        self._documents.health.stopping = True
         await self._bootstrap.stop()
         await self._flows.stop()
         if self._legacy_tokens is not None:

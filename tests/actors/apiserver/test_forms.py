@@ -231,15 +231,6 @@ async def test_discovery_is_refused_in_what_it_has_not(api: Any) -> None:
         await api.refused(406, "GET", target, accept=TABLE)
 
 
-async def test_health_says_which_checks_it_does_not_know(api: Any) -> None:
-    verbose = await api.call("GET", "/livez?verbose&exclude=store&exclude=none&exclude=other", user=None)
-    assert verbose.status == 200
-    assert verbose.body.decode().splitlines()[-2:] == [
-        'warn: some health checks cannot be excluded: no matches for "none","other"', "livez check passed",
-    ]  # fmt: skip
-    assert b"[+]store excluded: ok" in verbose.body
-
-
 async def test_who_uses_what_is_deprecated_is_warned(api: Any) -> None:
     endpoints = "/api/v1/namespaces/default/endpoints"
     text = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'

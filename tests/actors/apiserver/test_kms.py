@@ -108,7 +108,8 @@ async def test_a_plugin_that_is_not_well_shows_in_the_health_and_writes_end_late
     plugin.says(healthz="the token is locked")
     probe = api.server._sealed._plugins.probe
     await probe()
-    assert (await api.call("GET", "/readyz/kms-providers")).status == 500
+    answer = await api.call("GET", "/readyz/kms-providers")
+    assert answer.status == 500 and b"the token is locked" in answer.body
     answer = await api.call("GET", "/healthz?verbose=1")
     assert answer.status == 500 and b"[-]kms-providers failed: reason withheld" in answer.body
     assert (await api.call("GET", "/healthz?exclude=kms-providers")).status == 200
