@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPSConnection
 from pathlib import Path
+from threading import Lock
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
+from steersman.actors.kubeconfig import load
 from tests.compat import transcripts
-from tests.e2e.conftest import LiveCluster, missing_parts
+from tests.e2e.conftest import LiveCluster, missing_parts, wait_for
 
 pytestmark = pytest.mark.root
 TRANSCRIPTS = sorted(Path(__file__).with_name("kubectl").glob("*.txt"))
@@ -38,6 +48,10 @@ def kubectls() -> dict[tuple[int, int], Path]:
 
 #: commands that no transcript has yet; `tests/e2e` uses port-forward; the API that `top` asks for is not served here
 NOT_PLAYED = {"attach", "drain", "port-forward", "top node", "top pod"}
+#: scenes at a time: a command waits for the server, or a scene for a pod, while another is at work
+PLAYERS = 3
+#: no garbage is collected in commands that live for 50 ms, a quarter of which it takes
+QUICK = {"GOGC": "off"}
 KUBECTLS = kubectls()
 PLAYED = [
     pytest.param(version, name, id=f"{version[0]}.{version[1]}-{name}")
@@ -48,49 +62,100 @@ PLAYED = [
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
-    """One node with real containers, in one process."""
+def played(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[tuple[tuple[int, int], str], Future[None]]]:
+    """The scenes that are asked for, played a few at a time on one node with real containers."""
     if reason := missing_parts():
         pytest.skip(reason)
-    live = LiveCluster(tmp_path_factory.mktemp("kubectl"), base_port=22000)
+    folder = tmp_path_factory.mktemp("kubectl")
+    live = LiveCluster(folder, base_port=22000)
+    asked: list[Any] = [
+        tuple(item.callspec.params[each] for each in ("version", "name"))
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "played" in item.fixturenames
+    ]
     try:
         live.steer("up", "--embedded", "--runtime", "oci", "--port", f"base={live.base_port}")
-        yield live
+        stage = Stage(live, folder)
+        stage.prepare([namespace(*each) for each in asked])
+        with ThreadPoolExecutor(PLAYERS) as players:
+            yield {each: players.submit(stage.play, *each) for each in asked}
+            players.shutdown(cancel_futures=True)
     finally:
         live.steer("down", "--delete-data", check=False)
+
+
+def namespace(version: tuple[int, int], name: str) -> str:
+    return f"{SCENES[name].slug}-{version[0]}-{version[1]}"
+
+
+class Stage:
+    """Plays scenes against a cluster, each in a namespace and a folder of its own."""
+
+    def __init__(self, live: LiveCluster, folder: Path) -> None:
+        self.folder = folder
+        self.kubeconfig = (live.data_dir / "kubeconfig").read_text()
+        access = load(str(live.data_dir / "kubeconfig"))
+        self.server, self.tls = urlsplit(access.servers[0]).netloc, access.tls()
+        #: no scene is played by two versions at once: some make objects that are in no namespace
+        self.turns = {name: Lock() for name in SCENES}
+
+    def prepare(self, namespaces: list[str]) -> None:
+        """Makes namespaces, and waits for what Kubernetes puts into each."""
+        for name in namespaces:
+            self._ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        for path in ("serviceaccounts?fieldSelector=metadata.name%3Ddefault", "configmaps"):
+            wait_for(f"{path} of each namespace", partial(self._all_have, path, set(namespaces)))
+
+    def _all_have(self, path: str, namespaces: set[str]) -> bool:
+        items = self._ask("GET", f"/api/v1/{path}")["items"]
+        return namespaces <= {item["metadata"]["namespace"] for item in items}
+
+    def play(self, version: tuple[int, int], name: str) -> None:
+        with self.turns[name]:
+            space = namespace(version, name)
+            folder = self.folder / space
+            (folder / "bin").mkdir(parents=True)
+            (folder / "bin" / "kubectl").symlink_to(KUBECTLS[version])
+            config = yaml.safe_load(self.kubeconfig)
+            config["contexts"][0]["context"]["namespace"] = space
+            (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+            environment = {
+                **os.environ,
+                "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+                "KUBECONFIG": str(folder / "kubeconfig"),
+                "HOME": str(folder),
+                "KUBECACHEDIR": str(self.folder / f"cache-{version[1]}"),
+                "NS": space,
+                **QUICK,
+            }
+            try:
+                transcripts.play(SCENES[name], folder, environment)
+            finally:
+                self._ask("DELETE", f"/api/v1/namespaces/{space}")
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = HTTPSConnection(self.server, context=self.tls, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert answer.status < 300, f"{method} {path}: {answer.read().decode()}"
+            return json.load(answer)
 
 
 @pytest.mark.skipif(not KUBECTLS, reason="needs kubectl")
 @pytest.mark.parametrize(("version", "name"), PLAYED)
 def test_a_command_prints_what_it_prints_with_kubernetes(
-    cluster: LiveCluster, tmp_path: Path, version: tuple[int, int], name: str
+    played: dict[tuple[tuple[int, int], str], Future[None]], version: tuple[int, int], name: str
 ) -> None:
-    scene = SCENES[name]
-    namespace = f"{scene.slug}-{version[0]}-{version[1]}"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "kubectl").symlink_to(KUBECTLS[version])
-    shutil.copy(cluster.data_dir / "kubeconfig", tmp_path / "kubeconfig")
-    environment = {
-        **os.environ,
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        "KUBECONFIG": str(tmp_path / "kubeconfig"),
-        "HOME": str(tmp_path),
-        "KUBECACHEDIR": str(cluster.data_dir.parent / f"cache-{version[1]}"),
-        "NS": namespace,
-    }
-    made = """kubectl create namespace $NS && kubectl config set-context --current --namespace=$NS &&
-              until kubectl get serviceaccount default; do sleep 0.05; done"""
-    subprocess.run(["sh", "-c", made], env=environment, check=True, capture_output=True, timeout=30)
-    try:
-        transcripts.play(scene, tmp_path, environment)
-    finally:
-        gone = ["delete", "namespace", namespace, "--wait=false"]
-        subprocess.run([KUBECTLS[version], *gone], env=environment, check=False, capture_output=True)
+    played[version, name].result()
 
 
 def commands(kubectl: Path, *path: str) -> Iterator[tuple[str, ...]]:
     """All commands without subcommands of their own, as kubectl's help lists them."""
-    text = subprocess.run([kubectl, *path, "--help"], capture_output=True, text=True, check=True).stdout
+    quick = {**os.environ, **QUICK}
+    text = subprocess.run([kubectl, *path, "--help"], capture_output=True, text=True, check=True, env=quick).stdout
     names: list[str] = []
     for block in re.split(r"\n\n", text):
         head, _, rest = block.partition("\n")
