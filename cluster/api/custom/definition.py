@@ -67,6 +67,12 @@ def _group(obj: Obj, group: str, wanted: str) -> list[Cause]:
 def _names(names: Obj) -> list[Cause]:
     path = "spec.names"
     causes = [required(f"{path}.{key}") for key in ("plural", "singular", "kind", "listKind") if not names.get(key)]
+    return causes + _name_forms(names, path)
+
+
+def _name_forms(names: Obj, path: str) -> list[Cause]:
+    """The rules of names that are there."""
+    causes: list[Cause] = []
     for key in ("plural", "singular"):
         if names.get(key) and (errors := label_1035_errors(names[key])):
             causes.append(bad(f"{path}.{key}", names[key], ",".join(errors)))
@@ -244,10 +250,22 @@ def _conversion(conversion: Obj) -> list[Cause]:
         causes.append(required(where, "required when strategy is set to Webhook"))
     else:
         causes += validate_client(where, config)
-    if config is not None and config.get("caBundle") and not _is_pem(config["caBundle"]):
-        detail = "unable to load root certificates: unable to parse bytes as PEM block"
-        causes.append(bad(f"{where}.caBundle", config["caBundle"], detail))
     return causes + _review_versions(versions, f"{path}.conversionReviewVersions")
+
+
+def _bundle_causes(new: Obj, old: Obj) -> list[Cause]:
+    """A bundle may be wrong until the definition is established, and where it was wrong: others write it later."""
+    after, before = _bundle(new), _bundle(old)
+    if not after or _is_pem(after) or not is_established(old) or (before and not _is_pem(before)):
+        return []
+    detail = "unable to load root certificates: unable to parse bytes as PEM block"
+    return [bad("spec.conversion.webhookClientConfig.caBundle", after, detail)]
+
+
+def _bundle(crd: Obj) -> str:
+    webhook = ((crd.get("spec") or {}).get("conversion") or {}).get("webhook") or {}
+    found: str = (webhook.get("clientConfig") or {}).get("caBundle") or ""
+    return found
 
 
 def _is_pem(text: str) -> bool:
@@ -283,15 +301,12 @@ def validate_crd_update(new: Obj, old: Obj) -> list[Cause]:
     causes += immutable("spec.group", spec.get("group"), before.get("group"))
     causes += immutable("spec.names.plural", spec["names"].get("plural"), (before.get("names") or {}).get("plural"))
     known = {row.get("name"): row.get("schema") for row in before.get("versions") or ()}
-    causes += _schemas(spec, known)
+    causes += _bundle_causes(new, old) + _schemas(spec, known)
     return causes + _stored(new, (new.get("status") or {}).get("storedVersions") or ())
 
 
 def validate_crd_status(new: Obj, _old: Obj) -> list[Cause]:
-    stored = (new.get("status") or {}).get("storedVersions") or ()
-    if not stored:
-        return [bad("status.storedVersions", list(stored), "must have at least one stored version")]
-    return _stored(new, stored)
+    return _name_forms((new.get("status") or {}).get("acceptedNames") or {}, "status.acceptedNames")
 
 
 def _stored(crd: Obj, stored: Any) -> list[Cause]:
@@ -305,5 +320,10 @@ def _stored(crd: Obj, stored: Any) -> list[Cause]:
     names = [row.get("name") for row in versions]
     for index, name in enumerate(stored):
         if name not in names:
-            causes.append(bad(f"status.storedVersions[{index}]", name, "must appear in spec.versions"))
+            detail = (
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+                "spec.versions until a storage migration ensures no data remains persisted in "
+                f"{name} and removes {name} from status.storedVersions"
+            )
+            causes.append(bad(f"status.storedVersions[{index}]", name, detail))
     return causes

@@ -20,7 +20,7 @@ from steersman.cluster.api.rules import (
     workloads,
 )
 from steersman.cluster.meta import resources as known
-from steersman.cluster.meta.names import label_1035_errors, label_1123_errors
+from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.resources import Resource
 
 
@@ -147,7 +147,7 @@ ROWS: tuple[Kind, ...] = (
         validate_status=services.validate_status,
         validate_update=services.validate_service_update, prepare_create=services.prepare_create,
         new_status={"loadBalancer": {}}, prepare_update=services.prepare_update, selectable_fields=services.fields,
-        name_errors=label_1035_errors,
+        name_errors=label_1123_errors,
     ),
     Kind(
         resource=Resource("events.k8s.io", "v1", "events", "Event"), singular="event", create_on_update=True,

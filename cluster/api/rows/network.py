@@ -33,7 +33,7 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "servicecidrs", "ServiceCIDR", namespaced=False), singular="servicecidr",
-        subresources=status("ServiceCIDR", _GROUP), new_status={}, validate=addresses.validate_range,
+        subresources=status("ServiceCIDR", _GROUP), new_status={}, validate_create=addresses.validate_range,
         validate_update=addresses.validate_range_update,
     ),
 )  # fmt: skip

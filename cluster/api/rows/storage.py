@@ -14,7 +14,6 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "csidrivers", "CSIDriver", namespaced=False), singular="csidriver",
         allows_unconditional_update=False,
-        name_errors=csi.any_name,
         defaults=csi.default_driver, prepare_update=csi.prepare_driver_update, validate=csi.validate_driver,
         validate_update=csi.validate_driver_update,
     ),
@@ -36,7 +35,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "volumeattachments", "VolumeAttachment", namespaced=False),
         singular="volumeattachment", allows_unconditional_update=False, subresources=status("VolumeAttachment",
-        _GROUP), validate=csi.validate_attachment,
+        _GROUP), validate=csi.validate_attachment, validate_create=csi.validate_new_attachment,
         validate_update=csi.validate_attachment_update, validate_status=csi.validate_attachment_status,
         new_status={"attached": False},
     ),

@@ -76,7 +76,7 @@ def _binding(obj: Obj, kinds: tuple[str, ...], *, namespaced: bool) -> list[Caus
     if reference.get("apiGroup") != GROUP:
         causes.append(unsupported("roleRef.apiGroup", reference.get("apiGroup", ""), (GROUP,)))
     if reference.get("kind") not in kinds:
-        causes.append(unsupported("roleRef.kind", reference.get("kind", ""), kinds))
+        causes.append(unsupported("roleRef.kind", reference.get("kind", ""), kinds, in_order=True))
     if not reference.get("name"):
         causes.append(required("roleRef.name"))
     else:
@@ -103,7 +103,7 @@ def _subject(path: str, subject: Obj, *, namespaced: bool) -> list[Cause]:
             if group != GROUP:
                 causes.append(unsupported(f"{path}.apiGroup", group, (GROUP,)))
         case _:
-            causes.append(unsupported(f"{path}.kind", kind, ("Group", "ServiceAccount", "User")))
+            causes.append(unsupported(f"{path}.kind", kind, ("ServiceAccount", "User", "Group"), in_order=True))
     return causes
 
 

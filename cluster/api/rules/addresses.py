@@ -5,24 +5,25 @@ Source: k8s.io/kubernetes/pkg/apis/networking/validation/validation.go
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
-
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.fields import bad, bad_all, cidr, immutable, is_ip, required, segments
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    base_of,
+    canonical_cidr,
+    canonical_ip_errors,
+    immutable,
+    required,
+    segments,
+)
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import path_segment_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 
-_NOT_CANONICAL = 'must be in canonical form ("{}")'
-_IP_DETAIL = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-
 
 def ip_name_errors(name: str) -> list[str]:
     """What breaks the rule that an IPAddress is named by its address in canonical form."""
-    if not is_ip(name):
-        return [_IP_DETAIL]
-    plain = str(ip_address(name))
-    return [] if name == plain else [_NOT_CANONICAL.format(plain)]
+    return canonical_ip_errors(name)
 
 
 def address_fields(obj: Obj) -> dict[str, str]:
@@ -57,18 +58,17 @@ def validate_range(obj: Obj) -> list[Cause]:
         return [bad(path, obj["spec"], "may only hold up to 2 values")]
     causes: list[Cause] = []
     for index, text in enumerate(found):
-        wrong = cidr(f"{path}[{index}]", text)
-        if not wrong and str(ip_network(text, strict=False)) != text:
-            wrong = [bad(f"{path}[{index}]", text, _NOT_CANONICAL.format(ip_network(text, strict=False)))]
-        causes += wrong
-    if len(found) == 2 and not causes and _family(found[0]) == _family(found[1]):
+        causes += canonical_cidr(f"{path}[{index}]", text)
+    if len(found) == 2 and _version(found[0]) == _version(found[1]) != 0:
         detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
         causes.append(bad(path, found, detail))
     return causes
 
 
-def _family(text: str) -> int:
-    return ip_network(text, strict=False).version
+def _version(cidr: str) -> int:
+    """4, 6, or 0 of what is no range."""
+    base = base_of(cidr)
+    return 0 if base is None else base.version
 
 
 def validate_range_update(new: Obj, old: Obj) -> list[Cause]:
@@ -79,4 +79,4 @@ def validate_range_update(new: Obj, old: Obj) -> list[Cause]:
     causes: list[Cause] = []
     for index, text in enumerate(before):
         causes += immutable(f"spec.cidrs[{index}]", after[index], text)
-    return causes
+    return causes + (validate_range(new) if len(before) < len(after) else [])

@@ -16,21 +16,34 @@ from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
     duplicate,
+    forbidden,
     label_selector,
-    one_of,
     required,
     too_many,
     unsupported,
 )
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1035_errors, qualified_name_errors, subdomain_errors
+from steersman.cluster.meta.names import (
+    label_1035_errors,
+    path_segment_errors,
+    qualified_name_errors,
+    subdomain_errors,
+)
 from steersman.cluster.meta.objects import Obj
 
 _CONDITIONS_MAX = 64
 _VERSIONS = ("v1", "v1beta1")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
-_REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+_REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
+_ANNOTATIONS_MAX, _ANNOTATION_BYTES_MAX = 20, 5 * 1024
 _IDENTIFIER = re.compile(r"^[_a-zA-Z][_a-zA-Z0-9]*\Z")
+_RESERVED = frozenset(
+    (
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
+        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    )
+)  # fmt: skip
+_LINE_BREAK = re.compile(r"[\n\r]")
 
 
 # ---- defaults
@@ -83,45 +96,49 @@ def validate_webhooks(obj: Obj) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[str] = set()
     for index, hook in enumerate(obj.get("webhooks") or ()):
-        path = f"webhooks[{index}]"
-        name = hook.get("name", "")
-        causes += _full_name(f"{path}.name", name)
+        path, name = f"webhooks[{index}]", hook.get("name", "")
+        causes += _full_name(f"{path}.name", name) + _webhook(path, hook)
+        causes += _review_versions(f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
         if name in seen:
             causes.append(duplicate(f"{path}.name", name))
-        seen.add(name)
-        causes += _webhook(path, hook)
+        if name:
+            seen.add(name)
     return causes
 
 
 def _full_name(path: str, name: str) -> list[Cause]:
     if not name:
         return [required(path)]
-    causes = bad_all(path, name, subdomain_errors(name))
-    if not causes and len(name.split(".")) < 3:
-        causes.append(bad(path, name, "should be a domain with at least three segments separated by dots"))
-    return causes
+    if errors := subdomain_errors(name):
+        return [bad(path, name, ",".join(errors))]
+    if len(name.split(".")) < 3:
+        return [bad(path, name, "should be a domain with at least three segments separated by dots")]
+    return []
+
+
+def _among(path: str, value: Any, supported: Sequence[str]) -> list[Cause]:
+    return [] if value in supported else [unsupported(path, value, supported, in_order=True)]
 
 
 def _webhook(path: str, hook: Obj) -> list[Cause]:
-    causes = _review_versions(f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
+    causes: list[Cause] = []
     for index, rule in enumerate(hook.get("rules") or ()):
         causes += _rule(f"{path}.rules[{index}]", rule)
-    causes += one_of(f"{path}.failurePolicy", hook["failurePolicy"], ("Fail", "Ignore"))
-    causes += one_of(f"{path}.matchPolicy", hook["matchPolicy"], ("Equivalent", "Exact"))
+    causes += _among(f"{path}.failurePolicy", hook["failurePolicy"], ("Fail", "Ignore"))
+    causes += _among(f"{path}.matchPolicy", hook["matchPolicy"], ("Equivalent", "Exact"))
     if hook.get("sideEffects") is None:
         causes.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
     else:
-        causes += one_of(f"{path}.sideEffects", hook["sideEffects"], ("None", "NoneOnDryRun"))
+        causes += _among(f"{path}.sideEffects", hook["sideEffects"], ("None", "NoneOnDryRun"))
     if not 1 <= hook["timeoutSeconds"] <= 30:
         detail = "the timeout value must be between 1 and 30 seconds"
         causes.append(bad(f"{path}.timeoutSeconds", hook["timeoutSeconds"], detail))
     for key in ("namespaceSelector", "objectSelector"):
         causes += label_selector(f"{path}.{key}", hook[key])
-    causes += validate_client(f"{path}.clientConfig", hook.get("clientConfig") or {})
-    causes += _conditions(f"{path}.matchConditions", hook.get("matchConditions") or (), Names(policy=False))
     if "reinvocationPolicy" in hook:
-        causes += one_of(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], ("IfNeeded", "Never"))
-    return causes
+        causes += _among(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], ("IfNeeded", "Never"))
+    causes += validate_client(f"{path}.clientConfig", hook.get("clientConfig") or {})
+    return causes + _conditions(f"{path}.matchConditions", hook.get("matchConditions") or (), Names(policy=False))
 
 
 def _review_versions(path: str, versions: Sequence[str]) -> list[Cause]:
@@ -130,7 +147,8 @@ def _review_versions(path: str, versions: Sequence[str]) -> list[Cause]:
     causes: list[Cause] = []
     for index, version in enumerate(versions):
         if version in versions[:index]:
-            causes.append(Cause(f"{path}[{index}]", "Invalid value: duplicate version"))
+            causes.append(bad(f"{path}[{index}]", version, "duplicate version"))
+            continue
         causes += bad_all(f"{path}[{index}]", version, label_1035_errors(version))
     if not set(versions) & set(_VERSIONS):
         causes.append(bad(path, list(versions), f"must include at least one of {', '.join(_VERSIONS)}"))
@@ -160,30 +178,36 @@ def _rule(path: str, rule: Obj) -> list[Cause]:
         if not version
     ]
     causes += _rule_resources(f"{path}.resources", rule.get("resources") or [])
-    return causes + one_of(f"{path}.scope", rule.get("scope", "*"), ("*", "Cluster", "Namespaced"))
+    return causes + _among(f"{path}.scope", rule.get("scope", "*"), ("*", "Cluster", "Namespaced"))
 
 
 def _rule_resources(path: str, resources: Sequence[str]) -> list[Cause]:
+    """What is wrong with resources and subresources: each is compared with those before it."""
     if not resources:
         return [required(path)]
     causes: list[Cause] = []
-    whole = {text.removesuffix("/*") for text in resources if text.endswith("/*")}
-    below = {text[2:] for text in resources if text.startswith("*/")}
+    whole: set[str] = set()
+    below: set[str] = set()
+    last = "*"
     for index, text in enumerate(resources):
         resource, slash, sub = text.partition("/")
         where = f"{path}[{index}]"
         if not text:
             causes.append(required(where))
-        elif text == "*/*" and len(resources) > 1:
-            detail = "if '*/*' is present, must not specify other resources"
-            causes.append(bad(where, list(resources), detail))
-        elif text == "*" and any("/" not in other and other != "*" for other in resources):
-            detail = "if '*' is present, must not specify other resources without subresources"
-            causes.append(bad(where, list(resources), detail))
-        elif slash and sub != "*" and resource in whole:
-            causes.append(bad(where, text, f"if '{resource}/*' is present, must not specify {text}"))
-        elif slash and resource != "*" and sub in below:
-            causes.append(bad(where, text, f"if '*/{sub}' is present, must not specify {text}"))
+        elif not slash:
+            last = text
+        else:
+            if resource in whole:
+                causes.append(bad(where, text, f"if '{resource}/*' is present, must not specify {text}"))
+            if sub in below:
+                causes.append(bad(where, text, f"if '*/{sub}' is present, must not specify {text}"))
+            whole |= {resource} if sub == "*" else set()
+            below |= {sub} if resource == "*" else set()
+    if "*/*" in resources and len(resources) > 1:
+        causes.append(bad(path, list(resources), "if '*/*' is present, must not specify other resources"))
+    if "*" in resources and last != "*":
+        detail = "if '*' is present, must not specify other resources without subresources"
+        causes.append(bad(path, list(resources), detail))
     return causes
 
 
@@ -220,10 +244,10 @@ def _conditions(path: str, rows: Sequence[Obj], names: Names) -> list[Cause]:
         causes += _expression(f"{where}.expression", row.get("expression", ""), names, _must_be(BOOL))
         if not name:
             causes.append(required(f"{where}.name"))
-        elif name in seen:
+            continue
+        causes += bad_all(f"{where}.name", name, qualified_name_errors(name))
+        if name in seen:
             causes.append(duplicate(f"{where}.name", name))
-        else:
-            causes += bad_all(f"{where}.name", name, qualified_name_errors(name))
         seen.add(name)
     return causes
 
@@ -235,43 +259,55 @@ def validate_validating_policy(obj: Obj) -> list[Cause]:
     """Every broken rule of a ValidatingAdmissionPolicy."""
     spec = obj["spec"]
     causes, names = _policy(spec, makes=False)
-    validations, annotations = spec.get("validations") or (), spec.get("auditAnnotations") or ()
+    validations, annotations = spec.get("validations") or (), spec.get("auditAnnotations") or []
     if not validations and not annotations:
         detail = "validations or auditAnnotations must contain at least one item"
         causes += [required("spec.validations", detail), required("spec.auditAnnotations", detail)]
     for index, row in enumerate(validations):
         causes += _validation(f"spec.validations[{index}]", row, names)
+    if len(annotations) > _ANNOTATIONS_MAX:
+        detail = f"must not have more than {_ANNOTATIONS_MAX} auditAnnotations"
+        causes.append(bad("spec.auditAnnotations", annotations, detail))
     seen: set[str] = set()
-    for index, row in enumerate(annotations):
+    for index, row in enumerate(annotations[:_ANNOTATIONS_MAX]):
         path, key = f"spec.auditAnnotations[{index}]", row.get("key", "")
-        causes += bad_all(f"{path}.key", key, qualified_name_errors(f"{obj['metadata'].get('name', '')}/{key}"))
+        full = f"{obj['metadata'].get('name', '')}/{key}"
+        causes += bad_all(f"{path}.key", full, qualified_name_errors(full))
+        causes += _annotation(f"{path}.valueExpression", row.get("valueExpression", ""), names)
         if key in seen:
             causes.append(duplicate(f"{path}.key", key))
         seen.add(key)
-        text = "must evaluate to one of the types: [string null_type]"
-        wanted = {"string": text, "null_type": text}
-        causes += _expression(f"{path}.valueExpression", row.get("valueExpression", ""), names, wanted)
     return causes
 
 
+def _annotation(path: str, source: str, names: Names) -> list[Cause]:
+    plain = source.strip()
+    if not plain:
+        return [required(path, "valueExpression is not specified")]
+    if len(plain.encode()) > _ANNOTATION_BYTES_MAX:
+        return [required(path, f"must not exceed {_ANNOTATION_BYTES_MAX} bytes in length")]
+    detail = "must evaluate to one of the types: [string null_type]"
+    return _expression(path, source, names, {"string": detail, "null_type": detail})
+
+
 def _validation(path: str, row: Obj, names: Names) -> list[Cause]:
-    source, message = row.get("expression", ""), row.get("message", "")
+    source, message, other = row.get("expression", ""), row.get("message", ""), row.get("messageExpression", "")
     causes = (
         _expression(f"{path}.expression", source, names, _must_be(BOOL))
         if source.strip()
         else [required(f"{path}.expression", "expression is not specified")]
     )
-    if text := row.get("messageExpression"):
+    if other.strip():
         without = Names(params=names.params, authorizer=False, variables=names.variables)
-        causes += _expression(f"{path}.messageExpression", text, without, _must_be(STRING))
+        causes += _expression(f"{path}.messageExpression", other, without, _must_be(STRING))
+    elif other:
+        causes.append(bad(f"{path}.messageExpression", other, "must be non-empty if specified"))
     if message and not message.strip():
         causes.append(bad(f"{path}.message", message, "message must be non-empty if specified"))
-    if "\n" in message.strip():
+    elif _LINE_BREAK.search(message.strip()):
         causes.append(bad(f"{path}.message", message, "message must not contain line breaks"))
-    if "\n" in source.strip() and not message:
-        causes.append(required(f"{path}.message", "message must be specified if expression contains line breaks"))
     if row.get("reason") is not None:
-        causes += one_of(f"{path}.reason", row["reason"], _REASONS)
+        causes += _among(f"{path}.reason", row["reason"], _REASONS)
     return causes
 
 
@@ -287,7 +323,7 @@ def validate_mutating_policy(obj: Obj) -> list[Cause]:
     if not spec.get("reinvocationPolicy"):
         causes.append(required("spec.reinvocationPolicy"))
     else:
-        causes += one_of("spec.reinvocationPolicy", spec["reinvocationPolicy"], ("IfNeeded", "Never"))
+        causes += _among("spec.reinvocationPolicy", spec["reinvocationPolicy"], ("IfNeeded", "Never"))
     return causes
 
 
@@ -313,46 +349,77 @@ def _mutation(path: str, row: Obj, names: Names) -> list[Cause]:
 
 def _policy(spec: Obj, *, makes: bool) -> tuple[list[Cause], Names]:
     """The broken rules that policies of both sorts share, and what the rest of their expressions may name."""
-    causes = list(one_of("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore")))
+    causes = _among("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore"))
     kind = spec.get("paramKind")
     if kind is not None:
-        causes += [required(f"spec.paramKind.{key}") for key in ("apiVersion", "kind") if not kind.get(key)]
+        causes += _param_kind("spec.paramKind", kind)
     constraints = spec.get("matchConstraints")
     if constraints is None:
         causes.append(required("spec.matchConstraints"))
     else:
+        causes += _match("spec.matchConstraints", constraints)
         if not constraints.get("resourceRules"):
             causes.append(required("spec.matchConstraints.resourceRules"))
-        causes += _match("spec.matchConstraints", constraints)
     params = Names(params=kind is not None)
     causes += _conditions("spec.matchConditions", spec.get("matchConditions") or (), params)
     variables, names = compiled_variables(
-        {**spec, "variables": [row for row in spec.get("variables") or () if row.get("expression")]}, makes=makes
+        {**spec, "variables": [row for row in spec.get("variables") or () if row.get("expression", "").strip()]},
+        makes=makes,
     )
-    seen: set[str] = set()
     for index, row in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{index}]", row.get("name", "")
-        if not name:
+        if not name.strip():
             causes.append(required(f"{path}.name", "name is not specified"))
-        elif not _IDENTIFIER.match(name):
+        elif not _IDENTIFIER.match(name) or name in _RESERVED:
             causes.append(bad(f"{path}.name", name, "name is not a valid CEL identifier"))
-        elif name in seen:
-            causes.append(duplicate(f"{path}.name", name))
-        seen.add(name)
-        if not row.get("expression"):
+        if not row.get("expression", "").strip():
             causes.append(required(f"{path}.expression", "expression is not specified"))
         else:
             causes += _compiled(f"{path}.expression", variables[name], {})
     return causes, names
 
 
+def _param_kind(path: str, kind: Obj) -> list[Cause]:
+    """The rules of the kind of a policy's parameters: those that an APIService and a definition have."""
+    where, text, name = f"{path}.apiVersion", kind.get("apiVersion", ""), kind.get("kind", "")
+    group, _, version = text.rpartition("/")
+    causes: list[Cause] = []
+    if not text:
+        causes.append(required(where))
+    elif text.count("/") > 1:
+        causes.append(bad(where, text, f"unexpected GroupVersion string: {text}"))
+    else:
+        if group and (errors := subdomain_errors(group)):
+            causes.append(bad(where, group, ",".join(errors)))
+        if not version:
+            causes.append(bad(where, text, "version must be specified"))
+        elif errors := label_1035_errors(version):
+            causes.append(bad(where, version, ",".join(errors)))
+    if not name:
+        causes.append(required(f"{path}.kind"))
+    elif errors := label_1035_errors(name.lower()):
+        detail = f"may have mixed case, but should otherwise match: {','.join(errors)}"
+        causes.append(bad(f"{path}.kind", name, detail))
+    return causes
+
+
 def _match(path: str, row: Obj) -> list[Cause]:
-    causes = list(one_of(f"{path}.matchPolicy", row["matchPolicy"], ("Equivalent", "Exact")))
+    causes = _among(f"{path}.matchPolicy", row["matchPolicy"], ("Equivalent", "Exact"))
     for key in ("namespaceSelector", "objectSelector"):
         causes += label_selector(f"{path}.{key}", row[key])
     for key in ("resourceRules", "excludeResourceRules"):
         for index, rule in enumerate(row.get(key) or ()):
+            causes += _resource_names(f"{path}.{key}[{index}].resourceNames", rule.get("resourceNames") or [])
             causes += _rule(f"{path}.{key}[{index}]", rule)
+    return causes
+
+
+def _resource_names(path: str, names: Sequence[str]) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, name in enumerate(names):
+        causes += bad_all(f"{path}[{index}]", name, path_segment_errors(name))
+        if name in names[:index]:
+            causes.append(duplicate(f"{path}[{index}]", name))
     return causes
 
 
@@ -378,11 +445,8 @@ def validate_validating_binding(obj: Obj) -> list[Cause]:
 
 
 def _actions(path: str, actions: Sequence[str]) -> Iterable[Cause]:
-    if not actions:
-        yield required(path)
     for index, action in enumerate(actions):
-        if action not in ("Audit", "Deny", "Warn"):
-            yield unsupported(f"{path}[{index}]", action, ("Audit", "Deny", "Warn"))
+        yield from _among(f"{path}[{index}]", action, ("Audit", "Deny", "Warn"))
         if action in actions[:index]:
             yield duplicate(f"{path}[{index}]", action)
     if "Deny" in actions and "Warn" in actions:
@@ -391,21 +455,21 @@ def _actions(path: str, actions: Sequence[str]) -> Iterable[Cause]:
             "response and headers serves no purpose)"
         )
         yield bad(path, list(actions), detail)
+    if not actions:
+        yield required(path, "at least one validation action is required")
 
 
 def _param_ref(path: str, ref: Obj) -> list[Cause]:
-    name, selector = ref.get("name"), ref.get("selector")
+    name, selector, missing = ref.get("name"), ref.get("selector"), ref.get("parameterNotFoundAction")
+    twice = "name and selector are mutually exclusive"
     causes: list[Cause] = []
-    if name and selector is not None:
-        causes.append(bad(f"{path}.name", name, "name and selector are mutually exclusive"))
-    elif not name and selector is None:
-        causes.append(required(path, "one of name or selector must be specified"))
-    elif name:
-        causes += bad_all(f"{path}.name", name, subdomain_errors(name))
-    else:
+    if name:
+        causes += bad_all(f"{path}.name", name, path_segment_errors(name))
+        causes += [] if selector is None else [forbidden(f"{path}.name", twice)]
+    if selector is not None:
         causes += label_selector(f"{path}.selector", selector)
-    if ref.get("parameterNotFoundAction") is None:
-        causes.append(required(f"{path}.parameterNotFoundAction"))
-    else:
-        causes += one_of(f"{path}.parameterNotFoundAction", ref["parameterNotFoundAction"], ("Allow", "Deny"))
-    return causes
+        causes += [forbidden(f"{path}.selector", twice)] if name else []
+    elif not name:
+        causes.append(required(path, "one of name or selector must be specified"))
+    where = f"{path}.parameterNotFoundAction"
+    return causes + (_among(where, missing, ("Deny", "Allow")) if missing else [required(where)])

@@ -6,8 +6,7 @@ Source: k8s.io/kube-aggregator/pkg/apis/apiregistration/{v1/defaults.go,validati
 from __future__ import annotations
 
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.rules.fields import bad, bad_all, one_of, required
-from steersman.cluster.api.rules.ports import port_number
+from steersman.cluster.api.rules.fields import bad, bad_all, required, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1035_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -58,7 +57,6 @@ def _target(spec: Obj) -> list[Cause]:
             causes.append(bad("spec.insecureSkipTLSVerify", True, detail))
         return causes
     causes += [required(f"spec.service.{key}") for key in ("namespace", "name") if not service.get(key)]
-    causes += port_number("spec.service.port", service["port"])
     if insecure and bundle:
         causes.append(bad("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
     return causes
@@ -67,6 +65,7 @@ def _target(spec: Obj) -> list[Cause]:
 def validate_status(new: Obj, _old: Obj) -> list[Cause]:
     causes: list[Cause] = []
     for index, row in enumerate((new.get("status") or {}).get("conditions") or ()):
-        path = f"status.conditions[{index}].status"
-        causes += one_of(path, row.get("status"), ("False", "True", "Unknown"))
+        state, known = row.get("status", ""), ("True", "False", "Unknown")
+        if state not in known:
+            causes.append(unsupported(f"status.conditions[{index}].status", state, known, in_order=True))
     return causes

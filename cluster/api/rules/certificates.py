@@ -8,16 +8,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, required, unsupported
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required, too_long, unsupported
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import path_segment_errors, subdomain_errors
+from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time
 
@@ -31,12 +31,13 @@ _DECIDED = ("Approved", "Denied")
 _BEGIN, _END = re.compile(rb"-----BEGIN ([A-Z ]+)-----"), b"-----END "
 _LEGACY = "kubernetes.io/legacy-unknown"
 _SECONDS_MIN = 600
+_DOMAIN_BYTES_MAX = 253
+#: a domain, a slash, and the name of a namespace and of an object with a dot between them
+_SIGNER_BYTES_MAX = _DOMAIN_BYTES_MAX + 1 + 63 + 1 + 253
 
 
 def default_request(obj: Obj) -> None:
     obj.setdefault("spec", {})
-    for row in (obj.get("status") or {}).get("conditions") or ():
-        row.setdefault("status", "True")
 
 
 def request_fields(obj: Obj) -> dict[str, str]:
@@ -81,15 +82,15 @@ def validate_request(obj: Obj) -> list[Cause]:
     causes: list[Cause] = []
     if wrong := _wrong_request(spec.get("request", "")):
         causes.append(bad("spec.request", spec.get("request", ""), wrong))
-    if not spec.get("usages"):
+    usages = spec.get("usages") or []
+    if not usages:
         causes.append(required("spec.usages"))
-    seen: set[str] = set()
-    for index, usage in enumerate(spec.get("usages") or ()):
+    for index, usage in enumerate(usages):
         if usage not in _USAGES:
             causes.append(unsupported(f"spec.usages[{index}]", usage, _USAGES))
-        if usage in seen:
+    for index, usage in enumerate(usages):
+        if usage in usages[:index]:
             causes.append(duplicate(f"spec.usages[{index}]", usage))
-        seen.add(usage)
     signer = spec.get("signerName", "")
     if signer == _LEGACY:
         causes.append(bad("spec.signerName", signer, "the legacy signerName is not allowed via this API version"))
@@ -106,16 +107,23 @@ def validate_signer(path: str, name: str) -> list[Cause]:
     """The rules of a signer's name: a domain, a slash and a path."""
     if not name:
         return [required(path)]
-    domain, slash, rest = name.partition("/")
-    if not slash or "/" in rest:
+    if name.count("/") != 1:
         detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
         return [bad(path, name, detail)]
-    causes = bad_all(path, domain, subdomain_errors(domain))
+    domain, _, rest = name.partition("/")
+    causes = [too_long(path, _DOMAIN_BYTES_MAX)] if len(domain) > _DOMAIN_BYTES_MAX else []
+    causes += _first_wrong_part(path, domain, label_1123_errors)
     if "." not in domain:
         causes.append(bad(path, domain, "should be a domain with at least two segments separated by dots"))
-    if not rest:
-        causes.append(bad(path, name, "validation should not be empty after the slash"))
-    return causes + bad_all(path, name, path_segment_errors(rest))
+    causes += _first_wrong_part(path, rest, subdomain_errors)
+    return causes + ([too_long(path, _SIGNER_BYTES_MAX)] if len(name) > _SIGNER_BYTES_MAX else [])
+
+
+def _first_wrong_part(path: str, text: str, rule: Callable[[str], list[str]]) -> list[Cause]:
+    for part in text.split("."):
+        if errors := rule(part):
+            return bad_all(path, text, [f'validating label "{part}": {error}' for error in errors])
+    return []
 
 
 def _decoded(text: str) -> bytes:
@@ -163,20 +171,19 @@ def _conditions(obj: Obj) -> list[Cause]:
         elif kind in ("Approved", "Denied", "Failed") and state != "True":
             causes.append(unsupported(f"{path}.status", state, ("True",)))
         elif state not in ("True", "False", "Unknown"):
-            causes.append(unsupported(f"{path}.status", state, ("True", "False", "Unknown")))
+            causes.append(unsupported(f"{path}.status", state, ("False", "True", "Unknown")))
         other = {"Approved": "Denied", "Denied": "Approved"}.get(kind)
         if other in seen:
-            causes.append(bad(f"{path}.type", kind, "Approved and Denied conditions are mutually exclusive"))
+            detail = "Approved and Denied conditions are mutually exclusive"
+            causes.append(bad("status.conditions", kind, detail))
         if kind in seen:
             causes.append(duplicate(f"{path}.type", kind))
         seen.add(kind)
     return causes
 
 
-def _decisions(obj: Obj) -> dict[str, Mapping[str, object]]:
-    return {
-        row["type"]: row for row in (obj.get("status") or {}).get("conditions") or () if row.get("type") in _DECIDED
-    }
+def _of_type(obj: Obj, kind: str) -> list[Mapping[str, object]]:
+    return [row for row in (obj.get("status") or {}).get("conditions") or () if row.get("type") == kind]
 
 
 def validate_update(new: Obj, old: Obj) -> list[Cause]:
@@ -189,19 +196,49 @@ def validate_approval(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_status(new: Obj, old: Obj) -> list[Cause]:
     """The certificate comes once; approval has a door of its own."""
-    before, after = ((side.get("status") or {}).get("certificate") for side in (old, new))
-    causes = immutable("status.certificate", after, before) if before else []
-    return causes + _conditions(new) + _kept_decisions(new, old, may_add=False)
+    before, after = ((side.get("status") or {}).get("certificate", "") for side in (old, new))
+    causes = _conditions(new)
+    if after != before and (wrong := _wrong_certificate(_decoded(after))):
+        causes.append(bad("status.certificate", "<certificate data>", wrong))
+    causes += _kept_decisions(new, old, may_add=False)
+    if before and after != before:
+        causes.append(forbidden("status.certificate", "updates may not modify existing certificate content"))
+    return causes
+
+
+def _wrong_certificate(data: bytes) -> str:
+    """What keeps bytes from being a chain of certificates; empty when nothing does."""
+    count = 0
+    while data:
+        kind, block = _first_block(data)
+        if not block:
+            break
+        if kind != b"CERTIFICATE":
+            return f'only CERTIFICATE PEM blocks are allowed, found "{kind.decode()}"'
+        if b":" in block.split(b"-----", 3)[2]:
+            return "no PEM block headers are permitted"
+        try:
+            x509.load_pem_x509_certificate(block)
+        except ValueError as error:
+            return str(error)
+        count += 1
+        data = data[data.index(block) + len(block) :]
+    return "" if count else "must contain at least one CERTIFICATE PEM block"
 
 
 def _kept_decisions(new: Obj, old: Obj, *, may_add: bool) -> list[Cause]:
-    before, after = _decisions(old), _decisions(new)
-    causes = []
+    def refused(verb: str, kind: str) -> Cause:
+        return forbidden("status.conditions", f'updates may not {verb} a condition of type "{kind}"')
+
+    causes = [
+        refused("remove", kind) for kind in (*_DECIDED, "Failed") if len(_of_type(new, kind)) < len(_of_type(old, kind))
+    ]
+    if may_add:
+        return causes
     for kind in _DECIDED:
-        if kind in before and kind not in after:
-            causes.append(forbidden("status.conditions", f'updates may not remove a condition of type "{kind}"'))
-        elif kind in after and kind not in before and not may_add:
-            causes.append(forbidden("status.conditions", f'updates may not add a condition of type "{kind}"'))
-        elif kind in before and not may_add and after[kind] != before[kind]:
-            causes.append(forbidden("status.conditions", f'updates may not modify a condition of type "{kind}"'))
+        before, after = _of_type(old, kind), _of_type(new, kind)
+        if len(after) > len(before):
+            causes.append(refused("add", kind))
+        elif len(after) == len(before) and after != before:
+            causes.append(refused("modify", kind))
     return causes

@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from steersman.cluster.api.rules.fields import bad, bad_all, required
+from steersman.cluster.api.rules.ports import is_port
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -32,7 +33,7 @@ def _url(path: str, text: str) -> list[Cause]:
     if parts.scheme != "https":
         causes.append(bad(path, parts.scheme, f"'https' is the only allowed URL scheme{_URL_FORM}"))
     if not parts.netloc:
-        causes.append(bad(path, parts.netloc, f"host must be specified{_URL_FORM}"))
+        causes.append(bad(path, parts.netloc, f"host must be provided{_URL_FORM}"))
     if "@" in parts.netloc:
         causes.append(bad(path, parts.netloc.rpartition("@")[0], "user information is not permitted in the URL"))
     if parts.fragment:
@@ -48,14 +49,19 @@ def _service(path: str, service: Obj) -> list[Cause]:
         causes.append(required(f"{path}.name", "service name is required"))
     if not service.get("namespace"):
         causes.append(required(f"{path}.namespace", "service namespace is required"))
-    if not 0 < service.get("port", 443) < 65536:
+    if not is_port(service.get("port", 443)):
         detail = "port is not valid: must be between 1 and 65535, inclusive"
         causes.append(bad(f"{path}.port", service["port"], detail))
-    if (where := service.get("path")) is not None:
-        if where and not where.startswith("/"):
-            causes.append(bad(f"{path}.path", where, "must start with a '/'"))
-        for index, step in enumerate(where.strip("/").split("/") if where not in ("", "/") else ()):
-            if not step:
-                causes.append(bad(f"{path}.path", where, f"segment[{index}] may not be empty"))
-            causes += bad_all(f"{path}.path", where, [f"segment[{index}]: {text}" for text in subdomain_errors(step)])
+    return causes + _path(f"{path}.path", service.get("path") or "/")
+
+
+def _path(path: str, text: str) -> list[Cause]:
+    if text == "/":
+        return []
+    if text == "//":
+        return [bad(path, text, "segment[0] may not be empty")]
+    causes = [] if text.startswith("/") else [bad(path, text, "must start with a '/'")]
+    for index, step in enumerate(text[1:].removesuffix("/").split("/")):
+        details = [f": {detail}" for detail in subdomain_errors(step)] if step else [" may not be empty"]
+        causes += bad_all(path, text, [f"segment[{index}]{detail}" for detail in details])
     return causes

@@ -171,9 +171,16 @@ def validate_node_status(new: Obj, _old: Obj) -> list[Cause]:
 def validate_lease(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
     duration, strategy, preferred = spec.get("leaseDurationSeconds"), spec.get("strategy"), spec.get("preferredHolder")
-    causes = not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
+    causes: list[Cause] = []
     if duration is not None and duration <= 0:
         causes.append(bad("spec.leaseDurationSeconds", duration, "must be greater than 0"))
+    causes += not_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
+    if strategy is not None:
+        path = "spec.strategy.strategy"  # so Kubernetes calls its place
+        if "/" in strategy:
+            causes += bad_all(path, strategy, qualified_name_errors(strategy))
+        elif strategy != "OldestEmulationVersion":
+            causes.append(unsupported(path, strategy, ("OldestEmulationVersion",)))
     if preferred and not strategy:
-        causes.append(bad("spec.preferredHolder", preferred, "may only be specified if `strategy` is defined"))
+        causes.append(forbidden("spec.preferredHolder", "may only be specified if `strategy` is defined"))
     return causes

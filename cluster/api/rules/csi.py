@@ -5,7 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/storage/{v1/defaults.go,validation/validation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.fields import (
@@ -15,29 +15,29 @@ from steersman.cluster.api.rules.fields import (
     forbidden,
     immutable,
     label_selector,
+    not_negative,
     required,
     too_long,
     unsupported,
 )
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_value_errors, qualified_name_errors, subdomain_errors
+from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
 _DRIVER_BYTES_MAX = 63
-_NODE_ID_BYTES_MAX = 192
+_NODE_ID_BYTES_MAX = 256
 _POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
-_MODES = ("Ephemeral", "Persistent")
+_MODES = ("Persistent", "Ephemeral")
 #: changes that count in the generation of a driver
-_DRIVER_COUNTED = ("tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds")
+_DRIVER_COUNTED = (
+    "tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds",
+    "serviceAccountTokenInSecrets",
+)  # fmt: skip
 _PARAMETERS_BYTES_MAX = 256 * 1024
 _PARAMETERS_MAX = 512
+_ERROR_BYTES_MAX = 1024
 _UPDATE_S_MIN = 10
-
-
-def any_name(_name: str) -> list[str]:
-    """Names have their rule among those of the object."""
-    return []
 
 
 def driver_name(path: str, name: str) -> list[Cause]:
@@ -67,27 +67,33 @@ def prepare_driver_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
 
 def validate_driver(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
-    causes = driver_name("metadata.name", obj["metadata"].get("name", ""))
-    for index, mode in enumerate(spec["volumeLifecycleModes"]):
-        if mode not in _MODES:
-            causes.append(unsupported(f"spec.volumeLifecycleModes[{index}]", mode, _MODES))
+    causes: list[Cause] = []
     if spec["fsGroupPolicy"] not in _POLICIES:
         causes.append(unsupported("spec.fsGroupPolicy", spec["fsGroupPolicy"], _POLICIES))
-    causes += _token_requests("spec.tokenRequests", spec.get("tokenRequests") or ())
+    requests = spec.get("tokenRequests") or ()
+    causes += _token_requests("spec.tokenRequests", requests)
+    for mode in spec["volumeLifecycleModes"]:
+        if mode not in _MODES:
+            causes.append(unsupported("spec.volumeLifecycleModes", mode, _MODES, in_order=True))
     seconds = spec.get("nodeAllocatableUpdatePeriodSeconds")
     if seconds is not None and seconds < _UPDATE_S_MIN:
         detail = f"must be greater than or equal to {_UPDATE_S_MIN} seconds"
         causes.append(bad("spec.nodeAllocatableUpdatePeriodSeconds", seconds, detail))
+    secret = spec.get("serviceAccountTokenInSecrets")
+    if secret is not None and not requests:
+        detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified"
+        causes.append(bad("spec.serviceAccountTokenInSecrets", secret, detail))
     return causes
 
 
-def _token_requests(path: str, requests: list[Obj] | tuple[()]) -> list[Cause]:
+def _token_requests(path: str, requests: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[str] = set()
     for index, row in enumerate(requests):
         audience, seconds, where = row.get("audience", ""), row.get("expirationSeconds"), f"{path}[{index}]"
         if audience in seen:
             causes.append(duplicate(f"{where}.audience", audience))
+            continue
         seen.add(audience)
         if seconds is not None and seconds < 600:
             causes.append(bad(f"{where}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
@@ -100,8 +106,9 @@ def _token_requests(path: str, requests: list[Obj] | tuple[()]) -> list[Cause]:
 def validate_driver_update(new: Obj, old: Obj) -> list[Cause]:
     before, after = old.get("spec") or {}, new["spec"]
     causes: list[Cause] = []
-    for key in ("attachRequired", "volumeLifecycleModes"):
-        causes += immutable(f"spec.{key}", after.get(key), before.get(key))
+    # Kubernetes calls the first one's place otherwise than the field
+    for key, name in (("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")):
+        causes += immutable(f"spec.{name}", after.get(key), before.get(key))
     return causes
 
 
@@ -111,38 +118,37 @@ def validate_node(obj: Obj) -> list[Cause]:
     for index, driver in enumerate((obj.get("spec") or {}).get("drivers") or ()):
         path, name, node = f"spec.drivers[{index}]", driver.get("name", ""), driver.get("nodeID", "")
         causes += driver_name(f"{path}.name", name)
-        if name in names:
-            causes.append(duplicate(f"{path}.name", name))
-        names.add(name)
         if not node:
             causes.append(required(f"{path}.nodeID"))
         elif len(node) > _NODE_ID_BYTES_MAX:
             detail = f"must be {_NODE_ID_BYTES_MAX} characters or less"
             causes.append(bad(f"{path}.nodeID", node, detail))
-        causes += _topology(f"{path}.topologyKeys", driver.get("topologyKeys") or [])
-        count = (driver.get("allocatable") or {}).get("count")
-        if count is not None and count < 0:
-            causes.append(bad(f"{path}.allocatable.count", count, "must be greater than or equal to 0"))
+        causes += not_negative(f"{path}.allocatable.count", (driver.get("allocatable") or {}).get("count"))
+        if name in names:
+            causes.append(duplicate(f"{path}.name", name))
+        names.add(name)
+        causes += _topology(path, driver.get("topologyKeys") or [])
     return causes
 
 
 def _topology(path: str, keys: list[str]) -> list[Cause]:
     causes: list[Cause] = []
     for index, key in enumerate(keys):
+        causes += [] if key else [required(path)]
         if key in keys[:index]:
             causes.append(duplicate(path, key))
-        causes += bad_all(path, key, qualified_name_errors(key)) if key else [required(path)]
+        causes += bad_all(path, key, qualified_name_errors(key))
     return causes
 
 
 def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
     """What a driver says of a node stays; how many volumes it takes may change."""
-    before = {row.get("name"): row for row in (old.get("spec") or {}).get("drivers") or ()}
+    after = [_fixed(driver) for driver in (new.get("spec") or {}).get("drivers") or ()]
     causes: list[Cause] = []
-    for index, driver in enumerate((new.get("spec") or {}).get("drivers") or ()):
-        last = before.get(driver.get("name"))
-        if last is not None and _fixed(driver) != _fixed(last):
-            causes.append(bad(f"spec.drivers[{index}]", driver, "field is immutable"))
+    for last in (old.get("spec") or {}).get("drivers") or ():
+        for driver in after:
+            if driver.get("name") == last.get("name"):
+                causes += immutable("spec.drivers", driver, _fixed(last))
     return causes
 
 
@@ -154,9 +160,8 @@ def validate_capacity(obj: Obj) -> list[Cause]:
     causes = label_selector("nodeTopology", obj.get("nodeTopology"))
     name = obj.get("storageClassName", "")
     causes += bad_all("storageClassName", name, subdomain_errors(name))
-    for key in ("capacity", "maximumVolumeSize"):
-        if key in obj and parse(obj[key]) < 0:
-            causes.append(bad(key, obj[key], "must be greater than or equal to 0"))
+    if "capacity" in obj and parse(obj["capacity"]) < 0:
+        causes.append(bad("capacity", obj["capacity"], "must be greater than or equal to 0"))
     return causes
 
 
@@ -169,18 +174,27 @@ def validate_capacity_update(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_attachment(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = driver_name("spec.attacher", spec.get("attacher", ""))
-    source, node = spec.get("source") or {}, spec.get("nodeName", "")
-    volume, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
+    attacher, source, node = spec.get("attacher", ""), spec.get("source") or {}, spec.get("nodeName", "")
+    volume, inline, path = source.get("persistentVolumeName"), source.get("inlineVolumeSpec"), "spec.source"
+    causes = [] if attacher else [required("spec.attacher")]
+    one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
     if inline is None and volume is None:
-        causes.append(required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+        causes.append(required(path, one))
     elif inline is not None and volume is not None:
-        causes.append(forbidden("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-    elif volume is not None:
-        path = "spec.source.persistentVolumeName"
-        causes += bad_all(path, volume, subdomain_errors(volume)) if volume else [required(path)]
-    causes += bad_all("spec.nodeName", node, subdomain_errors(node))
-    return causes
+        causes.append(forbidden(path, one))
+    elif volume == "":
+        causes.append(required(f"{path}.persistentVolumeName", "must specify non empty persistentVolumeName"))
+    return causes + bad_all("spec.nodeName", node, subdomain_errors(node))
+
+
+def validate_new_attachment(obj: Obj) -> list[Cause]:
+    """What only a new attachment can break: the older version took any name."""
+    spec = obj.get("spec") or {}
+    causes = driver_name("spec.attacher", spec.get("attacher", ""))
+    volume = (spec.get("source") or {}).get("persistentVolumeName")
+    if volume is None:
+        return causes
+    return causes + bad_all("spec.source.persistentVolumeName", volume, subdomain_errors(volume))
 
 
 def validate_attachment_update(new: Obj, old: Obj) -> list[Cause]:
@@ -188,9 +202,19 @@ def validate_attachment_update(new: Obj, old: Obj) -> list[Cause]:
 
 
 def validate_attachment_status(new: Obj, _old: Obj) -> list[Cause]:
-    metadata = (new.get("status") or {}).get("attachmentMetadata") or {}
-    size = sum(len(key) + len(value) for key, value in metadata.items())
-    return [too_long("status.attachmentMetadata", _PARAMETERS_BYTES_MAX)] if size > _PARAMETERS_BYTES_MAX else []
+    status = new.get("status") or {}
+    metadata = status.get("attachmentMetadata") or {}
+    causes: list[Cause] = []
+    if sum(len(key) + len(value) for key, value in metadata.items()) > _PARAMETERS_BYTES_MAX:
+        causes.append(too_long("status.attachmentMetadata", _PARAMETERS_BYTES_MAX))
+    for key in ("attachError", "detachError"):
+        error = status.get(key) or {}
+        if len(error.get("message", "")) > _ERROR_BYTES_MAX:
+            causes.append(too_long(f"status.{key}.message", _PARAMETERS_BYTES_MAX))  # Kubernetes names this limit
+        if error.get("errorCode", 0) < 0:
+            detail = f"must be between 0 and {2**31 - 1}, inclusive"
+            causes.append(bad(f"status.{key}.errorCode", error["errorCode"], detail))
+    return causes
 
 
 def parameters(path: str, found: Mapping[str, str]) -> list[Cause]:
@@ -224,22 +248,20 @@ def validate_attributes_update(new: Obj, old: Obj) -> list[Cause]:
 def topology_terms(path: str, terms: list[Obj]) -> list[Cause]:
     """The rules of a storage class's allowed topologies."""
     causes: list[Cause] = []
+    # Kubernetes compares with as many empty terms as there are terms, beside those that went before
+    before: list[dict[str, set[str]]] = [{} for _ in terms]
     for index, term in enumerate(terms):
-        seen: set[str] = set()
+        where, found = f"{path}[{index}].matchLabelExpressions", dict[str, set[str]]()
         for place, row in enumerate(term.get("matchLabelExpressions") or ()):
-            where, key, values = (
-                f"{path}[{index}].matchLabelExpressions[{place}]",
-                row.get("key", ""),
-                row.get("values"),
-            )
-            causes += bad_all(f"{where}.key", key, qualified_name_errors(key))
-            if not values:
-                causes.append(required(f"{where}.values"))
-            for position, value in enumerate(values or ()):
+            key, values = row.get("key", ""), row.get("values") or []
+            causes += [] if values else [required(f"{where}[{place}].values")]
+            for position, value in enumerate(values):
                 if value in values[:position]:
-                    causes.append(duplicate(f"{where}.values[{position}]", value))
-                causes += bad_all(f"{where}.values", value, label_value_errors(value))
-            if key in seen:
-                causes.append(duplicate(f"{where}.key", key))
-            seen.add(key)
+                    causes.append(duplicate(f"{where}[{place}].values[{position}]", value))
+            causes += bad_all(f"{where}[{place}].key", key, qualified_name_errors(key))
+            if key in found:
+                causes.append(duplicate(f"{where}[{place}].key", key))
+            found[key] = set(values)
+        causes += [duplicate(where, "") for other in before if other == found]
+        before.append(found)
     return causes

@@ -7,7 +7,7 @@ Source: k8s.io/kubernetes/pkg/apis/{core,discovery}/validation
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from steersman.cluster.api.rules.fields import (
     bad,
@@ -15,9 +15,9 @@ from steersman.cluster.api.rules.fields import (
     duplicate,
     immutable,
     ip,
-    ip_family,
     labels,
     one_of,
+    parsed_ip,
     required,
     too_many,
 )
@@ -32,7 +32,7 @@ _ADDRESSES_MAX = 100
 _PORTS_MAX = 20_000
 _TOPOLOGY_MAX = 16
 _HINTS_MAX = 8
-_LINK_LOCAL_GROUPS = ip_network("224.0.0.0/24")
+_LINK_LOCAL_GROUP = ip_network("224.0.0.0/24")
 
 
 def default_endpoints(obj: Obj) -> None:
@@ -77,12 +77,15 @@ def _port(path: str, port: Obj, *, named: bool) -> list[Cause]:
 
 def special_address(path: str, text: str) -> list[Cause]:
     """The rules of addresses that mean no one machine."""
-    found = ip_address(text)
+    found = parsed_ip(text)
+    if found is None:
+        return [bad(path, text, "must be a valid IP address")]
     if found.is_unspecified:
         return [bad(path, text, f"may not be unspecified ({text})")]
     if found.is_link_local:
         return [bad(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if found in _LINK_LOCAL_GROUPS or (found.version == 6 and found.is_multicast):
+    first, second = found.packed[:2]
+    if found in _LINK_LOCAL_GROUP or (found.version == 6 and first == 0xFF and second & 0x0F == 2):
         return [bad(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
     return []
 
@@ -111,8 +114,6 @@ def validate_endpoint_slice(obj: Obj) -> list[Cause]:
             causes.append(duplicate(f"{path}.name", name))
         names.add(name)
         causes += one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
-        if port.get("port") is not None:
-            causes += port_number(f"{path}.port", port["port"])
         if port.get("appProtocol") is not None:
             causes += bad_all(f"{path}.appProtocol", port["appProtocol"], qualified_name_errors(port["appProtocol"]))
     return causes
@@ -126,13 +127,8 @@ def _endpoint(path: str, endpoint: Obj, kind: str) -> list[Cause]:
     elif len(addresses) > _ADDRESSES_MAX:
         causes.append(too_many(where, len(addresses), _ADDRESSES_MAX))
     for index, address in enumerate(addresses):
-        place = f"{where}[{index}]"
-        if kind == "FQDN":
-            causes += bad_all(place, address, subdomain_errors(address))
-        elif kind in ("IPv4", "IPv6"):
-            wrong = [] if ip_family(address) == kind else [bad(place, address, f"must be a valid {kind} address")]
-            causes += wrong or special_address(place, address)
-    if endpoint.get("nodeName"):
+        causes += _address(f"{where}[{index}]", address, kind)
+    if endpoint.get("nodeName") is not None:
         causes += bad_all(f"{path}.nodeName", endpoint["nodeName"], subdomain_errors(endpoint["nodeName"]))
     topology = endpoint.get("deprecatedTopology") or {}
     if len(topology) > _TOPOLOGY_MAX:
@@ -143,19 +139,45 @@ def _endpoint(path: str, endpoint: Obj, kind: str) -> list[Cause]:
     return causes + _hints(f"{path}.hints", endpoint.get("hints") or {})
 
 
+def _address(path: str, text: str, kind: str) -> list[Cause]:
+    match kind:
+        case "FQDN":
+            return _domain(path, text)
+        case "IPv4" | "IPv6":
+            found = parsed_ip(text)
+            wrong = found is None or f"IPv{found.version}" != kind
+            causes = [bad(path, text, f"must be a valid {kind} address")] if wrong else ip(path, text)
+            return causes + special_address(path, text)
+    return []
+
+
+def _domain(path: str, text: str) -> list[Cause]:
+    """The rules of a fully qualified domain name."""
+    if not text:
+        return [required(path)]
+    name = text.removesuffix(".")
+    if errors := subdomain_errors(name):
+        return [bad(path, name, ",".join(errors))]
+    if "." not in name:
+        return [bad(path, name, "should be a domain with at least two segments separated by dots")]
+    for part in name.split("."):
+        if errors := label_1123_errors(part):
+            return [bad(path, part, ",".join(errors))]
+    return []
+
+
 def _hints(path: str, hints: Obj) -> list[Cause]:
     causes: list[Cause] = []
-    for key in ("forZones", "forNodes"):
+    for key, rule in (("forZones", label_value_errors), ("forNodes", subdomain_errors)):
         rows, seen = hints.get(key) or [], set[str]()
         if len(rows) > _HINTS_MAX:
-            causes.append(too_many(f"{path}.{key}", len(rows), _HINTS_MAX))
-            continue
+            return [*causes, too_many(f"{path}.{key}", len(rows), _HINTS_MAX)]
         for index, row in enumerate(rows):
-            name, where = row.get("name", ""), f"{path}.{key}[{index}]"
+            name, where = row.get("name", ""), f"{path}.{key}[{index}].name"
             if name in seen:
-                causes.append(duplicate(f"{where}.name", name))
+                causes.append(duplicate(where, name))
             seen.add(name)
-            causes += bad_all(where, name, label_value_errors(name) if name else subdomain_errors(name))
+            causes += bad_all(where, name, rule(name))
     return causes
 
 

@@ -5,8 +5,9 @@ Source: k8s.io/apimachinery/pkg/util/validation/field
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import orjson
@@ -162,17 +163,67 @@ def ip_family(text: str) -> str | None:
 
 IP_DETAIL = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 CIDR_DETAIL = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+_LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
+
+
+def parsed_ip(text: str) -> IPv4Address | IPv6Address | None:
+    """The address that a text means, leading zeros or not, or None."""
+    plain = _LEADING_ZEROS.sub("", text) if "." in text else text
+    return ip_address(plain) if is_ip(plain) else None
+
+
+def ip_errors(text: str) -> list[str]:
+    """What breaks the rules of an address that need not be in canonical form."""
+    if parsed_ip(text) is None:
+        return [IP_DETAIL]
+    if not is_ip(text):
+        return ["must not have leading 0s"]
+    return ["must not be an IPv4-mapped IPv6 address"] if _is_mapped(ip_address(text)) else []
+
+
+def canonical_ip_errors(text: str) -> list[str]:
+    """What breaks the rules of an address in canonical form."""
+    errors = ip_errors(text)
+    if errors or str(ip_address(text)) == text:
+        return errors
+    return [f'must be in canonical form ("{ip_address(text)}")']
 
 
 def ip(path: str, text: str) -> list[Cause]:
-    """The rules of an address."""
-    return [] if is_ip(text) else [bad(path, text, IP_DETAIL)]
+    return bad_all(path, text, ip_errors(text))
+
+
+def base_of(cidr: str) -> IPv4Address | IPv6Address | None:
+    """The address that a range is written with, leading zeros or not; None for what is no range."""
+    address, _, length = cidr.partition("/")
+    found = parsed_ip(address)
+    if found is None or not length.isdecimal() or int(length) > found.max_prefixlen:
+        return None
+    return found
 
 
 def cidr(path: str, text: str) -> list[Cause]:
-    """The rules of a range of addresses; bits of the host part may be set."""
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
+    """The rules of a range of addresses that need not be in canonical form."""
+    found = base_of(text)
+    if found is None:
         return [bad(path, text, CIDR_DETAIL)]
-    return [] if "/" in text else [bad(path, text, CIDR_DETAIL)]
+    address, _, length = text.partition("/")
+    if not is_ip(address) or length != str(int(length)):
+        return [bad(path, text, "must not have leading 0s in IP or prefix length")]
+    if _is_mapped(found):
+        return [bad(path, text, "must not have an IPv4-mapped IPv6 address")]
+    if ip_network(text, strict=False).network_address != found:
+        return [bad(path, text, "must not have bits set beyond the prefix length")]
+    return []
+
+
+def canonical_cidr(path: str, text: str) -> list[Cause]:
+    """The rules of a range of addresses in canonical form."""
+    causes = cidr(path, text)
+    if causes or str(ip_network(text)) == text:
+        return causes
+    return [bad(path, text, f'must be in canonical form ("{ip_network(text)}")')]
+
+
+def _is_mapped(found: IPv4Address | IPv6Address) -> bool:
+    return isinstance(found, IPv6Address) and found.ipv4_mapped is not None

@@ -22,6 +22,41 @@ _SUBJECTS = {"ServiceAccount": "serviceAccount", "User": "user", "Group": "group
 _ENTROPY_BITS = 60
 
 
+_ALL: Obj = {
+    "resourceRules": [
+        {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
+    ],
+    "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+}
+
+
+def _groups(*names: str) -> list[Obj]:
+    return [{"kind": "Group", "group": {"name": name}} for name in names]
+
+
+#: what the mandatory schemas and levels have to be
+_SCHEMAS: dict[str, Obj] = {
+    "exempt": {
+        "matchingPrecedence": 1,
+        "priorityLevelConfiguration": {"name": "exempt"},
+        "rules": [{"subjects": _groups("system:masters"), **_ALL}],
+    },
+    "catch-all": {
+        "matchingPrecedence": 10000,
+        "priorityLevelConfiguration": {"name": "catch-all"},
+        "distinguisherMethod": {"type": "ByUser"},
+        "rules": [{"subjects": _groups("system:unauthenticated", "system:authenticated"), **_ALL}],
+    },
+}
+_LEVELS: dict[str, Obj] = {
+    "exempt": {"type": "Exempt"},
+    "catch-all": {
+        "type": "Limited",
+        "limited": {"nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"}},
+    },
+}
+
+
 def default_schema(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     if not spec.get("matchingPrecedence"):
@@ -66,6 +101,9 @@ def validate_schema(obj: Obj) -> list[Cause]:
         causes.append(required("spec.priorityLevelConfiguration.name", "must reference a priority level"))
     for index, rule in enumerate(spec.get("rules") or ()):
         causes += _rule(f"spec.rules[{index}]", rule)
+    name = obj["metadata"].get("name", "")
+    if spec != _SCHEMAS.get(name, spec):
+        causes.append(bad("spec", spec, f"spec of '{name}' must equal the fixed value"))
     return causes
 
 
@@ -195,6 +233,10 @@ def validate_level(obj: Obj) -> list[Cause]:
                 causes += _limited("spec.limited", spec["limited"])
         case _:
             causes.append(unsupported("spec.type", kind, ("Exempt", "Limited")))
+    fixed = {key: value for key, value in spec.items() if key != "exempt"} if name == "exempt" else spec
+    if fixed != _LEVELS.get(name, fixed):
+        but = " except the 'spec.exempt' field" if name == "exempt" else ""
+        causes.append(bad("spec", spec, f"spec of '{name}'{but} must equal the fixed value"))
     return causes
 
 

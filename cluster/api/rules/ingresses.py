@@ -14,7 +14,7 @@ from steersman.cluster.api.rules.fields import (
     forbidden,
     immutable,
     ip,
-    is_ip,
+    parsed_ip,
     required,
     segments,
     too_long,
@@ -37,6 +37,8 @@ _WILDCARD_DETAIL = (
     "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', "
     "regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
+_HTTP_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+\Z")
+_HTTP_PATH_DETAIL = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')"
 _PREFIXED = 'must be a domain-prefixed path (such as "acme.io/foo")'
 
 
@@ -60,6 +62,7 @@ def validate_class(obj: Obj) -> list[Cause]:
             causes.append(bad(path, controller, _PREFIXED))
         else:
             causes += bad_all(path, domain, subdomain_errors(domain))
+            causes += [] if _HTTP_PATH.match(rest) else [bad(path, rest, _HTTP_PATH_DETAIL)]
     return causes + _parameters("spec.parameters", spec.get("parameters"))
 
 
@@ -124,7 +127,8 @@ def validate_ingress(obj: Obj) -> list[Cause]:
 
 def _host(path: str, host: str) -> list[Cause]:
     if "*" in host:
-        return [] if _WILDCARD.match(host) else [bad(path, host, _WILDCARD_DETAIL)]
+        causes = [bad(path, host, "must be no more than 253 characters")] if len(host) > 253 else []
+        return causes if _WILDCARD.match(host) else [*causes, bad(path, host, _WILDCARD_DETAIL)]
     return bad_all(path, host, subdomain_errors(host))
 
 
@@ -132,7 +136,7 @@ def _rule(path: str, rule: Obj) -> list[Cause]:
     host, http = rule.get("host", ""), rule.get("http")
     causes: list[Cause] = []
     if host:
-        if is_ip(host):
+        if parsed_ip(host) is not None:
             causes.append(bad(f"{path}.host", host, _NOT_AN_IP))
         causes += _host(f"{path}.host", host)
     if http is not None:
@@ -193,6 +197,6 @@ def balancer(path: str, rows: Sequence[Obj]) -> list[Cause]:
             causes += ip(f"{where}.ip", row["ip"])
         if row.get("hostname"):
             causes += bad_all(f"{where}.hostname", row["hostname"], subdomain_errors(row["hostname"]))
-            if is_ip(row["hostname"]):
+            if parsed_ip(row["hostname"]) is not None:
                 causes.append(bad(f"{where}.hostname", row["hostname"], _NOT_AN_IP))
     return causes

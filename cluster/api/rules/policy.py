@@ -14,6 +14,7 @@ from steersman.cluster.api.rules.fields import (
     label_selector,
     labels,
     not_negative,
+    one_of,
     unsupported,
 )
 from steersman.cluster.api.rules.resources import validate_resources
@@ -25,7 +26,9 @@ from steersman.cluster.meta.objects import Obj
 
 #: the highest priority that is not the system's
 USER_PRIORITY_MAX = 1_000_000_000
-_POLICIES = ("Never", "PreemptLowerPriority")
+_POLICIES = ("PreemptLowerPriority", "Never")
+#: the system's own classes
+_SYSTEM = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 
 
 def validate_budget(obj: Obj) -> list[Cause]:
@@ -54,15 +57,23 @@ def validate_priority_class(obj: Obj) -> list[Cause]:
     name = obj["metadata"].get("name", "")
     causes: list[Cause] = []
     if name.startswith("system-"):
-        if name not in ("system-node-critical", "system-cluster-critical"):
+        if wrong := _unlike_system(name, obj):
             detail = "priority class names with 'system-' prefix are reserved for system use only"
-            causes.append(forbidden("metadata.name", f"{detail}. error: {name} is not a known system priority class"))
+            causes.append(forbidden("metadata.name", f"{detail}. error: {wrong}"))
     elif obj["value"] > USER_PRIORITY_MAX:
         detail = f"maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}"
         causes.append(forbidden("value", detail))
-    if obj["preemptionPolicy"] not in _POLICIES:
-        causes.append(unsupported("preemptionPolicy", obj["preemptionPolicy"], _POLICIES))
-    return causes
+    return causes + one_of("preemptionPolicy", obj["preemptionPolicy"], _POLICIES, in_order=True)
+
+
+def _unlike_system(name: str, obj: Obj) -> str:
+    """How a class with a name of the system's differs from the system's own; empty when it does not."""
+    value = _SYSTEM.get(name)
+    if value is None:
+        return f"{name} is not a known system priority class"
+    if obj["value"] != value:
+        return f"value of {name} PriorityClass must be {value}"
+    return f"globalDefault of {name} PriorityClass must be false" if obj.get("globalDefault") else ""
 
 
 def validate_priority_class_update(new: Obj, old: Obj) -> list[Cause]:
@@ -76,12 +87,13 @@ def validate_runtime_class(obj: Obj) -> list[Cause]:
     handler, scheduling = obj.get("handler", ""), obj.get("scheduling") or {}
     causes = bad_all("handler", handler, label_1123_errors(handler))
     if "overhead" in obj:
-        causes += validate_resources("overhead.podFixed", {"limits": obj["overhead"].get("podFixed") or {}})
+        causes += validate_resources("overhead", {"limits": obj["overhead"].get("podFixed") or {}})
     causes += labels("scheduling.nodeSelector", scheduling.get("nodeSelector") or {})
     rows = scheduling.get("tolerations") or []
     causes += validate_tolerations("scheduling.tolerations", rows)
+    keys = [tuple(row.get(key, "") for key in ("key", "operator", "value", "effect")) for row in rows]
     for index, row in enumerate(rows):
-        if row in rows[:index]:
+        if keys[index] in keys[:index]:
             causes.append(duplicate(f"scheduling.tolerations[{index}]", row))
     return causes
 

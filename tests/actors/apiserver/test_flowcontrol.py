@@ -97,16 +97,18 @@ async def test_mandatory_objects_come_back_and_own_changes_to_suggested_ones_sta
     await store.start()
     api = await make_api(store)
     merge = {"content_type": "application/merge-patch+json"}
-    for name in ("system", "catch-all"):
-        patch: Any = {"spec": {"limited": {"nominalConcurrencyShares": 77}}}
-        if name == "system":
-            patch["metadata"] = {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}}
-        await api.ok("PATCH", f"{FLOWS}/prioritylevelconfigurations/{name}", patch, **merge)
+    levels = f"{FLOWS}/prioritylevelconfigurations"
+    patch: Any = {"spec": {"limited": {"nominalConcurrencyShares": 77}}}
+    refused = await api.refused(422, "PATCH", f"{levels}/catch-all", patch, **merge)
+    assert "spec of 'catch-all' must equal the fixed value" in refused["message"]
+    await api.ok("DELETE", f"{levels}/catch-all")
+    patch["metadata"] = {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}}
+    await api.ok("PATCH", f"{levels}/system", patch, **merge)
     await api.server.stop()
     again = await make_api(store)
     shares = {
         row["metadata"]["name"]: row["spec"].get("limited", {}).get("nominalConcurrencyShares")
-        for row in (await again.ok("GET", f"{FLOWS}/prioritylevelconfigurations"))["items"]
+        for row in (await again.ok("GET", levels))["items"]
     }
     assert (shares["system"], shares["catch-all"]) == (77, 5)
     await again.server.stop()

@@ -195,8 +195,6 @@ def _webhook(**config: Any) -> dict[str, Any]:
          "Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]"),
         (_webhook(service={"name": "a"}), "spec.conversion.webhookClientConfig.service.namespace",
          "Required value: service namespace is required"),
-        (_webhook(url="https://a/", caBundle=base64.b64encode(b"x").decode()),
-         "spec.conversion.webhookClientConfig.caBundle", "unable to load root certificates"),
         ({"strategy": "None", "webhook": {"clientConfig": {"url": "https://a/"}, "conversionReviewVersions": ["v1"]}},
          "spec.conversion.webhookClientConfig", "Forbidden: should not be set when strategy is not set to Webhook"),
         ({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a/"},
@@ -250,9 +248,23 @@ def test_a_version_that_is_stored_stays(api: Any) -> None:
     assert updated["status"]["storedVersions"] == ["v1", "v2"]
     updated["spec"]["versions"] = updated["spec"]["versions"][1:]
     with pytest.raises(
-        Invalid, match=r"status.storedVersions\[0\]: Invalid value: \"v1\": must appear in spec.versions"
+        Invalid, match=r'storedVersions\[0\]: Invalid value: "v1": missing from spec.versions; v1 was pre'
     ):
         api.update("customresourcedefinitions", updated)
+
+
+def test_a_bundle_may_be_wrong_until_it_was_right(api: Any) -> None:
+    right = base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()
+
+    def bundle(text: str) -> Any:
+        return {"spec": {"conversion": _webhook(url="https://a/", caBundle=text)}}
+
+    crd = _crd()
+    api.create("customresourcedefinitions", {**crd, "spec": {**crd["spec"], **bundle("Cg==")["spec"]}})
+    api.patch("customresourcedefinitions", "gadgets.example.com", bundle("eA=="))
+    api.patch("customresourcedefinitions", "gadgets.example.com", bundle(right))
+    with pytest.raises(Invalid, match=r"webhookClientConfig.caBundle: Invalid value.*unable to load root certificates"):
+        api.patch("customresourcedefinitions", "gadgets.example.com", bundle("eA=="))
 
 
 def test_a_deleted_definition_waits_for_its_objects(api: Any) -> None:
