@@ -60,13 +60,20 @@ class Webhooks:
         self._compiled: list[int] = []
         #: transports by endpoint and authorities, the one used last at the end
         self._transports: OrderedDict[tuple[str, str, bytes], HttpTransport] = OrderedDict()
+        #: of transports that were given up
+        self._closing: set[asyncio.Task[None]] = set()
         self._calls = asyncio.Semaphore(CALLS_MAX)
 
     async def stop(self) -> None:
         transports = list(self._transports.values())
         self._transports.clear()
-        for transport in transports:
-            await transport.close()
+        await asyncio.gather(*self._closing, *(transport.close() for transport in transports))
+
+    def _drop(self, transport: HttpTransport) -> None:
+        """Closes a transport whose place another one takes; calls that are under way on it end first."""
+        task = asyncio.create_task(transport.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _shelf(self, resource: Resource) -> Shelf:
         kind = self._registry.kind(resource.group, resource.version, resource.plural)
@@ -131,7 +138,7 @@ class Webhooks:
             )  # fmt: skip
             self._transports[key] = found
             while len(self._transports) > TRANSPORTS_MAX:
-                self._transports.popitem(last=False)
+                self._drop(self._transports.popitem(last=False)[1])
         self._transports.move_to_end(key)
         return found
 

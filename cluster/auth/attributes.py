@@ -30,8 +30,9 @@ class Attributes(Struct, frozen=True):
     """The action of a request.
 
     Args:
-        verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a path that is no
-            resource the method in lower case; also `impersonate`, `bind`, `escalate` when asked by the server itself.
+        verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; empty for a method that
+            is none of these; for a path that is no resource the method in lower case; also `impersonate`, `bind`,
+            `escalate` when asked by the server itself.
         resource: plural; empty when the path is no resource.
         fields, labels: what a list, watch or deletion of many is restricted to by its selectors; empty where they
             cannot be read.
@@ -96,7 +97,7 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
         return plain
-    verb = _VERBS.get(method, method.lower())
+    verb = _VERBS.get(method, "")
     if rest[0] == "watch" and len(rest) > 1:
         rest, verb = rest[1:], "watch"
     namespace = ""

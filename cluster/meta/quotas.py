@@ -28,6 +28,8 @@ IGNORED = frozenset({("", "events"), ("events.k8s.io", "events"), ("", "bindings
 #: what a quota may oblige every container to ask for
 _OBLIGATORY = frozenset({"cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"})
 _ONE = Decimal(1)
+#: claims of devices, and how those of a class are counted; no claim gets more of them
+_CLAIMS, _PER_CLASS, _DEVICES_MAX = ("resource.k8s.io", "resourceclaims"), ".deviceclass.resource.k8s.io/devices", 32
 
 
 def count_key(group: str, plural: str) -> str:
@@ -43,12 +45,16 @@ def kind_of(key: str) -> tuple[str, str]:
         return "", "persistentvolumeclaims"
     if key in ("services.loadbalancers", "services.nodeports"):
         return "", "services"
+    if key.endswith(_PER_CLASS):
+        return _CLAIMS
     return "", key if key in _BARE else "pods"
 
 
 def usage(group: str, plural: str, obj: Obj) -> Usage:
     """What an object counts for, by the names that quotas use."""
     found = {count_key(group, plural): _ONE}
+    if (group, plural) == _CLAIMS:
+        return {**found, **_devices(obj)}
     if group:
         return found
     if plural in _BARE and plural != "pods":
@@ -92,6 +98,20 @@ def _pod(pod: Obj) -> Usage:
         found.update(dict.fromkeys(_request_keys(key), amount))
     for key, amount in pod_total(pod, "limits").items():
         found[f"limits.{key}"] = amount
+    return found
+
+
+def _devices(claim: Obj) -> Usage:
+    """The devices of each class that a claim may get; of alternatives the one that takes most."""
+    found: Usage = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: Usage = {}
+        for row in request.get("firstAvailable") or [request.get("exactly") or {}]:
+            if name := row.get("deviceClassName"):
+                every = row.get("allocationMode") == "All"
+                key, count = f"{name}{_PER_CLASS}", Decimal(_DEVICES_MAX if every else row.get("count") or 1)
+                most[key] = max(most.get(key, Decimal(0)), count)
+        _add(found, most)
     return found
 
 

@@ -5,6 +5,7 @@ Source: k8s.io/apiserver/pkg/admission/{attributes,errors}.go
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from steersman.cluster.api.patch import copied
@@ -21,6 +22,12 @@ _EXEMPT = frozenset(
         "validatingadmissionpolicybindings", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
     }
 )  # fmt: skip
+
+
+def aggregated(texts: Iterable[str]) -> str:
+    """Several mistakes in one text, as Go's aggregated errors print them: each once, in brackets if there are more."""
+    distinct = list(dict.fromkeys(texts))
+    return distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]"
 
 
 @dataclass(slots=True, kw_only=True)

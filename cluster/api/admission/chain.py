@@ -51,7 +51,7 @@ _ON_CREATE: dict[tuple[str, str], tuple[_OnCreate, ...]] = {
     _CLASSES: (priority.admit_class,),
 }  # fmt: skip
 _ON_UPDATE: dict[tuple[str, str], tuple[_OnUpdate, ...]] = {
-    _PODS: (priority.admit_pod_update,),
+    _PODS: (priority.admit_pod_update, tolerations.admit_pod_update),
     _CLASSES: (priority.admit_class_update,),
 }
 #: what looks at more than the object, by (operation, group and plural, subresource)
@@ -60,7 +60,9 @@ _BEFORE: dict[tuple[str, tuple[str, str], str], tuple[_OnAttempt, ...]] = {
 }
 #: what only looks, when the object is complete
 _AFTER: dict[tuple[str, tuple[str, str], str], tuple[_OnAttempt, ...]] = {
-    (CREATE, _PODS, ""): (limits.validate_pod, runtime_classes.validate_pod),
+    (CREATE, _PODS, ""): (limits.validate_pod, service_accounts.validate_pod, runtime_classes.validate_pod),
+    (UPDATE, _PODS, "resize"): (limits.validate_pod,),
+    (UPDATE, _PODS, "ephemeralcontainers"): (service_accounts.validate_pod,),
     (CREATE, _CLAIMS, ""): (limits.validate_claim,),
     (UPDATE, _CLAIMS, ""): (limits.validate_claim, storage.validate_resize),
     (CREATE, _REQUESTS, ""): (certificates.validate_subject,),
@@ -95,24 +97,20 @@ def mutate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[Non
 def _run_plugins(attempt: Attempt, ctx: WriteContext) -> None:
     if optional.PULL in ctx.settings.plugins:
         optional.pull_images(attempt)
+    if attempt.operation == CREATE:
+        namespaces.admit_create(attempt, ctx)
     noderestriction.admit(attempt, ctx)
     for check in _BEFORE.get((attempt.operation, attempt.resource, attempt.subresource), ()):
         check(attempt, ctx)
-    if attempt.operation == CREATE and not attempt.subresource:
-        _on_create(attempt, ctx)
-    elif attempt.operation == UPDATE and attempt.subresource != "status":
-        assert attempt.obj is not None and attempt.old is not None
-        for plugin in _ON_UPDATE.get(attempt.resource, ()):
-            plugin(attempt.obj, attempt.old, ctx)
-
-
-def _on_create(attempt: Attempt, ctx: WriteContext) -> None:
-    kind, obj = attempt.kind, attempt.obj
-    assert obj is not None
-    if kind.resource.namespaced:
-        namespaces.admit_create(kind, obj, ctx)
-    for plugin in _ON_CREATE.get(attempt.resource, ()):
-        plugin(obj, ctx)
+    if attempt.subresource or attempt.obj is None:
+        return
+    if attempt.operation == CREATE:
+        for plugin in _ON_CREATE.get(attempt.resource, ()):
+            plugin(attempt.obj, ctx)
+    elif attempt.operation == UPDATE:
+        assert attempt.old is not None
+        for change in _ON_UPDATE.get(attempt.resource, ()):
+            change(attempt.obj, attempt.old, ctx)
 
 
 def validate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steersman.cluster.api.admission.attempt import Attempt
+from steersman.cluster.api.admission.attempt import Attempt, aggregated
 from steersman.cluster.api.admission.matching import shown
 from steersman.cluster.api.admission.names import Expression, Names, expression
 from steersman.cluster.api.admission.review import options_of, request_of
@@ -160,5 +160,4 @@ class Conditions:
             return True
         if self.ignores_failure:
             return False
-        distinct = list(dict.fromkeys(failures))
-        raise Failed(distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]")
+        raise Failed(aggregated(failures))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
-from steersman.cluster.api.admission.attempt import Attempt
+from steersman.cluster.api.admission.attempt import Attempt, aggregated
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import form_of, format_value, parse
@@ -21,12 +21,10 @@ _KINDS = (("containers", "container"), ("initContainers", "init container"))
 _Amounts = Mapping[str, str]
 
 
-def _items(namespace: str | None, ctx: WriteContext) -> list[Obj]:
-    found = list(ctx.list(LIMIT_RANGES, namespace))
-    if not found:
-        return []
-    ranges = sorted(found, key=lambda obj: str(obj["metadata"]["name"]))
-    return [item for found in ranges for item in (found.get("spec") or {}).get("limits") or ()]
+def _ranges(namespace: str | None, ctx: WriteContext) -> list[list[Obj]]:
+    """The limits of each range of a namespace."""
+    found = sorted(ctx.list(LIMIT_RANGES, namespace), key=lambda obj: str(obj["metadata"]["name"]))
+    return [list((row.get("spec") or {}).get("limits") or ()) for row in found]
 
 
 # ---- defaults
@@ -35,7 +33,7 @@ def _items(namespace: str | None, ctx: WriteContext) -> list[Obj]:
 def admit_pod(pod: Obj, ctx: WriteContext) -> None:
     """Fills in the namespace's defaults, and notes what it filled in."""
     notes: list[str] = []
-    for item in _items(pod["metadata"].get("namespace"), ctx):
+    for item in (item for limits in _ranges(pod["metadata"].get("namespace"), ctx) for item in limits):
         if item.get("type") == "Container":
             for field, noun in _KINDS:
                 for container in pod["spec"].get(field) or ():
@@ -62,39 +60,42 @@ def _filled(container: Obj, item: Obj, noun: str) -> Iterator[str]:
 def validate_pod(attempt: Attempt, ctx: WriteContext) -> None:
     """Refuses a pod beyond the bounds of its namespace."""
     pod = attempt.obj or {}
-    broken: list[str] = []
-    for item in _items(attempt.namespace, ctx):
-        if item.get("type") == "Container":
-            for field, _ in _KINDS:
-                for container in pod["spec"].get(field) or ():
-                    resources = container.get("resources") or {}
-                    broken += _broken("Container", item, resources.get("requests") or {}, resources.get("limits") or {})
-        elif item.get("type") == "Pod":
-            sides = [_texts(pod_total(pod, side), item) for side in ("requests", "limits")]
-            broken += _broken("Pod", item, *sides)
-    _refuse(attempt, broken)
+    for limits in _ranges(attempt.namespace, ctx):
+        _refuse(attempt, [text for item in limits for text in _broken_by_pod(pod, item)])
+
+
+def _broken_by_pod(pod: Obj, item: Obj) -> Iterator[str]:
+    if item.get("type") == "Container":
+        for field, _ in _KINDS:
+            for container in pod["spec"].get(field) or ():
+                resources = container.get("resources") or {}
+                yield from _broken("Container", item, resources.get("requests") or {}, resources.get("limits") or {})
+    elif item.get("type") == "Pod":
+        yield from _broken("Pod", item, *(_texts(pod_total(pod, side), item) for side in ("requests", "limits")))
 
 
 def validate_claim(attempt: Attempt, ctx: WriteContext) -> None:
     """Refuses a claim of more or less storage than the namespace allows."""
     requests = (((attempt.obj or {}).get("spec") or {}).get("resources") or {}).get("requests") or {}
-    broken: list[str] = []
-    for item in _items(attempt.namespace, ctx):
-        if item.get("type") == "PersistentVolumeClaim":
-            broken += _too_little("PersistentVolumeClaim", item, requests, {})
-            for key, bound in sorted((item.get("max") or {}).items()):
-                start = f"maximum {key} usage per PersistentVolumeClaim is {bound}"
-                if key not in requests:
-                    broken.append(f"{start}.  No request is specified")
-                elif parse(requests[key]) > parse(bound):
-                    broken.append(f"{start}, but request is {requests[key]}")
-    _refuse(attempt, broken)
+    for limits in _ranges(attempt.namespace, ctx):
+        _refuse(attempt, [text for item in limits for text in _broken_by_claim(requests, item)])
+
+
+def _broken_by_claim(requests: _Amounts, item: Obj) -> Iterator[str]:
+    if item.get("type") != "PersistentVolumeClaim":
+        return
+    yield from _too_little("PersistentVolumeClaim", item, requests, {})
+    for key, bound in sorted((item.get("max") or {}).items()):
+        start = f"maximum {key} usage per PersistentVolumeClaim is {bound}"
+        if key not in requests:
+            yield f"{start}.  No request is specified"
+        elif parse(requests[key]) > parse(bound):
+            yield f"{start}, but request is {requests[key]}"
 
 
 def _refuse(attempt: Attempt, broken: list[str]) -> None:
-    distinct = list(dict.fromkeys(broken))
-    if distinct:
-        raise attempt.forbidden(distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]")
+    if broken:
+        raise attempt.forbidden(aggregated(broken))
 
 
 def _texts(amounts: Usage, item: Obj) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _mirror_pod(node: str, attempt: Attempt, ctx: WriteContext) -> None:
         raise attempt.forbidden(f"node {node} UID mismatch: expected {found} got {own['metadata'].get('uid', '')}")
     if spec.get("serviceAccountName"):
         raise attempt.forbidden(f'node "{node}" can not create pods that reference a service account')
-    for what, uses in _uses(spec):
+    for what, uses in references(spec):
         if uses:
             raise attempt.forbidden(f'node "{node}" can not create pods that reference {what}')
 
@@ -124,7 +124,7 @@ def _wrong_owner(node: str, owners: list[Obj]) -> str:
     return ""
 
 
-def _uses(spec: Obj) -> Iterable[tuple[str, bool]]:
+def references(spec: Obj) -> Iterable[tuple[str, bool]]:
     volumes = spec.get("volumes") or []
     sources = [*volumes, *(row for volume in volumes for row in (volume.get("projected") or {}).get("sources") or ())]
     fields = ("initContainers", "containers", "ephemeralContainers")

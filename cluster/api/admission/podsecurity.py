@@ -6,14 +6,14 @@ Source: https://kubernetes.io/docs/concepts/security/pod-security-admission/ and
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
+from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt, aggregated
 from steersman.cluster.api.admission.podchecks import BASELINE, OVERRIDDEN, RESTRICTED, Finding, Subject
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.meta.errors import Cause, invalid
-from steersman.cluster.meta.objects import Obj, labels_of
+from steersman.cluster.meta.objects import Obj, controller_of, labels_of
 from steersman.cluster.meta.resources import NAMESPACES, PODS
 
 PREFIX = "pod-security.kubernetes.io/"
@@ -32,6 +32,8 @@ _TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("batch", "jobs"): ("spec", "template"),
     ("batch", "cronjobs"): ("spec", "jobTemplate", "spec", "template"),
 }
+#: below pods what holds no pod, or can change nothing that standards look at
+_IGNORED = frozenset({"exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"})
 #: pods looked at when a namespace becomes stricter
 _PODS_MAX = 3000
 
@@ -77,13 +79,27 @@ def validate(attempt: Attempt, ctx: WriteContext) -> None:
 
 
 def _counts(attempt: Attempt) -> bool:
-    """Whether something that standards look at can have changed."""
+    """Whether something that standards look at can have changed: images, and which containers there are."""
+    if attempt.subresource in _IGNORED:
+        return False
     if attempt.operation == CREATE:
-        return not attempt.subresource
-    return attempt.subresource == "ephemeralcontainers"
+        return True
+    new, old = (_images(obj or {}) for obj in (attempt.obj, attempt.old))
+    return new[:2] != old[:2] or any(old[2].get(name) != image for name, image in new[2].items())
+
+
+def _images(pod: Obj) -> tuple[list[str], list[str], dict[str, str]]:
+    """The images of containers and init containers in order, and of ephemeral ones by name."""
+    fields = ("containers", "initContainers", "ephemeralContainers")
+    rows, starts, extra = ((pod.get("spec") or {}).get(field) or () for field in fields)
+    ephemeral = {row.get("name", ""): row.get("image", "") for row in extra}
+    return [row.get("image", "") for row in rows], [row.get("image", "") for row in starts], ephemeral
 
 
 def _pod(attempt: Attempt, pod: Obj, labels: Mapping[str, str], ctx: WriteContext, *, enforces: bool) -> None:
+    if causes := _errors_of(labels):
+        texts = [f"{cause.field}: {cause.message}" for cause in causes]
+        ctx.annotate(f"{PREFIX}error", f"Failed to parse policy: {aggregated(texts)}")
     if enforces:
         level = level_of(labels, "enforce")
         ctx.annotate(f"{PREFIX}enforce-policy", str(level))
@@ -102,10 +118,22 @@ def _detailed(findings: list[tuple[str, str]]) -> str:
 
 
 def level_of(labels: Mapping[str, str], mode: str) -> Level:
-    """The standard of a mode (`enforce`, `audit`, `warn`); what cannot be read counts as the strictest."""
-    name, version = labels.get(PREFIX + mode, "privileged"), labels.get(f"{PREFIX}{mode}-version", "latest")
-    match = _VERSION.match(version)
-    return Level(name if name in _LEVELS else "restricted", int(match[1]) if match else _LATEST)
+    """The standard of a mode (`enforce`, `audit`, `warn`).
+
+    A name that cannot be read enforces the strictest one, and asks for neither audit nor warnings. Where nothing says
+    of what to warn, it is what would be enforced.
+    """
+    name, version = labels.get(PREFIX + mode), labels.get(f"{PREFIX}{mode}-version")
+    if mode == "warn" and name is None and PREFIX + "enforce" in labels:
+        enforced = level_of(labels, "enforce")
+        return enforced if version is None else Level(enforced.name, _minor(version))
+    strictest = "restricted" if mode == "enforce" else "privileged"
+    return Level((name if name in _LEVELS else strictest) if name is not None else "privileged", _minor(version))
+
+
+def _minor(version: str | None) -> int:
+    match = _VERSION.match(version or "")
+    return int(match[1]) if match else _LATEST
 
 
 def violations(pod: Obj, level: Level) -> list[tuple[str, str]]:
@@ -126,14 +154,19 @@ def violations(pod: Obj, level: Level) -> list[tuple[str, str]]:
 
 def _namespace(namespace: Obj, old: Obj | None, ctx: WriteContext) -> None:
     labels, name = labels_of(namespace), namespace["metadata"].get("name", "")
-    causes = [cause for mode in ("enforce", "audit", "warn") for cause in _label_errors(labels, mode)]
-    if causes:
+    causes = _errors_of(labels)
+    if causes and (old is None or causes != _errors_of(labels_of(old))):
         raise invalid("Namespace", name, causes)
     if old is None:
         return
     level, before = level_of(labels, "enforce"), level_of(labels_of(old), "enforce")
-    if level != before and _LEVELS.index(level.name) >= _LEVELS.index(before.name):
+    is_relaxed = level.minor == before.minor and _LEVELS.index(level.name) <= _LEVELS.index(before.name)
+    if level.name != "privileged" and not is_relaxed:
         _warn_of_pods(name, level, ctx)
+
+
+def _errors_of(labels: Mapping[str, str]) -> list[Cause]:
+    return [cause for mode in ("enforce", "audit", "warn") for cause in _label_errors(labels, mode)]
 
 
 def _label_errors(labels: Mapping[str, str], mode: str) -> list[Cause]:
@@ -151,15 +184,31 @@ def _label_errors(labels: Mapping[str, str], mode: str) -> list[Cause]:
 def _warn_of_pods(name: str, level: Level, ctx: WriteContext) -> None:
     """Tells which pods that are there already would be refused now, those for the same reasons together."""
     groups: dict[str, list[str]] = {}
-    for index, pod in enumerate(ctx.list(PODS, name)):
-        if index >= _PODS_MAX:
-            ctx.warn(f"new PodSecurity enforce level only checked against the first {_PODS_MAX} existing pods")
-            break
+    pods = _unlike_first(ctx.list(PODS, name))
+    for pod in pods[:_PODS_MAX]:
         if wrong := violations(pod, level):
             groups.setdefault(", ".join(reason for reason, _ in wrong), []).append(pod["metadata"]["name"])
+    if len(pods) > _PODS_MAX:
+        counted = f"the first {_PODS_MAX} of {len(pods)} existing pods"
+        ctx.warn(f"new PodSecurity enforce level only checked against {counted}")
     if groups:
         ctx.warn(f'existing pods in namespace "{name}" violate the new PodSecurity enforce level "{level}"')
-    for reasons, pods in groups.items():
-        others = len(pods) - 1
+    texts = []
+    for reasons, names in groups.items():
+        others = len(names) - 1
         more = f" (and {others} other pod{'s' if others > 1 else ''})" if others else ""
-        ctx.warn(f"{pods[0]}{more}: {reasons}")
+        texts.append(f"{min(names)}{more}: {reasons}")
+    for text in sorted(texts):
+        ctx.warn(text)
+
+
+def _unlike_first(pods: Iterable[Obj]) -> list[Obj]:
+    """Pods, those at the end of whose controller there is another one before them: they are alike."""
+    first: list[Obj] = []
+    rest: list[Obj] = []
+    seen: set[str] = set()
+    for pod in pods:
+        owner = (controller_of(pod) or {}).get("uid", "")
+        (rest if owner in seen else first).append(pod)
+        seen |= {owner} if owner else set()
+    return [*first, *rest]

@@ -117,7 +117,7 @@ def begun(quota: Obj, stored: Stored) -> Obj:
     """
     told = (quota.get("status") or {}).get("used") or {}
     fresh = {key: text for key, text in ((quota.get("spec") or {}).get("hard") or {}).items()
-             if key.startswith("count/") and key not in told}  # fmt: skip
+             if (key.startswith("count/") or quotas.kind_of(key)[0]) and key not in told}  # fmt: skip
     if not fresh:
         return quota
     used = quotas.shown(used_of({**quota, "spec": {**quota["spec"], "hard": fresh}}, stored), fresh)

@@ -30,6 +30,11 @@ def admit_pod(pod: Obj, ctx: WriteContext) -> None:
         spec["tolerations"] = [*found, *added]
 
 
+def admit_pod_update(new: Obj, _old: Obj, ctx: WriteContext) -> None:
+    """The same for a pod that is written anew."""
+    admit_pod(new, ctx)
+
+
 def _tolerates(row: Obj, key: str) -> bool:
     return (not row.get("key") or row["key"] == key) and row.get("effect") in (None, "", "NoExecute")
 
@@ -38,5 +43,5 @@ def admit_node(node: Obj, _ctx: WriteContext) -> None:
     """A new node begins tainted as not ready; its lifecycle controller takes the taint off."""
     spec = node.setdefault("spec", {})
     taints = spec.get("taints") or []
-    if not any(row.get("key") == _NOT_READY for row in taints):
+    if not any((row.get("key"), row.get("effect")) == (_NOT_READY, "NoSchedule") for row in taints):
         spec["taints"] = [*taints, {"key": _NOT_READY, "effect": "NoSchedule"}]

@@ -13,7 +13,7 @@ from steersman.cluster.api import cel
 from steersman.cluster.api.cel.schema import values_max
 from steersman.cluster.api.custom.expressions import Scope
 from steersman.cluster.api.custom.paths import PathError, field_schema
-from steersman.cluster.api.rules.fields import bad, forbidden, required, unsupported
+from steersman.cluster.api.rules.fields import bad, forbidden, quoted, required, unsupported
 from steersman.cluster.meta.errors import Cause
 
 #: what one rule may cost at most, for all the values it may meet in an object; what all of a schema's may
@@ -157,7 +157,7 @@ def _message(row: Mapping[str, Any], path: str, declared: cel.Declarations, time
 
 def _shown(row: Mapping[str, Any]) -> str:
     """A rule as Go prints it."""
-    texts = [_quoted(row.get(key, "")) for key in ("rule", "message", "messageExpression", "fieldPath")]
+    texts = [quoted(row.get(key, "")) for key in ("rule", "message", "messageExpression", "fieldPath")]
     rule, message, expression, place = texts
     reason = "0xc000000000" if row.get("reason") else "nil"
     old = "0xc000000000" if row.get("optionalOldSelf") is not None else "nil"
@@ -165,8 +165,3 @@ def _shown(row: Mapping[str, Any]) -> str:
         f"apiextensions.ValidationRule{{Rule:{rule}, Message:{message}, MessageExpression:{expression}, "
         f"Reason:(*apiextensions.FieldValueErrorReason)({reason}), FieldPath:{place}, OptionalOldSelf:(*bool)({old})}}"
     )
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{escaped}"'

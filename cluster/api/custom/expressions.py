@@ -14,7 +14,7 @@ from typing import Any
 
 from steersman.cluster.api import cel
 from steersman.cluster.api.cel.values import NONE, Optional, equal
-from steersman.cluster.api.rules.fields import duplicate, forbidden, required
+from steersman.cluster.api.rules.fields import forbidden, required, show
 from steersman.cluster.meta.errors import Cause
 
 #: what the rules of one object may cost together
@@ -228,8 +228,9 @@ class _Run:
             case "FieldValueRequired":
                 return required(place, detail)
             case "FieldValueDuplicate":
-                return duplicate(place, rules.kind)
-        return _invalid(place, rules.kind, detail)
+                return Cause(place, _with_value("Duplicate value", values["self"], rules.kind), "FieldValueDuplicate")
+        text = _with_value("Invalid value", values["self"], rules.kind)
+        return Cause(place or "<nil>", f"{text}: {detail}", "FieldValueInvalid")
 
     def _message(self, rule: Rule, values: dict[str, Any]) -> str:
         """What the rule's message expression says; empty when it fails or says nothing that can be shown."""
@@ -241,6 +242,11 @@ class _Run:
             return ""
         text = text.strip() if isinstance(text, str) else ""
         return "" if "\n" in text or len(text.encode()) > _MESSAGE_BYTES_MAX else text
+
+
+def _with_value(what: str, value: Any, kind: str) -> str:
+    """Args: kind: the schema's type; objects and lists are not shown."""
+    return what if kind in ("object", "array") else f"{what}: {show(value)}"
 
 
 def _invalid(path: str, kind: str, detail: str) -> Cause:

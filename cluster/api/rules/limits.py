@@ -5,7 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, required, unsupported
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, required
 from steersman.cluster.api.rules.resources import quantity
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import qualified_name_errors
@@ -30,6 +30,21 @@ _WHOLE = frozenset(
         "configmaps", "services.nodeports", "services.loadbalancers",
     }
 )  # fmt: skip
+#: what each scope may bound, of the amounts that Kubernetes itself knows
+_COMPUTE = frozenset(
+    {
+        "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
+        "limits.cpu", "limits.memory", "limits.ephemeral-storage",
+    }
+)  # fmt: skip
+_SCOPED = {
+    **dict.fromkeys(_SCOPES, _COMPUTE | {"pods"}),
+    "BestEffort": frozenset({"pods"}),
+    "VolumeAttributesClass": frozenset({"persistentvolumeclaims", "requests.storage"}),
+}
+_CONFLICTING = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
+#: scopes of which one is chosen by its name
+_NAMED = frozenset({"PriorityClass", "VolumeAttributesClass"})
 
 
 def default_limit_range(obj: Obj) -> None:
@@ -106,15 +121,32 @@ def _bounds(path: str, key: str, item: Obj) -> list[Cause]:
 def validate_quota(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
     causes = _amounts("spec.hard", spec.get("hard") or {})
-    scopes = spec.get("scopes") or []
-    if any(scope not in _SCOPES for scope in scopes):
-        causes.append(bad("spec.scopes", scopes, "unsupported scope"))
-    for one, other in (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")):
-        if one in scopes and other in scopes:
-            causes.append(bad("spec.scopes", scopes, "conflicting scopes"))
-    for index, row in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or ()):
-        causes += _scope(f"spec.scopeSelector.matchExpressions[{index}]", row)
-    return causes
+    hard, scopes = spec.get("hard") or {}, spec.get("scopes") or []
+    for scope in scopes:
+        if scope not in _SCOPES:
+            causes.append(bad("spec.scopes", scopes, "unsupported scope"))
+        causes += [bad("spec.scopes", scopes, _INAPPLICABLE) for _ in _out_of_scope(scope, hard)]
+    causes += _conflicts("spec.scopes", scopes, scopes)
+    selector, path = spec.get("scopeSelector") or {}, "spec.scopeSelector.matchExpressions"
+    rows = selector.get("matchExpressions") or []
+    shown = {"MatchExpressions": [{"ScopeName": row.get("scopeName", ""), "Operator": row.get("operator", ""),
+                                   "Values": row.get("values")} for row in rows]}  # fmt: skip
+    for row in rows:
+        causes += _scope(path, row)
+        causes += [bad(path, shown, _INAPPLICABLE) for _ in _out_of_scope(row.get("scopeName", ""), hard)]
+    return causes + _conflicts(path, [row.get("scopeName", "") for row in rows], spec.get("scopes"))
+
+
+_INAPPLICABLE = "unsupported scope applied to resource"
+
+
+def _out_of_scope(scope: str, hard: Obj) -> list[str]:
+    """What a quota bounds although objects within a scope do not count for it."""
+    return [key for key in sorted(hard) if key in _QUOTA and scope in _SCOPED and key not in _SCOPED[scope]]
+
+
+def _conflicts(path: str, scopes: list[str], shown: object) -> list[Cause]:
+    return [bad(path, shown, "conflicting scopes") for pair in _CONFLICTING if set(pair) <= set(scopes)]
 
 
 def _amounts(path: str, found: Obj) -> list[Cause]:
@@ -134,11 +166,9 @@ def _amounts(path: str, found: Obj) -> list[Cause]:
 def _scope(path: str, row: Obj) -> list[Cause]:
     scope, operator, values = row.get("scopeName", ""), row.get("operator", ""), row.get("values") or []
     causes: list[Cause] = []
-    if not scope:
-        causes.append(required(f"{path}.scopeName"))
-    elif scope not in _SCOPES:
-        causes.append(unsupported(f"{path}.scopeName", scope, _SCOPES))
-    if scope not in ("PriorityClass", "VolumeAttributesClass") and operator != "Exists":
+    if scope not in _SCOPES:
+        causes.append(bad(f"{path}.scopeName", scope, "unsupported scope"))
+    elif scope not in _NAMED and operator != "Exists":
         detail = (
             "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
             "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "

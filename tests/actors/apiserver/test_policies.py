@@ -221,6 +221,52 @@ REFUSED = [
         "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn",
     ),
     (
+        "validatingadmissionpolicybindings", {"policyName": "p"},
+        "spec.validationActions: Required value: at least one validation action is required",
+    ),
+    (
+        "validatingadmissionpolicybindings",
+        {"policyName": "p", "validationActions": ["Deny"],
+         "paramRef": {"name": "a", "selector": {}, "parameterNotFoundAction": "Odd"}},
+        "[spec.paramRef.name: Forbidden: name and selector are mutually exclusive, spec.paramRef.selector: Forbidden: "
+        "name and selector are mutually exclusive, spec.paramRef.parameterNotFoundAction: Unsupported value: \"Odd\": "
+        "supported values: \"Deny\", \"Allow\"]",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "true", "messageExpression": " "}]},
+        "spec.validations[0].messageExpression: Invalid value: \" \": must be non-empty if specified",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "true", "reason": "Unauthorized"}]},
+        "spec.validations[0].reason: Unsupported value: \"Unauthorized\": supported values: \"Forbidden\", "
+        "\"Invalid\", \"RequestEntityTooLarge\"",
+    ),
+    (
+        "validatingadmissionpolicies",
+        {"validations": [{"expression": "true"}], "variables": [{"name": "in", "expression": "1"}]},
+        "spec.variables[0].name: Invalid value: \"in\": name is not a valid CEL identifier",
+    ),
+    (
+        "validatingadmissionpolicies",
+        {"validations": [{"expression": "true"}], "paramKind": {"apiVersion": "a/b/c", "kind": "K_"}},
+        "[spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c, "
+        "spec.paramKind.kind: Invalid value: \"K_\": may have mixed case, but should otherwise match: a DNS-1035 label",
+    ),
+    (
+        "validatingadmissionpolicies",
+        {"validations": [{"expression": "true"}],
+         "matchConstraints": {"resourceRules": [{**rule("pods"), "resourceNames": ["a/b", "c", "c"]}]}},
+        "[spec.matchConstraints.resourceRules[0].resourceNames[0]: Invalid value: \"a/b\": may not contain '/', "
+        "spec.matchConstraints.resourceRules[0].resourceNames[2]: Duplicate value: \"c\"]",
+    ),
+    (
+        "validatingadmissionpolicies",
+        {"auditAnnotations": [{"key": "a", "valueExpression": ""}, {"key": "a", "valueExpression": "1"}]},
+        "[spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified, "
+        "spec.auditAnnotations[1].valueExpression: Invalid value: \"1\": must evaluate to one of the types: "
+        "[string null_type], spec.auditAnnotations[1].key: Duplicate value: \"a\"]",
+    ),
+    (
         "mutatingadmissionpolicies", {"mutations": [applied("[1]")]},
         "spec.mutations[0].applyConfiguration.expression: Invalid value: \"[1]\": must evaluate to Object",
     ),
@@ -251,6 +297,15 @@ WEBHOOKS_REFUSED = [
     ({"rules": [rule("pods", operations=("*", "CREATE"))]}, "if '*' is present, must not specify other operations"),
     ({"rules": [{**rule("pods"), "resources": ["*", "pods"]}]}, "if '*' is present, must not specify other resources"),
     ({"admissionReviewVersions": ["v9"]}, "must include at least one of v1, v1beta1"),
+    ({"admissionReviewVersions": ["v1", "v1"]}, 'admissionReviewVersions[1]: Invalid value: "v1": duplicate version'),
+    (
+        {"rules": [{**rule("pods"), "resources": ["pods/*", "pods/status"]}]},
+        "resources[1]: Invalid value: \"pods/status\": if 'pods/*' is present, must not specify pods/status",
+    ),
+    (
+        {"rules": [{**rule("pods"), "resources": ["*/*", "pods"]}]},
+        'rules[0].resources: Invalid value: ["*/*","pods"]: if \'*/*\' is present, must not specify other resources',
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
+from steersman.actors.apiserver import webhooks
 from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpServer
@@ -474,6 +475,22 @@ def definition() -> Any:
             ],
         },
     }  # fmt: skip
+
+
+async def test_a_connection_is_closed_when_another_endpoint_takes_its_place(
+    api: Any, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TRANSPORTS_MAX", 1)
+    hook.answers["/h"] = lambda request: {}
+    await register(api, "validating", "v", {"clientConfig": hook.config("/h")})
+    await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
+    (former,) = api.server._webhooks._transports.values()
+    assert former._idle
+    elsewhere = {"url": f"https://localhost:{hook.port}/h", "caBundle": hook.ca}
+    await register(api, "validating", "w", {"clientConfig": elsewhere, "failurePolicy": "Ignore"})
+    await api.ok("POST", MAPS, {"metadata": {"name": "b"}})
+    await asyncio.gather(*api.server._webhooks._closing)
+    assert former._closed and not former._idle
 
 
 async def test_custom_resources_are_changed_pruned_and_refused_in_every_version(api: Any, hook: Hook) -> None:

@@ -37,6 +37,79 @@ def test_a_pod_gets_its_accounts_token_where_containers_have_no_mount_of_their_o
     assert mounts == [[{"name": volume["name"], "readOnly": True, "mountPath": own["mountPath"]}], [own]]
 
 
+STRICT = {
+    "metadata": {"name": "strict", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
+    "secrets": [{"name": "mine"}], "imagePullSecrets": [{"name": "pull"}],
+}  # fmt: skip
+MIRROR = {"kubernetes.io/config.mirror": "x"}
+
+
+def _with_secret(**container: Any) -> Any:
+    return {"containers": [{"name": "main", "image": "x:1", **container}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "wrong"),
+    [
+        ({"volumes": [{"name": "v", "secret": {"secretName": "other"}}]},
+         'volume with secret.secretName="other" is not allowed because service account strict does not reference that '
+         "secret"),
+        (_with_secret(env=[{"name": "E", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}]),
+         'container main with envVar E referencing secret.secretName="other" is not allowed because service account '
+         "strict does not reference that secret"),
+        (_with_secret(envFrom=[{"secretRef": {"name": "other"}}]),
+         'container main with envFrom referencing secret.secretName="other" is not allowed because service account '
+         "strict does not reference that secret"),
+        ({"imagePullSecrets": [{"name": "other"}]},
+         'imagePullSecrets[0].name="other" is not allowed because service account strict does not reference that '
+         "imagePullSecret"),
+        ({"volumes": [{"name": "v", "secret": {"secretName": "mine"}}]}, ""),
+    ],
+)  # fmt: skip
+def test_a_strict_account_names_every_secret_that_its_pods_use(api: Any, spec: Any, wrong: str) -> None:
+    api.create("serviceaccounts", STRICT)
+    pod = api.pod(serviceAccountName="strict", **spec)
+    if not wrong:
+        api.create("pods", pod)
+        return
+    with pytest.raises(Forbidden) as refused:
+        api.create("pods", pod)
+    assert refused.value.message == f'pods "web" is forbidden: {wrong}'
+
+
+@pytest.mark.parametrize(
+    ("spec", "wrong"),
+    [
+        ({"serviceAccountName": "default"}, "a mirror pod may not reference service accounts"),
+        ({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}, "a mirror pod may not reference secrets"),
+        ({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+         "a mirror pod may not use ServiceAccountToken volume projections"),
+    ],
+)  # fmt: skip
+def test_a_mirror_pod_has_neither_account_nor_secrets(api: Any, spec: Any, wrong: str) -> None:
+    pod = api.pod(nodeName="n1", **spec)
+    pod["metadata"]["annotations"] = MIRROR
+    with pytest.raises(Forbidden) as refused:
+        api.create("pods", pod)
+    assert refused.value.message == f'pods "web" is forbidden: {wrong}'
+
+
+def test_nothing_new_comes_to_a_namespace_that_is_going_away(api: Any) -> None:
+    api.get("namespaces", "default", "")["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    told = "unable to create new content in namespace default because it is being terminated"
+    with pytest.raises(Forbidden) as refused:
+        api.create("configmaps", {"metadata": {"generateName": "a-"}})
+    assert refused.value.message == f'configmaps "a-" is forbidden: {told}'
+    for plural, below in (("pods", "eviction"), ("pods", "binding"), ("serviceaccounts", "token")):
+        attempt = Attempt(
+            operation="CREATE", kind=api.row(plural), subresource=below, namespace="default", name="web", obj={}
+        )
+        with pytest.raises(Forbidden) as refused:
+            settled(write.admit(api.registry, attempt, api.context()))
+        assert refused.value.message == f'{plural} "web" is forbidden: {told}'
+        assert refused.value.causes[0].reason == "NamespaceTerminating"
+
+
 def test_an_account_says_whether_its_token_is_mounted_and_what_secrets_pull(api: Any) -> None:
     quiet = {"metadata": {"name": "quiet"}, "automountServiceAccountToken": False, "imagePullSecrets": [{"name": "s"}]}
     api.create("serviceaccounts", quiet)
@@ -93,6 +166,8 @@ def test_a_quota_counts_what_is_there(api: Any) -> None:
 def test_a_new_node_begins_tainted_and_a_claim_with_the_default_class(api: Any) -> None:
     node = api.create("nodes", {"metadata": {"name": "n"}})
     assert node["spec"]["taints"] == [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+    evicting = {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}
+    assert len(api.create("nodes", {"metadata": {"name": "m"}, "spec": {"taints": [evicting]}})["spec"]["taints"]) == 2
     default = {"storageclass.kubernetes.io/is-default-class": "true"}
     api.create("storageclasses", {"metadata": {"name": "fast", "annotations": default}, "provisioner": "x"})
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -212,6 +287,17 @@ def test_a_limit_range_bounds_containers_and_pods(api: Any, item: Any, requests:
 def _claim(size: str, **spec: Any) -> Any:
     asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
     return {"metadata": {"name": "c"}, "spec": asked}
+
+
+def test_a_resize_keeps_within_the_limit_range(api: Any) -> None:
+    api.create("pods", api.pod(containers=_container({"cpu": "500m"})))
+    _range(api, type="Container", max={"cpu": "1"})
+
+    def grow(obj: Any) -> None:
+        obj["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}
+
+    with pytest.raises(Forbidden, match="maximum cpu usage per Container is 1, but limit is 2"):
+        api.change("pods", "web", grow, "resize")
 
 
 def test_a_limit_range_bounds_claims(api: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.admission.podsecurity import PREFIX, Level, violations
+from steersman.cluster.api.admission.podsecurity import PREFIX, Level, level_of, violations
 from steersman.cluster.meta.errors import Forbidden, Invalid
 
 LATEST = 10_000
@@ -131,3 +131,53 @@ def test_a_namespace_that_becomes_stricter_warns_of_its_pods(api: Any) -> None:
         Invalid, match=r'enforce\]: Invalid value: "x": must be one of privileged, baseline, restricted'
     ):
         label(api, enforce="x")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warns"),
+    [
+        ({}, {"enforce": "baseline"}, True),
+        ({"enforce": "restricted"}, {"enforce": "baseline"}, False),
+        ({"enforce": "restricted"}, {"enforce": "baseline", "enforce_version": "v1.30"}, True),
+        ({"enforce": "baseline"}, {"enforce": "privileged", "enforce_version": "v1.30"}, False),
+        ({"enforce": "baseline"}, {"enforce": "baseline"}, False),
+    ],
+)
+def test_pods_are_looked_at_where_the_standard_is_not_only_relaxed(
+    api: Any, before: Any, after: Any, warns: bool
+) -> None:
+    api.create("pods", api.pod(hostNetwork=True))
+    label(api, **before)
+    assert bool(label(api, **after)) is warns
+
+
+def test_what_is_enforced_is_warned_of_unless_something_else_is(api: Any) -> None:
+    for modes, level in (
+        ({"enforce": "restricted"}, "restricted:latest"),
+        ({"enforce": "restricted", "enforce_version": "v1.25"}, "restricted:v1.25"),
+        ({"enforce": "baseline", "enforce_version": "v1.25", "warn_version": "v1.20"}, "baseline:v1.20"),
+        ({"enforce": "restricted", "warn": "privileged"}, "privileged:latest"),
+        ({"warn": "baseline"}, "baseline:latest"),
+    ):
+        assert str(level_of({PREFIX + key.replace("_", "-"): value for key, value in modes.items()}, "warn")) == level
+
+
+def test_another_image_is_looked_at_and_another_label_is_not(api: Any) -> None:
+    api.create("pods", api.pod(hostNetwork=True))
+    label(api, enforce="baseline")
+    api.change("pods", "web", lambda obj: obj["metadata"].update(labels={"a": "b"}))
+    with pytest.raises(Forbidden, match=r"host namespaces \(hostNetwork=true\)"):
+        api.change("pods", "web", lambda obj: obj["spec"]["containers"][0].update(image="nginx:2"))
+
+
+def test_labels_that_were_wrong_before_may_stay_wrong_and_count_as_the_strictest(api: Any) -> None:
+    labels = {PREFIX + "enforce": "x", PREFIX + "audit": "y"}
+    api.get("namespaces", "default", "")["metadata"]["labels"] = labels
+    api.change("namespaces", "default", lambda obj: obj["metadata"].update(annotations={"a": "b"}))
+    assert [str(level_of(labels, mode)) for mode in ("enforce", "audit")] == ["restricted:latest", "privileged:latest"]
+    notes: dict[str, str] = {}
+    with pytest.raises(Forbidden, match='violates PodSecurity "restricted:latest"'):
+        api.create("pods", api.pod(), annotate=notes.__setitem__)
+    assert notes[f"{PREFIX}error"].startswith(
+        f"Failed to parse policy: [metadata.labels[{PREFIX}enforce]: Invalid value"
+    )

@@ -196,8 +196,10 @@ def test_only_some_fields_of_a_pod_ever_change(api: Any) -> None:
         api.patch("pods", "web", {"spec": {"activeDeadlineSeconds": 200}})
     with pytest.raises(Invalid, match="pod updates may not change fields other than"):
         api.patch("pods", "web", {"spec": {"nodeName": "n1"}})
+    api.patch("pods", "web", {"spec": {"tolerations": []}})
+    assert len(api.get("pods", "web")["spec"]["tolerations"]) == 2
     with pytest.raises(Invalid, match="existing toleration can not be modified"):
-        api.patch("pods", "web", {"spec": {"tolerations": []}})
+        api.patch("pods", "web", {"spec": {"tolerations": [{"operator": "Exists"}]}})
 
 
 def test_a_status_may_not_revive_or_reclass_a_pod(api: Any) -> None:

@@ -24,6 +24,8 @@ READINGS = [
     ("GET", "/api/v1/namespaces/a/services/a%3Ab/proxy/x/y", {}, ("get", "", "services", "proxy", "a", "a:b")),
     ("HEAD", "/api/v1/nodes/n", {}, ("get", "", "nodes", "", "", "n")),
     ("GET", "/apis/apps/v1", {}, ("get", "", "", "", "", "")),
+    ("OPTIONS", "/api/v1/nodes", {}, ("", "", "nodes", "", "", "")),
+    ("OPTIONS", "/version", {}, ("options", "", "", "", "", "")),
     ("GET", "/version/", {}, ("get", "", "", "", "", "")),
 ]
 

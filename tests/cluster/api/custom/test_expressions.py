@@ -27,15 +27,15 @@ def _check(spec: dict[str, Any], new: Any, old: Any = MISSING) -> list[tuple[str
 @pytest.mark.parametrize(
     ("rule", "field", "message"),
     [
-        ({"rule": "self.n < 5"}, "spec", 'Invalid value: "object": failed rule: self.n < 5'),
-        ({"rule": "self.n < 5", "message": " too big "}, "spec", 'Invalid value: "object": too big'),
+        ({"rule": "self.n < 5"}, "spec", 'Invalid value: failed rule: self.n < 5'),
+        ({"rule": "self.n < 5", "message": " too big "}, "spec", 'Invalid value: too big'),
         ({"rule": "self.n < 5", "messageExpression": "'n is %d'.format([self.n])"}, "spec",
-         'Invalid value: "object": n is 9'),
-        ({"rule": "self.n < 5", "message": "big", "messageExpression": "''"}, "spec", 'Invalid value: "object": big'),
-        ({"rule": "self.n < 5", "fieldPath": ".n"}, "spec.n", 'Invalid value: "object": failed rule: self.n < 5'),
+         'Invalid value: n is 9'),
+        ({"rule": "self.n < 5", "message": "big", "messageExpression": "''"}, "spec", 'Invalid value: big'),
+        ({"rule": "self.n < 5", "fieldPath": ".n"}, "spec.n", 'Invalid value: failed rule: self.n < 5'),
         ({"rule": "self.n < 5", "reason": "FieldValueForbidden", "message": "no"}, "spec", "Forbidden: no"),
         ({"rule": "self.n < 5", "reason": "FieldValueRequired", "message": "no"}, "spec", "Required value: no"),
-        ({"rule": "self.n < 5", "reason": "FieldValueDuplicate"}, "spec", 'Duplicate value: "object"'),
+        ({"rule": "self.n < 5", "reason": "FieldValueDuplicate"}, "spec", "Duplicate value"),
         ({"rule": "self.s == 'x'"}, "spec", 'Invalid value: "object": no such key: s evaluating rule: self.s == \'x\''),
         ({"rule": "self.any + 1 == 2"}, "spec",
          "Invalid value: \"object\": 'no such overload': call arguments did not match a supported operator, function "
@@ -59,7 +59,7 @@ def test_rules_are_looked_at_wherever_there_is_a_value() -> None:
     )
     found = _check(spec, {"list": [1, 0], "map": {"a": 0, "b": 2}})
     assert [field for field, _ in found] == ["spec.list[1]", "spec.map[a]"]
-    assert found[0][1] == 'Invalid value: "integer": failed rule: self > 0'
+    assert found[0][1] == "Invalid value: 0: failed rule: self > 0"
 
 
 def test_a_rule_at_the_root_sees_the_name() -> None:
@@ -68,7 +68,7 @@ def test_a_rule_at_the_root_sees_the_name() -> None:
     assert validate_custom(schema, rules, {"metadata": {"name": "abc"}}) == []
     cause = validate_custom(schema, rules, {"metadata": {"name": "xyz"}})[0]
     assert (cause.field, cause.message) == (
-        "<nil>", "Invalid value: \"object\": failed rule: self.metadata.name.startsWith('a')",
+        "<nil>", "Invalid value: failed rule: self.metadata.name.startsWith('a')",
     )  # fmt: skip
 
 
@@ -135,9 +135,7 @@ def test_what_did_not_change_may_stay_broken(new: Any, old: Any, fields: list[st
 
 def test_a_broken_rule_on_something_unchanged_is_forgiven_but_a_broken_transition_is_not() -> None:
     spec = _object({"n": INTEGER}, {"rule": "self.n < 5"}, {"rule": "oldSelf.n < 5"})
-    assert [message for _, message in _check(spec, {"n": 9}, {"n": 9})] == [
-        'Invalid value: "object": failed rule: oldSelf.n < 5'
-    ]
+    assert [message for _, message in _check(spec, {"n": 9}, {"n": 9})] == ["Invalid value: failed rule: oldSelf.n < 5"]
 
 
 def test_rules_wait_until_the_types_are_right() -> None:
