@@ -124,6 +124,14 @@ class User:
     extra: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Stranger(User):
+    """Somebody who shows a certificate that nobody vouches for: it is no user's, and its bearer is not just anybody."""
+
+
+STRANGER = Stranger("")
+
+
 class Store(Protocol):
     """The cluster's store: the leader's replica itself, or a client of the group.
 

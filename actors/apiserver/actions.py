@@ -19,7 +19,7 @@ from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth.tokens import EXTENDS_S, TokenIssuer, service_account_claims
 from steersman.cluster.meta import errors
-from steersman.cluster.meta.errors import BadRequest, Cause, ServiceUnavailable
+from steersman.cluster.meta.errors import ApiError, BadRequest, Cause, ServiceUnavailable
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS, Resource
 from steersman.cluster.meta.times import format_time
@@ -114,20 +114,22 @@ class Actions:
             operation=CREATE, kind=kind, subresource="token", namespace=namespace, name=name, obj=request,
             options=pipeline.options_of(context),
         )  # fmt: skip
-        request = await self._writer.admit(attempt, context) or request
-        spec = request.get("spec") or {}
-        seconds = spec.get("expirationSeconds") or _TOKEN_S
-        if not _TOKEN_MIN_S <= seconds <= _TOKEN_MAX_S:
-            limit = "less than 10 minutes" if seconds < _TOKEN_MIN_S else "larger than 2^32 seconds"
-            text = f"may not specify a duration {limit}"
-            raise errors.invalid(
-                "TokenRequest", name, [Cause("spec.expirationSeconds", f"Invalid value: {seconds}: {text}")],
-                "authentication.k8s.io",
-            )  # fmt: skip
+        meta = request.get("metadata") or {}
+        for field, wanted in (("name", name), ("namespace", namespace)):
+            if meta.get(field, wanted) not in ("", wanted):
+                text = f'Invalid value: "{meta[field]}": must match the service account {field} if specified'
+                raise _invalid_request(name, f"metadata.{field}", text)
         await self._reader.fresh()
         account = self._writer.current(kind, namespace, name)[1]
-        bound = spec.get("boundObjectRef") or {}
-        pod, secret, node = self._bound(bound, namespace, name)
+        spec = request.get("spec") or {}
+        seconds = spec.get("expirationSeconds", _TOKEN_S)
+        if not _TOKEN_MIN_S <= seconds <= _TOKEN_MAX_S:
+            limit = "less than 10 minutes" if seconds < _TOKEN_MIN_S else "larger than 2^32 seconds"
+            text = f"Invalid value: {seconds}: may not specify a duration {limit}"
+            raise _invalid_request("", "spec.expirationSeconds", text)
+        request = await self._writer.admit(attempt, context) or request
+        spec = request.get("spec") or {}
+        pod, secret, node = self._bound(spec.get("boundObjectRef") or {}, namespace, name)
         audiences = spec.get("audiences") or [self._issuer.audience]
         now = self._now()
         claims = service_account_claims(
@@ -145,33 +147,29 @@ class Actions:
         """The pod (with its node), secret or node that a token is to be bound to."""
         if not bound:
             return None, None, None
-        kinds = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
-        resource = kinds.get(bound.get("kind", ""))
-        if resource is None:
-            text = f'Invalid value: "{bound.get("kind", "")}": must be one of Pod, Secret, or Node'
-            raise errors.invalid("TokenRequest", account, [Cause("spec.boundObjectRef.kind", text)])
-        found = self._writer.lookup(resource, namespace if resource.namespaced else "", bound.get("name", ""))
+        version, kind, name = bound.get("apiVersion", ""), bound.get("kind", ""), bound.get("name", "")
+        resource = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}.get(kind)
+        group, slash, short = version.rpartition("/")
+        if resource is None or slash:
+            shown = f"{group}/{short}, Kind={kind}"
+            raise BadRequest(f"cannot bind token to object of type {shown}")
+        found = self._writer.lookup(resource, namespace if resource.namespaced else "", name)
         if found is None:
-            raise errors.not_found(resource.plural, bound.get("name", ""))
-        if bound.get("uid"):
-            _same_uid(found, bound["uid"])
+            raise errors.not_found(resource.plural, name)
+        if resource is PODS and found["spec"].get("serviceAccountName", "default") != account:
+            text = "to pod running with different serviceaccount name."
+            raise BadRequest(f'cannot bind token for serviceaccount "{account}" {text}')
+        if bound.get("uid", "") not in ("", found["metadata"].get("uid", "")):
+            detail = (
+                f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record. "
+                "The object might have been deleted and then recreated"
+            )
+            raise errors.conflict(kind, name, detail)
         if resource is not PODS:
             return (None, found, None) if resource is SECRETS else (None, None, found)
-        if found["spec"].get("serviceAccountName", "default") != account:
-            text = (
-                f'Invalid value: "{bound["name"]}": '
-                f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
-            )
-            raise errors.invalid("TokenRequest", account, [Cause("spec.boundObjectRef.name", text)])
-        node_name = found["spec"].get("nodeName", "")
-        return found, None, self._writer.lookup(NODES, "", node_name) if node_name else None
+        node = found["spec"].get("nodeName", "")
+        return found, None, (self._writer.lookup(NODES, "", node) or {"metadata": {"name": node}}) if node else None
 
 
-def _same_uid(obj: Obj, uid: str) -> None:
-    found = obj["metadata"].get("uid", "")
-    if found != uid:
-        detail = (
-            f"the UID in the bound object reference ({uid}) does not match the UID in record. "
-            "The object might have been deleted and then recreated"
-        )
-        raise errors.conflict(obj["kind"].lower() + "s", obj["metadata"]["name"], detail)
+def _invalid_request(name: str, field: str, text: str) -> ApiError:
+    return errors.invalid("TokenRequest", name, [Cause(field, text)], "authentication.k8s.io")

@@ -5,8 +5,6 @@ Nothing here decides; it finds credentials in a request and objects in the cache
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +12,10 @@ from typing import Any
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.issuers import Others
 from steersman.actors.http.messages import Request
-from steersman.actors.ports import Now, User
+from steersman.actors.ports import STRANGER, Now, Stranger, User
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth import jwt, requestheader
-from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, from_certificate
+from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, from_certificate
 from steersman.cluster.auth.jwt import InvalidToken, Token
 from steersman.cluster.auth.tokens import (
     LEGACY_ISSUER,
@@ -35,13 +33,20 @@ from steersman.cluster.meta.resources import Resource
 
 #: acts for the server itself
 SERVER = User("system:apiserver", ("system:masters", AUTHENTICATED))
+_SOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."
 #: verified tokens remembered, so that a signature is checked once
 _TOKENS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class FrontProxy(User):
-    """A server that has authenticated users by itself, and says in headers for whom it asks."""
+    """A server that has authenticated users by itself, and says in headers for whom it asks.
+
+    Args:
+        own: who it is where it says nothing.
+    """
+
+    own: User | None = None
 
 
 def to_user(identity: Identity) -> User:
@@ -49,8 +54,11 @@ def to_user(identity: Identity) -> User:
 
 
 def user_of_certificate(certificate: Mapping[str, Any]) -> User | None:
-    """The user of a verified client certificate."""
-    identity = from_certificate(certificate)
+    """The user of a verified client certificate; None when it names nobody."""
+    try:
+        identity = from_certificate(certificate)
+    except ValueError:
+        return STRANGER
     return None if identity is None else to_user(identity)
 
 
@@ -82,24 +90,15 @@ class Authenticator:
 
     def authenticate(self, request: Request, path: str) -> User:
         """Returns the user of a request; raises Unauthorized."""
-        user = request.user
-        if isinstance(user, FrontProxy):
-            fronted = requestheader.identity_of(request.headers)
-            if fronted is not None:
-                return to_user(fronted)
-            user = None
-        if user is not None:
-            return (
-                user
-                if AUTHENTICATED in user.groups
-                else User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
-            )
-        if token := bearer(request):
-            try:
+        user = _by_connection(request)
+        if user is not None and not isinstance(user, Stranger):
+            return user if AUTHENTICATED in user.groups else _admitted(user)
+        try:
+            if token := bearer(request):
                 return to_user(self.verify(token)[0])
-            except InvalidToken:
-                raise Unauthorized from None
-        if self._others.settings.takes_anonymous(path):
+        except InvalidToken:
+            raise Unauthorized from None
+        if user is None and self._others.settings.takes_anonymous(path):
             return to_user(ANONYMOUS)
         raise Unauthorized
 
@@ -134,7 +133,7 @@ class Authenticator:
 
     def staleness(self, request: Request) -> str:
         """What is to be said of the token of a request that was let in: that it should have been renewed."""
-        claims = self._claims.get(bearer(request))
+        claims = self._claims.get(token_of(request))
         return staleness(claims, self._now()) if claims is not None else ""
 
     def _own_audiences(self) -> tuple[str, ...]:
@@ -171,21 +170,58 @@ def _common(meant: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
+def _by_connection(request: Request) -> User | None:
+    """Whom the client's certificate stands for, or the headers of the proxy whose certificate it is."""
+    user = request.user
+    if not isinstance(user, FrontProxy):
+        return user
+    fronted = requestheader.identity_of(request.headers)
+    return to_user(fronted) if fronted is not None else user.own
+
+
+def _admitted(user: User) -> User:
+    """The user as one of all those who have been authenticated."""
+    if user.name == ANONYMOUS.name or UNAUTHENTICATED in user.groups:
+        return user
+    return User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
+
+
 def bearer(request: Request) -> str:
-    """The bearer token of a request; empty when there is none."""
-    header = request.headers.get("authorization", "")
-    token = header[7:].strip() if header[:7].lower() == "bearer " else ""
-    return token or _socket_token(request.headers.get("sec-websocket-protocol", ""))
+    """The bearer token of a request; empty when there is none. Raises InvalidToken."""
+    scheme, _, rest = request.headers.get("authorization", "").strip().partition(" ")
+    token = rest.partition(" ")[0] if scheme.lower() == "bearer" else ""
+    return token or _socket_token(request.headers)
 
 
-def _socket_token(protocols: str) -> str:
-    """The bearer token that a browser's WebSocket carries as a subprotocol."""
-    prefix = "base64url.bearer.authorization.k8s.io."
-    for name in protocols.split(","):
-        if name.strip().startswith(prefix):
-            text = name.strip()[len(prefix) :]
-            try:
-                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-            except (binascii.Error, ValueError):
-                return ""
-    return ""
+def token_of(request: Request) -> str:
+    """The bearer token that decides who asks; empty where a certificate does, or nobody."""
+    user = _by_connection(request)
+    if user is not None and not isinstance(user, Stranger):
+        return ""
+    try:
+        return bearer(request)
+    except InvalidToken:
+        return ""
+
+
+def is_spaced(request: Request) -> bool:
+    """Whether a bearer token is no token because of one space too many before it."""
+    scheme, _, rest = request.headers.get("authorization", "").strip().partition(" ")
+    return scheme.lower() == "bearer" and rest.startswith(" ")
+
+
+def _socket_token(headers: Mapping[str, str]) -> str:
+    """The bearer token that a browser's WebSocket carries as a subprotocol, beside at least one other."""
+    protocols = headers.get("sec-websocket-protocol", "")
+    if _SOCKET_TOKEN not in protocols or headers.get("upgrade", "").lower() != "websocket":
+        return ""
+    names = [name.strip() for name in protocols.split(",")]
+    tokens = [name[len(_SOCKET_TOKEN) :] for name in names if name.startswith(_SOCKET_TOKEN)]
+    try:
+        if len(tokens) > 1:
+            raise InvalidToken("multiple base64.bearer.authorization tokens specified")
+        if tokens and len(names) == 1:
+            raise InvalidToken("missing additional subprotocol")
+        return jwt.decode(tokens[0]).decode() if tokens else ""
+    except ValueError:
+        raise InvalidToken("invalid base64.bearer.authorization token encoding") from None

@@ -24,7 +24,7 @@ from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.aggregator import Aggregator
 from steersman.actors.apiserver.askedwebhooks import Modes, answered
 from steersman.actors.apiserver.auditing import ID_CHARS_MAX, Trail, auditor_of
-from steersman.actors.apiserver.authenticator import Authenticator, bearer, user_of_certificate
+from steersman.actors.apiserver.authenticator import Authenticator, is_spaced, token_of, user_of_certificate
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.bootstraptokens import BootstrapTokens
 from steersman.actors.apiserver.cache import Behind, WatchCache
@@ -57,7 +57,7 @@ from steersman.actors.apiserver.webhooks import Webhooks
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpServer
-from steersman.actors.ports import NodeDirectory, Now, Store, User
+from steersman.actors.ports import NodeDirectory, Now, Store, Stranger, User
 from steersman.actors.rpc.api import GrpcApi
 from steersman.actors.webhook import Webhook
 from steersman.cluster.api import proxying
@@ -80,6 +80,7 @@ from steersman.cluster.meta.errors import (
     Unauthorized,
 )
 from steersman.cluster.store.values import InvalidRequest, StoreError, TooLarge, Unavailable
+from steersman.runtime.strangers import admit_strangers
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ _WEBHOOK_S = 10.0
 _STORE_RETRY_S = 0.3
 #: a client that asks for a state that is not here yet may try again after
 _AGAIN_S = 1
+_SPACED = "the provided Authorization header contains extra space before the bearer token, and is ignored"
 #: writes in one transaction; the store bounds its bytes
 TRANSACTION_MAX = 100
 
@@ -300,6 +302,8 @@ class ApiServer:
             response = await self._answer(request, path, query, attributes, trail)
         except ApiError as error:
             response = failure(error)
+            if error.code in (401, 403) and is_spaced(request):
+                response.headers["warning"] = warningheaders.headers([_SPACED])[0]
         except (StoreError, Behind) as error:
             response = failure(_store_failure(error))
         finally:
@@ -345,14 +349,15 @@ class ApiServer:
         try:
             return self._who(request, path, attributes, trail)
         except (Unauthorized, Forbidden):
-            if request.user is None and "authorization" not in request.headers:
+            token = token_of(request)
+            if not token and (request.user is None or isinstance(request.user, Stranger)):
                 raise
             try:
                 await self.cache.fresh()
             except (StoreError, Behind) as error:
                 log.info("a refusal could not be checked on fresh state: %s", error)
-            if request.user is None:
-                await self.authenticator.learn(bearer(request))
+            if token:
+                await self.authenticator.learn(token)
             return self._who(request, path, attributes, trail)
 
     async def _answer(
@@ -478,7 +483,7 @@ def _store_failure(error: StoreError | Behind) -> ApiError:
 
 
 def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
-    """The TLS context: our certificate, and client certificates verified where a client shows one."""
+    """The TLS context: our certificate, and the client's looked at where it shows one."""
     if not config.tls_cert:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -490,6 +495,5 @@ def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
         pair.flush()
         context.load_cert_chain(pair.name)
     if config.client_ca or config.proxy_ca:
-        context.load_verify_locations(cadata=f"{config.client_ca.decode()}\n{config.proxy_ca.decode()}")
-        context.verify_mode = ssl.CERT_OPTIONAL
+        admit_strangers(context, config.client_ca + b"\n" + config.proxy_ca)
     return context

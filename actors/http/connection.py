@@ -23,6 +23,8 @@ from steersman.actors.http.receiver import Receiver, Waiting
 from steersman.actors.http.sender import Sender
 from steersman.actors.http.spdy import serve_spdy
 from steersman.actors.http.websocket import serve_websocket
+from steersman.actors.ports import STRANGER, User
+from steersman.runtime import strangers
 
 if TYPE_CHECKING:
     from steersman.actors.http.server import HttpServer
@@ -31,6 +33,19 @@ log = logging.getLogger(__name__)
 
 #: requests of one connection that are answered before others have their turn
 _ANSWERS_A_TURN = 8
+
+
+def _bearer(server: HttpServer, transport: asyncio.Transport) -> tuple[User | None, float]:
+    """Who shows a certificate, None without one; and when it expires, which its connection may outlive."""
+    certificate = transport.get_extra_info("peercert")
+    if not certificate or server.identify is None:
+        return None, 0.0
+    tls = transport.get_extra_info("ssl_object")
+    root = strangers.root_of(tls)
+    if root is None:
+        return STRANGER, math.inf
+    user = server.identify({**certificate, "der": tls.getpeercert(binary_form=True), "root": root})
+    return user, ssl.cert_time_to_seconds(certificate["notAfter"])
 
 
 class Connection(asyncio.Protocol):
@@ -51,13 +66,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's
         self._transport = transport = cast(asyncio.Transport, transport)
-        server, user, until = self._server, None, 0.0
-        certificate = transport.get_extra_info("peercert")
-        if certificate and server.identify is not None:
-            der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            user = server.identify({**certificate, "der": der})
-            until = ssl.cert_time_to_seconds(certificate["notAfter"])
-        self._receiver = Receiver(self, server, transport, user, until)
+        server = self._server
+        self._receiver = Receiver(self, server, transport, *_bearer(server, transport))
         self._sender = Sender(self, server, transport)
         if not server.admit(self):
             transport.abort()

@@ -20,7 +20,7 @@ import httptools
 from steersman.actors.http.limits import Refused
 from steersman.actors.http.messages import Request, Response, refusal
 from steersman.actors.http.pipe import Upload
-from steersman.actors.ports import User
+from steersman.actors.ports import STRANGER, User
 
 if TYPE_CHECKING:
     from steersman.actors.http.connection import Connection
@@ -288,7 +288,7 @@ class Receiver:
         if target[:1] != "/" and (absolute := _ABSOLUTE.match(target)):
             rest = target[absolute.end() :]
             target = rest if rest[:1] == "/" else f"/{rest}"
-        user = self._user if self._user is None or time.time() < self._user_until else None
+        user = self._user if self._user is None or time.time() < self._user_until else STRANGER
         return Request(method, target, self._headers, body, user, False, upload, self._peer)
 
     def _read(self, request: Request) -> Waiting:

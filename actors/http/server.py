@@ -37,7 +37,8 @@ class HttpServer:
     Args:
         handler: called once a request, its body complete (or as `upload` where `uploads` says so).
         tls: None for plain TCP.
-        identify: the user of a verified client certificate (as `ssl.SSLSocket.getpeercert` shows it).
+        identify: the user of a verified client certificate (as `ssl.SSLSocket.getpeercert` shows it, with its own bytes
+            as `der` and those of its authority as `root`).
         uploads: whether the body of (method, target) is to be streamed rather than held.
     """
 

@@ -32,14 +32,19 @@ def from_certificate(certificate: Mapping[str, Any]) -> Identity | None:
 
     Args:
         certificate: as `ssl` shows it, with its bytes as `der` where they are known.
+
+    Raises:
+        ValueError: it has several uids.
     """
     found: dict[str, list[str]] = {}
     for part in certificate.get("subject") or ():
         for key, value in part:
             found.setdefault(key, []).append(value)
     names, uids = found.get("commonName", []), found.get(_UID, [])
-    if not names or len(uids) > 1:
+    if not names or not names[-1]:
         return None
+    if len(uids) > 1:
+        raise ValueError(f"expected 1 UID, but found multiple: {uids}")
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
     if der := certificate.get("der"):
         extra = (("authentication.kubernetes.io/credential-id", (f"X509SHA256={sha256(der).hexdigest()}",)),)

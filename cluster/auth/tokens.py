@@ -24,7 +24,7 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 from steersman.cluster.meta.times import format_time, parse_time
 
-#: the clock of another host may be so far ahead
+#: the clock of another host may be so far ahead or behind
 _SKEW_S = 60.0
 #: how long a token lives of a program that may not read it anew, and the time that is asked for by which it is known
 _EXTENDED_S = 365 * 86_400
@@ -114,6 +114,7 @@ def service_account_claims(
     """The claims of a token for a service account, bound to one of pod, secret and node, or to none.
 
     Args:
+        node: that of the pod is named with it; without uid if it is gone.
         extends: whether it is as the pods get it whose programs may not read it anew: it lives for a year, and is told
             in the audit log from the end on that was asked for.
     """
@@ -124,7 +125,8 @@ def service_account_claims(
     }
     for key, obj in (("pod", pod), ("secret", secret), ("node", node)):
         if obj is not None:
-            private[key] = {"name": obj["metadata"]["name"], "uid": obj["metadata"]["uid"]}
+            meta_of = obj["metadata"]
+            private[key] = {field: meta_of[field] for field in ("name", "uid") if field in meta_of}
     if extends:
         private["warnafter"] = int(now) + expires_in_s
     return {
@@ -174,7 +176,9 @@ def check_legacy(claims: dict[str, Any], token: str, find: Find) -> Identity:
     data = (kept.get("data") or {}).get("token", "")
     if not hmac.compare_digest(base64.b64encode(token.encode()).decode(), data):
         raise InvalidToken("service account token does not match server's copy")
-    _must_exist(find, SERVICE_ACCOUNTS, namespace, name, uid)
+    account = _must_exist(find, SERVICE_ACCOUNTS, namespace, name, uid)
+    if "deletionTimestamp" in account["metadata"]:
+        raise InvalidToken(f"service account {namespace}/{name} has been deleted")
     if (kept["metadata"].get("labels") or {}).get(_INVALID_SINCE):
         raise InvalidToken(
             f"the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid."
@@ -215,11 +219,13 @@ def check_service_account(claims: dict[str, Any], audiences: Sequence[str], now:
     Raises:
         InvalidToken: it is early, late, for somebody else, or what it is bound to is gone.
     """
-    expires, not_before = claims.get("exp", 0), claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or not isinstance(not_before, int | float) or now >= expires:
+    expires, not_before, issued = (claims.get(key, 0) for key in ("exp", "nbf", "iat"))
+    if not all(isinstance(one, int | float) for one in (expires, not_before, issued)) or now - _SKEW_S > expires:
         raise InvalidToken("service account token has expired")
-    if not_before > now + _SKEW_S:
+    if now + _SKEW_S < not_before:
         raise InvalidToken("service account token is not valid yet")
+    if now + _SKEW_S < issued:
+        raise InvalidToken("service account token is issued in the future")
     meant = [claims["aud"]] if isinstance(claims.get("aud"), str) else claims.get("aud") or []
     if not set(meant) & set(audiences):
         text = f"token audiences {_quoted(meant)} is invalid for the target audiences {_quoted(audiences)}"
@@ -227,21 +233,27 @@ def check_service_account(claims: dict[str, Any], audiences: Sequence[str], now:
     private = claims.get("kubernetes.io") or {}
     bound = private.get("serviceaccount") or {}
     namespace, name, uid = private.get("namespace", ""), bound.get("name", ""), bound.get("uid", "")
-    _must_exist(find, SERVICE_ACCOUNTS, namespace, name, uid)
-    extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims.get('jti', '')}",))]
-    for key, resource in (("pod", PODS), ("secret", SECRETS), ("node", NODES)):
+    account = _must_exist(find, SERVICE_ACCOUNTS, namespace, name, uid)
+    if _is_long_gone(account, now):
+        raise InvalidToken(f"service account {namespace}/{name} has been deleted")
+    extra = []
+    if claims.get("jti"):
+        extra.append(("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",)))
+    for key, resource in (("secret", SECRETS), ("pod", PODS), ("node", NODES)):
         row = private.get(key)
         if not row:
             continue
         if key != "node" or "pod" not in private:
-            found = _must_exist(
-                find, resource, namespace if resource.namespaced else "", row.get("name", ""), row["uid"]
-            )
-            if key == "pod" and "deletionTimestamp" in found["metadata"]:
-                _must_not_be_long_gone(found, now)
+            place = namespace if resource.namespaced else ""
+            found = _must_exist(find, resource, place, row.get("name", ""), row.get("uid", ""))
+            if _is_long_gone(found, now):
+                raise InvalidToken(_INVALIDATED)
         if key != "secret":
-            extra.append((f"authentication.kubernetes.io/{key}-name", (row.get("name", ""),)))
-            extra.append((f"authentication.kubernetes.io/{key}-uid", (row["uid"],)))
+            extra += [
+                (f"authentication.kubernetes.io/{key}-{field}", (row[field],))
+                for field in ("name", "uid")
+                if row.get(field)
+            ]
     return _account_identity(namespace, name, uid, extra)
 
 
@@ -265,9 +277,9 @@ def _must_exist(find: Find, resource: Resource, namespace: str, name: str, uid: 
     return found
 
 
-def _must_not_be_long_gone(obj: Obj, now: float) -> None:
-    if now > parse_time(obj["metadata"]["deletionTimestamp"]) + _SKEW_S:
-        raise InvalidToken(_INVALIDATED)
+def _is_long_gone(obj: Obj, now: float) -> bool:
+    deleted = obj["metadata"].get("deletionTimestamp")
+    return deleted is not None and now > parse_time(deleted) + _SKEW_S
 
 
 def check_bootstrap(token: str, now: float, find: Find) -> Identity | None:

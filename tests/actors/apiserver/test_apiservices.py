@@ -3,19 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-
-import orjson
-import pytest
-
-from steersman.actors.http.client import HttpTransport
-from steersman.actors.http.messages import Request
-from steersman.actors.ports import User
-from steersman.runtime.pki import Authority, Identity
 
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -140,82 +128,3 @@ async def test_an_apiservice_that_vanished_unseen_is_forgotten(api: Any) -> None
         return bool((await api.call("GET", path)).status == 404)
 
     await until(forgotten)
-
-
-# ---- front proxies of our own server
-
-
-@pytest.fixture
-async def fronted(make_api: Any, make_store: Any, tmp_path: Path) -> AsyncIterator[tuple[Any, Authority, Authority]]:
-    """A server on TLS that takes users' certificates of one authority and front proxies' of another."""
-    clients, proxies = Authority(tmp_path), Authority(tmp_path, "front-proxy-ca")
-    clients.ensure()
-    proxies.ensure()
-    serving = clients.issue(Identity(file="server", common_name="api", hosts=("127.0.0.1",)))
-    store = make_store(time.time)
-    await store.start()
-    api = await make_api(
-        store, port=0, tls_cert=serving.cert.read_bytes(), tls_key=serving.key.read_bytes(),
-        client_ca=clients.ca.read_bytes(), proxy_ca=proxies.ca.read_bytes(),
-    )  # fmt: skip
-    yield api, clients, proxies
-    await api.server.stop()
-    await store.stop()
-
-
-async def _whoami(api: Any, ca: Path, pair: Any, **headers: str) -> Any:
-    context = ssl.create_default_context(cafile=str(ca))
-    context.load_cert_chain(pair.cert, pair.key)
-    transport = HttpTransport([f"https://127.0.0.1:{api.server.port}"], tls=context)
-    sent = {key.replace("_", "-"): value for key, value in headers.items()}
-    body = orjson.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
-    answer = await transport(
-        Request(
-            "POST",
-            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-            {"content-type": "application/json", **sent},
-            body,
-        )
-    )
-    await transport.close()
-    assert isinstance(answer.body, bytes)
-    found = orjson.loads(answer.body)
-    return found["status"]["userInfo"] if answer.status == 201 else answer.status
-
-
-async def test_only_a_front_proxy_says_in_headers_who_asks(fronted: tuple[Any, Authority, Authority]) -> None:
-    api, clients, proxies = fronted
-    proxy = proxies.issue(Identity(file="front-proxy-client", common_name="front-proxy-client"))
-    jane = {"x_remote_user": "jane", "x_remote_group": "a, b\nsystem:masters", "x_remote_extra_scopes": "read"}
-    said = await _whoami(api, clients.ca, proxy, **jane)
-    assert said["username"] == "jane" and said["groups"] == ["a, b", "system:masters", "system:authenticated"]
-    assert said["extra"] == {"scopes": ["read"]}
-
-    tom = clients.issue(Identity(file="tom", common_name="tom", organizations=("devs",)))
-    said = await _whoami(api, clients.ca, tom, **jane)
-    assert said["username"] == "tom", "a user's certificate does not make a proxy"
-    same_name = clients.issue(Identity(file="fake", common_name="front-proxy-client"))
-    assert (await _whoami(api, clients.ca, same_name, **jane))["username"] == "front-proxy-client"
-    other_name = proxies.issue(Identity(file="other", common_name="other", organizations=("system:masters",)))
-    assert await _whoami(api, clients.ca, other_name, **jane) == 401
-    assert await _whoami(api, clients.ca, proxy) == 401, "a proxy itself is nobody"
-
-
-async def test_extension_servers_find_whom_to_trust(fronted: tuple[Any, Authority, Authority]) -> None:
-    api, clients, proxies = fronted
-    path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
-    data = (await api.ok("GET", path))["data"]
-    assert data["client-ca-file"].strip() == clients.ca.read_text().strip()
-    assert data["requestheader-client-ca-file"].strip() == proxies.ca.read_text().strip()
-    reader = User("system:serviceaccount:wardle:server", ("system:serviceaccounts",))
-    await api.refused(403, "GET", path, user=reader)
-    roles = "/apis/rbac.authorization.k8s.io/v1"
-    subject = {"kind": "ServiceAccount", "name": "server", "namespace": "wardle"}
-    role = {
-        "apiGroup": "rbac.authorization.k8s.io",
-        "kind": "Role",
-        "name": "extension-apiserver-authentication-reader",
-    }
-    bindings = f"{roles}/namespaces/kube-system/rolebindings"
-    await api.ok("POST", bindings, {"metadata": {"name": "wardle"}, "roleRef": role, "subjects": [subject]})
-    assert (await api.ok("GET", path, user=reader))["data"] == data

@@ -214,3 +214,61 @@ async def test_a_webhook_says_whose_an_unknown_token_is_and_is_asked_once(
 def test_a_token_of_a_secret_is_signed_alike_each_time() -> None:
     issuer = TokenIssuer(pem(), issuer="i", audience="a")
     assert issuer.sign({"iss": "kubernetes/serviceaccount"}) == issuer.sign({"iss": "kubernetes/serviceaccount"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"authorization": "Bearer {token}"}, 201),
+        ({"authorization": "bearer {token} and more"}, 201),
+        ({"authorization": "Bearer  {token}"}, 401),  # no credential at all, as Go splits it
+        ({"authorization": "Token {token}"}, 401),
+        ({"sec-websocket-protocol": "{socket}, v4.channel.k8s.io", "upgrade": "websocket"}, 201),
+        ({"sec-websocket-protocol": "{socket}", "upgrade": "websocket"}, 401),
+        ({"sec-websocket-protocol": "{socket}, {socket}, v4.channel.k8s.io", "upgrade": "websocket"}, 401),
+        ({"sec-websocket-protocol": "{socket}, v4.channel.k8s.io"}, 401),  # not a WebSocket
+    ],
+)
+async def test_a_token_is_read_where_kubernetes_reads_it(api: Any, headers: dict[str, str], code: int) -> None:
+    account = "/api/v1/namespaces/default/serviceaccounts/default"
+    token = (await api.ok("POST", f"{account}/token", {"spec": {}}))["status"]["token"]
+    socket = "base64url.bearer.authorization.k8s.io." + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+    sent = {name: value.format(token=token, socket=socket) for name, value in headers.items()}
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = await api.call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body, user=None, **sent)
+    assert answer.status == code
+    if "  " in sent.get("authorization", ""):
+        assert "extra space before the bearer token" in answer.headers["warning"]
+
+
+async def test_a_token_request_is_refused_in_kubernetes_words(api: Any) -> None:
+    path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": "gone"}}
+    await api.ok("POST", "/api/v1/namespaces/default/pods", pod)
+    await api.ok("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "other"}})
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": "p"}
+    rows: list[tuple[Any, int, str]] = [
+        ({"spec": {"expirationSeconds": 0}}, 422,
+         'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: 0: '
+         "may not specify a duration less than 10 minutes"),
+        ({"metadata": {"name": "x"}, "spec": {}}, 422,
+         'TokenRequest.authentication.k8s.io "default" is invalid: metadata.name: Invalid value: "x": '
+         "must match the service account name if specified"),
+        ({"spec": {"boundObjectRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}, 400,
+         "cannot bind token to object of type apps/v1, Kind=Deployment"),
+        ({"spec": {"boundObjectRef": {**bound, "uid": "u9"}}}, 409,
+         'Operation cannot be fulfilled on Pod "p": the UID in the bound object reference (u9) does not match the UID '
+         "in record. The object might have been deleted and then recreated"),
+    ]  # fmt: skip
+    for body, code, message in rows:
+        assert (await api.refused(code, "POST", path, body))["message"] == message
+    other = path.replace("/default/token", "/other/token")
+    found = await api.refused(400, "POST", other, {"spec": {"boundObjectRef": bound}})
+    assert found["message"] == (
+        'cannot bind token for serviceaccount "other" to pod running with different serviceaccount name.'
+    )
+    token = (await api.ok("POST", path, {"spec": {"boundObjectRef": bound}}))["status"]["token"]
+    review = {"spec": {"token": token}}
+    status = (await api.ok("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))["status"]
+    assert status["user"]["extra"]["authentication.kubernetes.io/node-name"] == ["gone"]
+    assert "authentication.kubernetes.io/node-uid" not in status["user"]["extra"]

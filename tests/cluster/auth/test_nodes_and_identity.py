@@ -155,7 +155,8 @@ def test_a_certificate_names_the_user_and_groups() -> None:
     identity = from_certificate({"subject": (*subject, uid), "der": b"x"})
     assert identity is not None and identity.uid == "7"
     assert dict(identity.extra)["authentication.kubernetes.io/credential-id"] == (f"X509SHA256={X_SHA256}",)
-    assert from_certificate({"subject": (*subject, uid, uid)}) is None
+    with pytest.raises(ValueError, match="expected 1 UID"):
+        from_certificate({"subject": (*subject, uid, uid)})
 
 
 def test_only_health_and_version_are_for_everybody() -> None:

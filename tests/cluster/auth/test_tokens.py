@@ -101,7 +101,8 @@ def test_a_token_of_another_issuer_is_not_trusted_even_with_the_same_key() -> No
 @pytest.mark.parametrize(
     ("changed", "now", "find", "message"),
     [
-        ({}, NOW + 601, EVERYTHING, "service account token has expired"),
+        ({}, NOW + 661, EVERYTHING, "service account token has expired"),
+        ({"nbf": NOW - 900, "iat": NOW + 120}, NOW, EVERYTHING, "service account token is issued in the future"),
         ({"exp": "soon"}, NOW, EVERYTHING, "service account token has expired"),
         ({}, NOW - 120, EVERYTHING, "service account token is not valid yet"),
         ({"aud": ["vault"]}, NOW, EVERYTHING, 'token audiences ["vault"] is invalid for the target audiences ["'),

@@ -1,0 +1,81 @@
+"""TLS that lets clients in whose certificate does not verify, so that they can be told so in an answer.
+
+Python's `ssl` ends the handshake instead, and OpenSSL's callback that decides is not to be had through it: it is set
+here on the context's own `SSL_CTX`. Where that cannot be reached (an OpenSSL that is linked statically), such
+handshakes end as before.
+
+Source: SSL_CTX_set_verify(3), SSL_get_verify_result(3), SSL_CTX_set_client_CA_list(3)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ssl
+import tempfile
+from functools import cache
+from typing import Any
+
+_V_OK, _ENCODING_DER = 0, 2
+#: a CPython object that wraps one of OpenSSL's begins with this, then comes the pointer
+_HEAD_BYTES = object.__basicsize__
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
+
+
+#: what OpenSSL asks of each certificate: whether to go on, whatever is wrong with it
+_go_on = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda _good, _store: 1)
+
+
+@cache
+def _library() -> Any:
+    """OpenSSL as Python's `ssl` uses it; None where its functions cannot be reached."""
+    try:
+        import _ssl
+
+        library = ctypes.CDLL(_ssl.__file__)
+        library.SSL_CTX_get_options.restype = ctypes.c_uint64
+        library.SSL_load_client_CA_file.restype = ctypes.c_void_p
+        library.SSL_get_verify_result.restype = ctypes.c_long
+        for name in ("SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list"):
+            getattr(library, name).restype = None
+    except (AttributeError, OSError):
+        return None
+    return library
+
+
+def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
+    """Asks clients for certificates of these authorities, and lets in also those who show another one.
+
+    Args:
+        context: of a server.
+        authorities: PEM; their names are told to clients, of whom some show no other certificates then.
+    """
+    context.load_verify_locations(cadata=authorities.decode("ascii"))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # they need not be roots, as of Go
+    context.verify_mode = ssl.CERT_OPTIONAL
+    library = _library()
+    if library is None:
+        return
+    wrapped = ctypes.c_void_p.from_address(id(context) + _HEAD_BYTES)
+    if library.SSL_CTX_get_options(wrapped) != int(context.options) & 0xFFFF_FFFF_FFFF_FFFF:
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(authorities)
+        file.flush()
+        names = ctypes.c_void_p(library.SSL_load_client_CA_file(file.name.encode()))
+        library.SSL_CTX_set_client_CA_list(wrapped, names)
+    library.SSL_CTX_set_verify(wrapped, int(ssl.CERT_OPTIONAL), _go_on)
+
+
+def root_of(tls: Any) -> bytes | None:
+    """The authority that a client's certificate goes back to, as DER; None of one that does not verify.
+
+    Args:
+        tls: the `ssl.SSLObject` of a connection whose client has shown a certificate.
+    """
+    library, connection = _library(), tls._sslobj
+    if library is not None:  # otherwise it has verified: there would be no connection
+        wrapped = ctypes.c_void_p.from_address(id(connection) + _HEAD_BYTES + _POINTER_BYTES)
+        if library.SSL_get_verify_result(wrapped) != _V_OK:
+            return None
+    root: bytes = connection.get_verified_chain()[-1].public_bytes(_ENCODING_DER)
+    return root
