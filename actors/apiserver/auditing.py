@@ -17,9 +17,10 @@ from steersman.actors.apiserver.config import AuditConfig
 from steersman.actors.http.messages import Request, Response, Upgrade
 from steersman.actors.ports import Now, User
 from steersman.actors.webhook import Webhook
-from steersman.cluster.api.decode import PROTOBUF, media_type, parse_yaml
+from steersman.cluster.api.decode import PROTOBUF, media_type
 from steersman.cluster.api.protobuf.codec import ProtobufError
 from steersman.cluster.api.protobuf.codec import decode as decode_protobuf
+from steersman.cluster.api.syntax import parse_yaml
 from steersman.cluster.auth import audit
 from steersman.cluster.auth.attributes import Attributes, Verdict
 from steersman.cluster.auth.audit import AuditPolicy, Decision, Level

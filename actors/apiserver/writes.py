@@ -282,9 +282,10 @@ class Writer:
             try:
                 entry, old = yield from self._current(kind, namespace, name)
             except errors.NotFound:
+                pipeline.check_uid(kind, new, namespace, name, "")
                 if not kind.create_on_update or subresource:
                     raise
-                new.setdefault("metadata", {}).setdefault("name", name)
+                pipeline.check_name(new, name)
                 written = yield from pipeline.create(self._registry, kind, new, ctx, namespace)
                 return (yield from self._created(kind, written, warnings, check))
             written = yield from pipeline.update(self._registry, kind, new, old, subresource, ctx)

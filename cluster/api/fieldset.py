@@ -51,8 +51,12 @@ def child_of(schema: SchemaNode | None, key: str) -> SchemaNode | None:
     return schema.properties.get(key) or schema.additional
 
 
+class Repeated(list[Any]):
+    """The items of a list that share a key: they are owned together, as one that nobody looks into."""
+
+
 def list_elements(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, Any] | None:
-    """Returns path element to item of a keyed list or set; None when an item lacks a key or two share one."""
+    """Returns path element to item of a keyed list or set, or the `Repeated` items; None when one lacks a key."""
     found: dict[str, Any] = {}
     names = schema.list_map_keys
     key, front = (names[0], f'k:{{"{names[0]}":') if kind == KEYED and len(names) == 1 else ("", "")
@@ -60,48 +64,49 @@ def list_elements(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, 
         if key and isinstance(item, dict) and isinstance(only := item.get(key), str):
             element: str | None = front + orjson.dumps(only).decode() + "}"
         else:
-            element = _item_element(schema, item, kind)
-        if element is None or element in found:
+            element = item_element(schema, item, kind)
+        if element is None:
             return None
-        found[element] = item
+        if element not in found:
+            found[element] = item
+        elif isinstance(found[element], Repeated):
+            found[element].append(item)
+        else:
+            found[element] = Repeated((found[element], item))
     return found
 
 
-def _item_element(schema: SchemaNode, item: Any, kind: int) -> str | None:
+def item_element(schema: SchemaNode, item: Any, kind: int) -> str | None:
+    """The path element of an item of a keyed list or set; None when it has none."""
     if kind == SET:
         return None if isinstance(item, dict | list) else "v:" + orjson.dumps(item).decode()
     if not isinstance(item, dict):
         return None
     keys: dict[str, Any] = {}
     for name in schema.list_map_keys:
-        value = item.get(name)
-        if value is None and schema.items is not None and name in schema.items.properties:
-            value = schema.items.properties[name].default
+        value = key_value(schema, item, name)
         if value is None:
             return None
         keys[name] = value
     return "k:" + orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def key_value(schema: SchemaNode, item: Mapping[str, Any], name: str) -> Any:
+    """One of the values that tell an item of a keyed list from others, or its default; None when there is neither."""
+    found = item.get(name)
+    if found is None and schema.items is not None and name in schema.items.properties:
+        return schema.items.properties[name].default
+    return found
+
+
 class Ambiguous(BadRequest):
-    """An applied list whose items cannot be told apart; `path` grows on the way up to the object."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
-        self.path = ""
-
-    def below(self, part: str) -> Ambiguous:
-        self.path = part + self.path
-        self.message = f"failed to create typed patch object: {self.path}: {self.rule}"
-        return self
+    """A configuration that holds a list whose items cannot be told apart."""
 
 
-def _elements_or_refusal(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, Any]:
+def _distinct(schema: SchemaNode, items: list[Any], kind: int) -> dict[str, Any]:
     found = list_elements(schema, items, kind)
-    if found is None:
-        rule = f"keys {', '.join(schema.list_map_keys)}" if kind == KEYED else "a set of scalars"
-        raise Ambiguous(f"items need distinct values of {rule}")
+    if found is None or len(found) != len(items):
+        raise Ambiguous("the items of a list cannot be told apart")
     return found
 
 
@@ -113,25 +118,19 @@ def declared_set(schema: SchemaNode | None, value: Any) -> FieldTree:
     """
     kind = shape(schema, value)
     tree: FieldTree = {}
-    part = ""
-    try:
-        if kind == MAP:
-            properties, additional = children_of(schema)
-            for key, item in value.items():
-                part = f".{key}"
-                child = properties.get(key)
-                own = child is None
-                node = _declared_field(child or additional, item, own)
-                if node is not None:
-                    tree["f:" + key] = node
-        elif kind != LEAF and schema is not None:
-            items = schema.items
-            for element, item in _elements_or_refusal(schema, value, kind).items():
-                part = f"[{element[2:]}]"
-                node = declared_set(items, item) if kind == KEYED else _LEAF
-                tree[element] = {".": _LEAF, **node} if node else _LEAF
-    except Ambiguous as error:
-        raise error.below(part) from None
+    if kind == MAP:
+        properties, additional = children_of(schema)
+        for key, item in value.items():
+            child = properties.get(key)
+            own = child is None
+            node = _declared_field(child or additional, item, own)
+            if node is not None:
+                tree["f:" + key] = node
+    elif kind != LEAF and schema is not None:
+        items = schema.items
+        for element, item in _distinct(schema, value, kind).items():
+            node = declared_set(items, item) if kind == KEYED else _LEAF
+            tree[element] = {".": _LEAF, **node} if node else _LEAF
     return tree
 
 
@@ -159,7 +158,9 @@ def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
             return _LEAF
         items = schema.items
         if kind == KEYED and items is not None and items.map_type != "atomic":
-            tree = {key: _held_map(items, item) for key, item in elements.items()}
+            tree = {
+                key: _LEAF if isinstance(item, Repeated) else _held_map(items, item) for key, item in elements.items()
+            }
         else:
             tree = {key: _held_field(items, item) for key, item in elements.items()}
     if tree:
@@ -203,7 +204,9 @@ def _held_plan(schema: SchemaNode, form: tuple[str, ...]) -> HeldPlan:
 
 
 def _held_field(schema: SchemaNode | None, value: Any) -> FieldTree:
-    return held_set(schema, value) if isinstance(value, _CONTAINERS) else _LEAF
+    if isinstance(value, Repeated) or not isinstance(value, _CONTAINERS):
+        return _LEAF
+    return held_set(schema, value)
 
 
 def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTree | None, FieldTree | None]:
@@ -229,15 +232,27 @@ def differences(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTre
         if previous is None:
             touched[prefix + key] = _held_field(child, value)
         elif previous is not value and (previous != value or type(previous) is not type(value)):
-            changed, gone = differences(child, previous, value)
+            if isinstance(previous, Repeated) or isinstance(value, Repeated):
+                changed, gone = _regrouped(child, previous, value)
+            else:
+                changed, gone = differences(child, previous, value)
             if changed is not None:
                 touched[prefix + key] = changed
             if gone is not None:
                 removed[prefix + key] = gone
     for key, value in before.items():
         if value is not None and after.get(key) is None:
-            removed[prefix + key] = held_set(known.get(key) or rest, value)
+            removed[prefix + key] = _held_field(known.get(key) or rest, value)
     return touched or None, removed or None
+
+
+def _regrouped(schema: SchemaNode | None, old: Any, new: Any) -> tuple[FieldTree | None, FieldTree | None]:
+    """As `differences`, where items share a key before, afterwards or both."""
+    if not isinstance(old, Repeated):
+        return _LEAF, held_set(schema, old) if isinstance(old, dict) else None
+    if not isinstance(new, Repeated):
+        return _held_field(schema, new), None
+    return _LEAF, None
 
 
 def beside(schema: SchemaNode | None, frame: Any, value: Any) -> FieldTree | None:
@@ -343,13 +358,14 @@ def paths(tree: FieldTree, prefix: str = "") -> Iterator[str]:
     for element in sorted(tree):
         if element == ".":
             continue
-        path = prefix + _path_part(element)
+        path = prefix + path_part(element)
         if is_member(tree[element]):
             yield path
         yield from paths(tree[element], path)
 
 
-def _path_part(element: str) -> str:
+def path_part(element: str) -> str:
+    """A path element as Kubernetes spells it."""
     kind, text = element[:2], element[2:]
     if kind == "f:":
         return f".{text}"

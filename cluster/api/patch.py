@@ -3,11 +3,13 @@
 Decides what an object looks like after a patch; knows nothing of kinds, schemas or immutability. The inputs are left as
 they are; the result of a merge patch shares with them what stays.
 
-Sources: RFC 6902 (JSON Patch), RFC 6901 (JSON Pointer), RFC 7396 (JSON Merge Patch)
+Sources: RFC 6902 (JSON Patch), RFC 6901 (JSON Pointer), RFC 7396 (JSON Merge Patch), and what Kubernetes' library,
+gopkg.in/evanphx/json-patch.v4, makes of them: a value that is left out is null, indexes may be negative.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,9 @@ from steersman.cluster.meta.objects import Obj
 OPERATIONS_MAX = 10_000
 #: what the `copy` operations of a patch may add to an object; a few of them could double it each
 COPIED_BYTES_MAX = 3 * 1024 * 1024
+
+
+_INDEX = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
 class Inapplicable(Invalid):
@@ -100,12 +105,12 @@ def _operate(document: Any, operation: Obj, copies: _CopyBudget) -> Any:
     path = _pointer(operation, "path")
     match kind:
         case "add":
-            return _add(document, path, copied(_value(operation)))
+            return _add(document, path, copied(operation.get("value")))
         case "remove":
             return _remove(document, path)[0]
         case "replace":
             _find(document, path)
-            return _replace(document, path, copied(_value(operation)))
+            return _replace(document, path, copied(operation.get("value")))
         case "move":
             source = _pointer(operation, "from")
             if path[: len(source)] == source and len(path) > len(source):
@@ -120,19 +125,13 @@ def _operate(document: Any, operation: Obj, copies: _CopyBudget) -> Any:
             if not _equal(_find_or_null(document, path), operation.get("value")):
                 raise _PatchError(f"testing value {_text(path)} failed")
             return document
-    raise BadRequest(f"error decoding patch: unknown operation {kind!r}")
-
-
-def _value(operation: Obj) -> Any:
-    if "value" not in operation:
-        raise BadRequest(f"error decoding patch: operation {operation.get('op')!r} lacks a value")
-    return operation["value"]
+    raise _PatchError(f"Unexpected kind: {kind}")
 
 
 def _pointer(operation: Obj, member: str) -> list[str]:
     pointer = operation.get(member)
     if not isinstance(pointer, str) or (pointer and not pointer.startswith("/")):
-        raise BadRequest(f"error decoding patch: {member!r} must be a JSON pointer, got {pointer!r}")
+        raise _PatchError(f"{member!r} must be a JSON pointer, got {pointer!r}")
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
@@ -151,10 +150,12 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def _index(container: list[Any], part: str, *, end: int) -> int:
-    if not part.isascii() or not part.isdigit() or (len(part) > 1 and part[0] == "0") or len(part) > 9:
+    """The place that a part of a path names; Kubernetes counts negative ones from the end."""
+    if not _INDEX.fullmatch(part):
         raise _PatchError(f"{part!r} is no index of a list")
     index = int(part)
-    if index >= end:
+    index = index + end if index < 0 else index
+    if not 0 <= index < end:
         raise _PatchError(f"index {index} is out of bounds ({len(container)} items)")
     return index
 

@@ -21,6 +21,7 @@ from steersman.cluster.api.fieldset import (
     LEAF,
     MAP,
     FieldTree,
+    Repeated,
     beside,
     child_of,
     children_of,
@@ -142,16 +143,24 @@ class _Change:
         )
         self._found = {api_version: (self.touched, self.removed)}
 
-    def seen_by(self, entry: Entry) -> tuple[FieldTree, FieldTree]:
-        """Returns (added or changed, removed) fields in the entry's version."""
+    def left_of(self, entry: Entry, *, is_mine: bool = False) -> FieldTree:
+        """What remains of an entry's fields; nothing where its version is served no more."""
+        seen = self.seen_by(entry)
+        if seen is None:
+            return {}
+        touched, removed = seen
+        left = difference(entry.fields, removed)
+        return left if is_mine else difference(left, touched)
+
+    def seen_by(self, entry: Entry) -> tuple[FieldTree, FieldTree] | None:
+        """Returns (added or changed, removed) fields in the entry's version; None when there is no such version."""
         found = self._found.get(entry.api_version)
-        if found is None:
-            version = self._other(entry.api_version) if self._live is not None else None
-            if version is None or self._live is None:
-                found = self.touched, self.removed
-            else:
-                schema, convert = version
-                found = _compare(schema, convert(self._live), convert(self._new))
+        if found is None and self._live is None:
+            found = self.touched, self.removed
+        elif found is None and self._live is not None and (version := self._other(entry.api_version)) is not None:
+            schema, convert = version
+            found = _compare(schema, convert(self._live), convert(self._new))
+        if found is not None:
             self._found[entry.api_version] = found
         return found
 
@@ -185,9 +194,7 @@ def track_update(
     mine = (manager, "Update", api_version, subresource)
     original = entries.get(mine)
     for identity, entry in list(entries.items()):
-        touched, removed = change.seen_by(entry)
-        left = difference(entry.fields, removed)
-        left = left if identity == mine else difference(left, touched)
+        left = change.left_of(entry, is_mine=identity == mine)
         if left is not entry.fields:
             entries[identity] = replace(entry, fields=left)
     if change.touched:
@@ -247,8 +254,7 @@ def apply(
         is_kubectl = manager == KUBECTL and live is not None
         _refuse_conflicts(others, change, lastapplied.allowed(schema, live) if is_kubectl and live else {})
     for entry in others:
-        touched, removed = change.seen_by(entry)
-        left = difference(difference(entry.fields, touched), removed)
+        left = change.left_of(entry)
         if left is not entry.fields:
             entries[entry.identity] = replace(entry, fields=left)
     time = format_time(now) if live is None or change.touched or change.removed else (last.time if last else "")
@@ -266,7 +272,8 @@ def _server_free(applied: Obj) -> Obj:
 
 
 def _refuse_conflicts(others: Sequence[Entry], change: _Change, allowed: FieldTree) -> None:
-    clashes = ((entry, intersection(entry.fields, change.seen_by(entry)[0])) for entry in others)
+    seen = ((entry, change.seen_by(entry)) for entry in others)
+    clashes = ((entry, intersection(entry.fields, changes[0])) for entry, changes in seen if changes is not None)
     found = [(entry, list(paths(difference(clash, allowed)))) for entry, clash in clashes]
     found = sorted(((e, p) for e, p in found if p), key=lambda row: row[0].describe())
     causes = [
@@ -324,10 +331,16 @@ def _merge(schema: SchemaNode | None, live: Any, config: Any) -> Any:
     before, wanted = list_elements(schema, live, kind), list_elements(schema, config, kind)
     if before is None or wanted is None:
         return config
-    return [
-        before[element] if element not in wanted else _merge(schema.items, before.get(element), wanted[element])
-        for element in _merged_order(list(before), list(wanted))
-    ]
+    merged_items: list[Any] = []
+    for element in _merged_order(list(before), list(wanted)):
+        old = before.get(element)
+        if element in wanted:
+            merged_items.append(_merge(schema.items, None if isinstance(old, Repeated) else old, wanted[element]))
+        elif isinstance(old, Repeated):
+            merged_items += old
+        else:
+            merged_items.append(old)
+    return merged_items
 
 
 def _merged_order(before: list[str], wanted: list[str]) -> list[str]:
@@ -369,7 +382,11 @@ def _pruned(schema: SchemaNode | None, value: Any, last: FieldTree, owned: Field
     elements = list_elements(schema, value, kind)
     if elements is None:
         return value
-    items = [_pruned_item(schema.items, item, element, last, owned, False) for element, item in elements.items()]
+    items = [
+        _pruned_item(schema.items, item, element, last, owned, False)
+        for element, found in elements.items()
+        for item in (found if isinstance(found, Repeated) else (found,))
+    ]
     return [item for item in items if item is not None]
 
 

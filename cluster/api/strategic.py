@@ -15,7 +15,8 @@ from typing import Any
 
 from steersman.cluster.api.patch import copied
 from steersman.cluster.api.schema.node import SchemaNode
-from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.errors import BadRequest, Invalid
+from steersman.cluster.meta.gotext import formatted
 from steersman.cluster.meta.objects import Obj
 
 _PATCH = "$patch"
@@ -33,7 +34,7 @@ def strategic_merge(schema: SchemaNode | None, target: Obj, patch: Any) -> Obj:
         patch: the decoded patch.
 
     Raises:
-        BadRequest: the patch or one of its directives has the wrong form.
+        BadRequest: the patch or one of its directives has the wrong form. Invalid: it cannot be carried out.
     """
     if not isinstance(patch, dict):
         raise BadRequest("error decoding patch: a strategic merge patch of an object is an object")
@@ -55,18 +56,12 @@ def _merge_map(schema: SchemaNode | None, target: Obj, patch: Obj, *, retain: bo
                 return replacement
             case "delete":
                 return {}
-            case "merge":
-                patch = {key: value for key, value in patch.items() if key != _PATCH}
             case _:
-                raise BadRequest(f"unknown patch directive {directive!r}: it must be replace, merge or delete")
+                raise _unknown(directive, patch)
     target = _retained(target, patch, retain)
     result = {key: value for key, value in target.items() if key not in patch}
     for key, value in patch.items():
-        if key.startswith("$"):
-            if not key.startswith((_ORDER, _DELETE)) and key != _RETAIN:
-                raise BadRequest(f"unknown directive {key!r} in a strategic merge patch")
-            continue
-        if value is None:
+        if value is None or key == _RETAIN or key.startswith((_ORDER, _DELETE)):
             continue
         result[key] = _merge_value(_child(schema, key), target.get(key), value, patch, key)
     for key in _directive_only(patch):
@@ -75,10 +70,19 @@ def _merge_map(schema: SchemaNode | None, target: Obj, patch: Obj, *, retain: bo
     return result
 
 
+def _unknown(directive: Any, patch: Obj) -> BadRequest:
+    return BadRequest(f"unknown patch type: {formatted(directive)} in map: {formatted(patch)}")
+
+
 def _directive_only(patch: Obj) -> list[str]:
     """Lists that a patch orders or thins out without naming an item."""
     found = [key.partition("/")[2] for key in patch if key.startswith((_ORDER, _DELETE))]
     return [key for key in dict.fromkeys(found) if key not in patch]
+
+
+def _refused() -> Invalid:
+    """What Kubernetes says of a patch whose form is right and that cannot be carried out."""
+    return Invalid("the server rejected our request due to an error in our request")
 
 
 def _retained(target: Obj, patch: Obj, retain: bool) -> Obj:
@@ -86,10 +90,10 @@ def _retained(target: Obj, patch: Obj, retain: bool) -> Obj:
     if keys is None:
         return target
     if not isinstance(keys, list):
-        raise BadRequest("invalid patch format of retainKeys: $retainKeys must be a list")
+        raise BadRequest("invalid patch format of retainKeys")
     for key, value in patch.items():
         if not key.startswith("$") and value is not None and key not in keys:
-            raise BadRequest(f"invalid patch format of retainKeys: {key!r} is set but not in $retainKeys")
+            raise _refused()
     return {key: value for key, value in target.items() if key in keys}
 
 
@@ -107,10 +111,10 @@ def _merge_list(schema: SchemaNode | None, old: list[Any], new: list[Any], patch
     if schema is None or "merge" not in schema.patch_strategies:
         return [_cleaned(item) for item in new if not (isinstance(item, dict) and _PATCH in item)]
     if any(isinstance(item, list) for item in new):
-        raise BadRequest("lists of lists cannot be merged")
+        raise _refused()
     order = patch.get(_ORDER + key)
     if order is not None and not isinstance(order, list):
-        raise BadRequest(f"invalid patch format of setElementOrder list: {_ORDER}{key} must be a list")
+        raise BadRequest("invalid patch format of setElementOrder list")
     if schema.merge_key:
         return _merge_keyed(schema, old, new, order)
     return _merge_scalars(old, new, patch.get(_DELETE + key), order)
@@ -118,12 +122,12 @@ def _merge_list(schema: SchemaNode | None, old: list[Any], new: list[Any], patch
 
 def _merge_scalars(old: list[Any], new: list[Any], deleted: Any, order: list[Any] | None) -> list[Any]:
     if deleted is not None and not isinstance(deleted, list):
-        raise BadRequest("invalid patch format of primitive list: $deleteFromPrimitiveList must be a list")
+        raise BadRequest("invalid patch format of primitive list")
     gone = {_mark(item) for item in deleted or ()}
     kept = {_mark(item): item for item in old if _mark(item) not in gone}
     merged = list((kept | {_mark(item): copied(item) for item in new}).values())
     if order is not None:
-        _check_order(new, order)
+        _check_order(new, order, new, order)
     return _ordered(merged, old, new if order is None else order, lambda item: item)
 
 
@@ -131,7 +135,11 @@ def _merge_keyed(schema: SchemaNode, old: list[Any], new: list[Any], order: list
     merge_key = schema.merge_key
     for item in new:
         if not isinstance(item, dict):
-            raise BadRequest(f"a list merged by {merge_key!r} holds objects only, got {item!r}")
+            raise BadRequest(f"list element types are not identical: {formatted([old, new])}")
+        if item.get(_PATCH) == "merge":
+            raise BadRequest("merging lists cannot yet be specified in the patch")
+        if item.get(_PATCH) not in (None, "delete", "replace"):
+            raise _unknown(item[_PATCH], item)
     if any(item.get(_PATCH) == "replace" for item in new):
         return [_cleaned(item) for item in new if _PATCH not in item]
     deleted = {_mark(_key_of(item, merge_key)) for item in new if item.get(_PATCH) == "delete"}
@@ -147,25 +155,27 @@ def _merge_keyed(schema: SchemaNode, old: list[Any], new: list[Any], order: list
     wanted_order = named = [_key_of(item, merge_key) for item in changed]
     if order is not None:
         wanted_order = [_key_of(row, merge_key) if isinstance(row, dict) else row for row in order]
-        _check_order(named, wanted_order)
+        _check_order(named, wanted_order, new, order)
     return _ordered(merged, old, wanted_order, lambda row: row.get(merge_key) if isinstance(row, dict) else row)
 
 
 def _key_of(item: Obj, merge_key: str) -> Any:
     if merge_key not in item:
-        raise BadRequest(f"map: {item} does not contain declared merge key: {merge_key}")
+        raise BadRequest(f"map: {formatted(item)} does not contain declared merge key: {merge_key}")
     return item[merge_key]
 
 
-def _check_order(named: Sequence[Any], order: Sequence[Any]) -> None:
+def _check_order(named: Sequence[Any], order: Sequence[Any], patch: Sequence[Any], shown: Sequence[Any]) -> None:
     """The items of the patch must stand in the order list, in the same order."""
     position = 0
     for key in named:
         while position < len(order) and order[position] != key:
             position += 1
         if position == len(order):
-            lists = f"patch list: {list(named)} doesn't match $setElementOrder list: {list(order)}"
-            raise BadRequest(f"the order in {lists}")
+            raise BadRequest(
+                f"The order in patch list:\n{formatted(list(patch))}\n doesn't match {_ORDER[:-1]} list:\n"
+                f"{formatted(list(shown))}\n"
+            )
         position += 1
 
 

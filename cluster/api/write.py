@@ -9,36 +9,41 @@ Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
-from typing import Any
 
 import orjson
 
 from steersman.cluster.api import patch as patches
-from steersman.cluster.api import ssa, strategic
+from steersman.cluster.api import ssa
 from steersman.cluster.api.admission import chain
 from steersman.cluster.api.admission import warnings as sentences
 from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.allocate import allocate, reallocate
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
-from steersman.cluster.api.decode import (
-    as_json,
-    bounded,
-    check,
-    decode,
-    media_type,
-    parse_yaml,
-    read_json,
-    reads_slowly,
-)
+from steersman.cluster.api.decode import as_json, decode, media_type, reads_slowly
+from steersman.cluster.api.fieldset import Ambiguous
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.patching import (
+    APPLY_PATCH,
+    JSON_PATCH,
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    configuration,
+    patched,
+)
 from steersman.cluster.api.removal import delete, is_done
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules import options
-from steersman.cluster.api.rules.metadata import validate_metadata, validate_metadata_update
+from steersman.cluster.api.rules.metadata import (
+    DUPLICATE_OWNERS,
+    DUPLICATE_OWNERS_AFTER_ADMISSION,
+    dedupe_owners,
+    validate_metadata,
+    validate_metadata_update,
+)
 from steersman.cluster.api.scale import scale_of, with_scale
 from steersman.cluster.api.steps import Steps
+from steersman.cluster.api.typed import refusal
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, Cause
 from steersman.cluster.meta.names import generated_name
@@ -52,6 +57,8 @@ __all__ = [
     "Written",
     "admit",
     "as_json",
+    "check_name",
+    "check_uid",
     "create",
     "decode",
     "delete",
@@ -62,13 +69,14 @@ __all__ = [
     "update",
 ]  # fmt: skip
 
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 _STALE = "the object has been modified; please apply your changes to the latest version and try again"
 #: metadata that only the server writes
-_SERVER_KEYS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation")
+_SERVER_KEYS = (
+    "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink",
+    "generation",
+)  # fmt: skip
+#: of these, what validation refuses where the object has none, instead of leaving it out
+_IMMUTABLE_KEYS = ("deletionTimestamp", "deletionGracePeriodSeconds")
 
 
 def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespace: str = "") -> Steps[Written]:
@@ -77,6 +85,7 @@ def create(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext, namespac
     Raises:
         BadRequest, Invalid, Forbidden, NotFound (its namespace does not exist), ...
     """
+    _name_owners_once(obj.get("metadata") or {}, ctx, DUPLICATE_OWNERS)
     return _create(registry, kind, obj, ctx, namespace, track=True)
 
 
@@ -97,6 +106,7 @@ def _create(
         assert attempt.obj is not None
         obj = attempt.obj
         meta = _place(kind, obj, namespace)
+    _name_owners_once(meta, ctx, DUPLICATE_OWNERS_AFTER_ADMISSION)
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = attempt.name = generated_name(meta["generateName"], ctx.random_suffix())
     for key in _SERVER_KEYS:
@@ -121,7 +131,6 @@ def _create(
 
 def _tracked(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext) -> Obj:
     """The new object with who owns its fields: what the server adds from here on, and its status, belong to nobody."""
-    obj["metadata"].pop("managedFields", None)
     own = {key: value for key, value in obj.items() if key != "status"} if "status" in kind.subresources else obj
     found = ssa.track_update(
         registry.schema(kind), None, own, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
@@ -156,7 +165,7 @@ def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
             meta["namespace"] = namespace
     elif not meta.get("namespace"):
         meta.pop("namespace", None)
-    if meta.pop("resourceVersion", ""):
+    if meta.pop("resourceVersion", "") not in ("", "0", None):
         raise BadRequest("resourceVersion should not be set on objects to be created")
     return meta
 
@@ -180,6 +189,8 @@ def update(registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str,
     Raises:
         Conflict (stale), BadRequest, Invalid, Forbidden, ...
     """
+    check_uid(kind, new, old["metadata"].get("namespace", ""), old["metadata"]["name"], old["metadata"].get("uid", ""))
+    _name_owners_once(new.get("metadata") or {}, ctx, DUPLICATE_OWNERS)
     return _update(registry, kind, new, old, subresource, ctx, track=True)
 
 
@@ -213,6 +224,7 @@ def _update(
         if attempt.changed:
             meta = _rebase(kind, attempt.obj, old)
             new = _only_its_part(kind, attempt.obj, old, subresource)
+    _name_owners_once(meta, ctx, DUPLICATE_OWNERS_AFTER_ADMISSION)
     if subresource in ("", "scale"):
         kind.prepare_update(new, old, ctx)
     else:
@@ -241,39 +253,59 @@ def _update(
     )  # fmt: skip
 
 
+def check_name(obj: Obj, name: str) -> None:
+    """Refuses an object of another name than the one on the URL; raises BadRequest."""
+    meta = obj.get("metadata") or {}
+    if not meta.get("name"):
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if meta["name"] != name:
+        raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+
+
 def _rebase(kind: Kind, new: Obj, old: Obj) -> Obj:
     """Checks the preconditions in `new`'s metadata and gives it what only the server writes."""
     meta: Obj = new.setdefault("metadata", {})
     before = old["metadata"]
     resource = kind.resource
-    if meta.setdefault("name", before["name"]) != before["name"]:
-        raise BadRequest(
-            f"the name of the object ({meta['name']}) does not match the name on the URL ({before['name']})"
-        )
+    check_name(new, before["name"])
     if resource.namespaced and meta.setdefault("namespace", before["namespace"]) != before["namespace"]:
         raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
-    if meta.get("uid") and meta["uid"] != before.get("uid"):
-        failed = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before.get('uid')}"
-        key = kind.key(before.get("namespace", ""), before["name"])
-        detail = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {failed}"
-        raise errors.conflict(resource.plural, before["name"], detail, resource.group)
-    if version := meta.get("resourceVersion"):
-        if not version.isdecimal():
-            detail = f'strconv.ParseUint: parsing "{version}": invalid syntax'
-            raise BadRequest(f'metadata.resourceVersion: Invalid value: "{version}": {detail}')
-        if meta["resourceVersion"] != before.get("resourceVersion"):
-            raise errors.conflict(resource.plural, before["name"], _STALE, resource.group)
-    elif not kind.allows_unconditional_update:
-        cause = Cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
-        raise errors.invalid(resource.kind, before["name"], [cause], resource.group)
-    elif "resourceVersion" in before:
-        meta["resourceVersion"] = before["resourceVersion"]
+    version = meta.get("resourceVersion") or "0"
+    if not version.isdecimal():
+        detail = f'strconv.ParseUint: parsing "{version}": invalid syntax'
+        raise BadRequest(f'metadata.resourceVersion: Invalid value: "{version}": {detail}')
+    if version != "0" and version != before.get("resourceVersion"):
+        raise errors.conflict(resource.plural, before["name"], _STALE, resource.group)
+    if version == "0" and not kind.allows_unconditional_update:
+        cause = Cause("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+        raise errors.invalid(resource.plural, before["name"], [cause], resource.group)
     for key in _SERVER_KEYS:
+        if key == "uid" and meta.get(key):  # validation tells when it is another one
+            continue
         if key in before:
             meta[key] = before[key]
-        else:
+        elif key not in _IMMUTABLE_KEYS:
             meta.pop(key, None)
     return meta
+
+
+def check_uid(kind: Kind, new: Obj, namespace: str, name: str, uid: str) -> None:
+    """Refuses what is sent for an object of another uid; `uid` is empty where there is no object any more.
+
+    Raises:
+        Conflict
+    """
+    wanted = (new.get("metadata") or {}).get("uid")
+    if wanted and wanted != uid:
+        failed = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        key = kind.key(namespace, name)
+        detail = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {failed}"
+        raise errors.conflict(kind.resource.plural, name, detail, kind.resource.group)
+
+
+def _name_owners_once(meta: Obj, ctx: WriteContext, sentence: str) -> None:
+    if repeated := dedupe_owners(meta):
+        ctx.warn(sentence.format(", ".join(repeated)))
 
 
 def _only_its_part(kind: Kind, new: Obj, old: Obj, subresource: str) -> Obj:
@@ -350,56 +382,16 @@ def patch(
         return (yield from _apply(registry, kind, old, body, subresource, ctx, force, namespace, name))
     if old is None:
         raise errors.not_found(kind.resource.plural, name, kind.resource.group)
-    body_kind = registry.body_kind(kind, subresource)
-    before = scale_of(kind, old) if subresource == "scale" else old
-    if media == JSON_PATCH:
-        try:
-            after = patches.json_patch(before, _document(body, list))
-        except patches.Inapplicable:  # Kubernetes does not tell which operation
-            raise errors.Invalid("the server rejected our request due to an error in our request") from None
-    elif media == MERGE_PATCH:
-        after = patches.merge_patch(before, _document(body, dict))
-    elif media == STRATEGIC_PATCH and not kind.is_custom:
-        after = strategic.strategic_merge(registry.schema(body_kind), before, _document(body, dict))
-        # Kubernetes reads what comes out as the type it was, whatever the patch says of that
-        after = {**after, "apiVersion": before["apiVersion"], "kind": before["kind"]}
-    else:
-        accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.is_custom else [STRATEGIC_PATCH]), APPLY_PATCH]
+    accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.is_custom else [STRATEGIC_PATCH]), APPLY_PATCH]
+    if media not in accepted:
         raise errors.UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
         )
-    if media == JSON_PATCH:  # the others nest no deeper than the object and the patch do
-        bounded(after)
-    text = orjson.dumps(after)
-    tree, warnings = check(registry, body_kind, orjson.loads(text), text, ctx.field_validation, is_shallow=True)
+    before = scale_of(kind, old) if subresource == "scale" else old
+    body_kind = registry.body_kind(kind, subresource)
+    tree, warnings = patched(registry, body_kind, before, media, body, ctx.field_validation)
     written = yield from _update(registry, kind, tree, old, subresource, ctx, track=True)
     return _with_warnings(written, warnings)
-
-
-def _document(body: bytes, wanted: type) -> Any:
-    found = read_json(body)
-    if not isinstance(found, wanted):
-        raise BadRequest(f"cannot unmarshal the patch: expected a JSON {'array' if wanted is list else 'object'}")
-    bounded(found, body)
-    return found
-
-
-def _configuration(body: bytes, api_version: str) -> Obj:
-    """The document of an apply: YAML, which clients mostly send as JSON."""
-    tree: Any = None
-    if body.startswith(b"{"):
-        with contextlib.suppress(orjson.JSONDecodeError):
-            tree = orjson.loads(body)
-    if tree is None:
-        tree = parse_yaml(body)
-    if not isinstance(tree, dict) or not tree.get("apiVersion") or not tree.get("kind"):
-        raise BadRequest("couldn't get version/kind; an applied configuration must say its apiVersion and kind")
-    if tree["apiVersion"] != api_version:
-        raise BadRequest(
-            "Incorrect version specified in apply patch. "
-            f"Specified patch version: {tree['apiVersion']}, expected: {api_version}"
-        )
-    return tree
 
 
 def _apply(
@@ -408,24 +400,25 @@ def _apply(
 ) -> Steps[Written]:  # fmt: skip
     options.check("PatchOptions", manager=ctx.field_manager, applies=True)
     body_kind = registry.body_kind(kind, subresource)
-    tree = _configuration(body, body_kind.api_version)
-    applied, warnings = check(registry, body_kind, tree, b"", ctx.field_validation, is_applied=True)
+    applied, warnings = configuration(registry, body_kind, body, ctx.field_validation)
     meta = applied.setdefault("metadata", {})
-    if meta.get("managedFields"):
-        raise BadRequest("metadata.managedFields must be nil")
     wanted_name = old["metadata"]["name"] if old else name
-    if meta.setdefault("name", wanted_name) != wanted_name:
-        raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({wanted_name})")
-    if kind.resource.namespaced:
-        meta.setdefault("namespace", old["metadata"]["namespace"] if old else namespace)
+    if old is None and meta.get("uid"):
+        detail = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+        raise errors.conflict(kind.resource.plural, name, detail, kind.resource.group)
+    if old is None or meta.get("name"):
+        check_name(applied, wanted_name)
     if subresource == "scale":
         applied = _scale_configuration(kind, applied)
     elif "status" in kind.subresources:
         applied = _own_part(applied, subresource)
-    merged = ssa.apply(
-        registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
-        now=ctx.now, subresource=subresource, other=partial(registry.in_version, kind),
-    )  # fmt: skip
+    try:
+        merged = ssa.apply(
+            registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
+            now=ctx.now, subresource=subresource, other=partial(registry.in_version, kind),
+        )  # fmt: skip
+    except Ambiguous:
+        raise refusal(registry.schema(kind), applied) from None
     fresh = orjson.loads(orjson.dumps(merged))
     registry.compiled(kind).trim(fresh)
     version = meta.get("resourceVersion")

@@ -17,7 +17,7 @@ from steersman.cluster.api.admission.hooks import Webhook
 from steersman.cluster.api.admission.matching import shown
 from steersman.cluster.api.admission.review import Answer, CallFailed, call_of, read
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.decode import bounded, check
+from steersman.cluster.api.decode import bounded, check, identified
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.patch import copied, json_patch
 from steersman.cluster.api.row import Kind
@@ -154,7 +154,7 @@ def _patched(registry: Registry, hook: Webhook, answer: Answer, attempt: Attempt
 
 def redecoded(registry: Registry, kind: Kind, tree: Obj) -> Obj:
     """An object that somebody else has written, as if a client had sent it: pruned, checked and defaulted."""
-    fresh, _ = check(registry, kind, orjson.loads(orjson.dumps(tree)), b"", "Ignore")
+    fresh, _ = check(registry, kind, identified(registry, kind, orjson.loads(orjson.dumps(tree))), b"", "Ignore")
     kind.defaults(fresh)
     return fresh
 

@@ -13,8 +13,9 @@ from steersman.cluster.api import cel
 from steersman.cluster.api.cel.schema import values_max
 from steersman.cluster.api.custom.expressions import Scope
 from steersman.cluster.api.custom.paths import PathError, field_schema
-from steersman.cluster.api.rules.fields import bad, forbidden, quoted, required, unsupported
+from steersman.cluster.api.rules.fields import bad, forbidden, required, unsupported
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.gotext import quoted
 
 #: what one rule may cost at most, for all the values it may meet in an object; what all of a schema's may
 _RULE_COST_MAX, _SCHEMA_COST_MAX = 10_000_000, 100_000_000

@@ -13,29 +13,9 @@ from typing import Any
 import orjson
 
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.names import label_value_errors, path_segment_errors, qualified_name_errors
 from steersman.cluster.meta.remembered import remembered
-
-#: as Go writes what cannot stand in quotes
-_ESCAPES = {
-    '"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
-}  # fmt: skip
-
-
-def quoted(text: str) -> str:
-    """Returns a text in quotes, as Go's `%q` prints it."""
-    if text.isprintable() and '"' not in text and "\\" not in text:
-        return f'"{text}"'
-    return f'"{"".join(map(_escaped, text))}"'
-
-
-def _escaped(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def show(value: Any) -> str:

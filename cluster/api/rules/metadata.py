@@ -18,6 +18,7 @@ from steersman.cluster.api.rules.fields import (
     required,
     too_long,
 )
+from steersman.cluster.api.rules.options import field_manager
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -26,6 +27,8 @@ from steersman.cluster.meta.objects import Obj
 ANNOTATIONS_BYTES_MAX = 256 * 1024
 _WELL_KNOWN_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 _BANNED_OWNERS = {("v1", "Event")}
+#: of a subresource's name in `managedFields`
+_SUBRESOURCE_BYTES_MAX = 256
 IMMUTABLE = "field is immutable"
 
 
@@ -56,6 +59,10 @@ def validate_metadata(meta: Obj, namespaced: bool, name_errors: Callable[[str], 
         causes += _owners(meta["ownerReferences"])
     for index, name in enumerate(meta.get("finalizers") or ()):
         causes += finalizer(f"metadata.finalizers[{index}]", name)
+    for index, row in enumerate(meta.get("managedFields") or ()):
+        causes += field_manager(f"metadata.managedFields[{index}].manager", row.get("manager", ""))
+        if len(row.get("subresource", "")) > _SUBRESOURCE_BYTES_MAX:
+            causes.append(too_long(f"metadata.managedFields[{index}].subresource", _SUBRESOURCE_BYTES_MAX))
     return causes
 
 
@@ -71,19 +78,45 @@ def validate_annotations(path: str, found: dict[str, str]) -> list[Cause]:
     return causes
 
 
+DUPLICATE_OWNERS = (
+    ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject "
+    "such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}"
+)
+DUPLICATE_OWNERS_AFTER_ADMISSION = DUPLICATE_OWNERS.replace(
+    "duplicate entries;", "duplicate entries after mutating admission happens;"
+)
+
+
+def dedupe_owners(meta: Obj) -> list[str]:
+    """Takes out of metadata the owner references that are there already; returns their uids."""
+    owners = meta.get("ownerReferences")
+    if not isinstance(owners, list) or len(owners) < 2:
+        return []
+    kept: list[Obj] = []
+    repeated = []
+    for owner in owners:
+        if owner in kept:
+            repeated.append(str(owner.get("uid")))
+        else:
+            kept.append(owner)
+    if repeated:
+        meta["ownerReferences"] = kept
+    return repeated
+
+
 def _owners(owners: list[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     controller = ""
     for index, owner in enumerate(owners):
         path = f"metadata.ownerReferences[{index}]"
-        for key in ("apiVersion", "kind", "name", "uid"):
+        version = owner.get("apiVersion") or ""
+        if version.count("/") > 1 or not version.rpartition("/")[2]:
+            causes.append(bad(f"{path}.apiVersion", version, "version must not be empty"))
+        for key in ("kind", "name", "uid"):
             if not owner.get(key):
-                detail = "version must not be empty" if key == "apiVersion" else "must not be empty"
-                causes.append(bad(f"{path}.{key}", owner.get(key, ""), detail))
-        if (owner.get("apiVersion"), owner.get("kind")) in _BANNED_OWNERS:
-            causes.append(
-                bad(path, f"{owner.get('apiVersion')}, Kind={owner.get('kind')}", "is disallowed from being an owner")
-            )
+                causes.append(bad(f"{path}.{key}", owner.get(key, ""), "must not be empty"))
+        if (version, owner.get("kind")) in _BANNED_OWNERS:
+            causes.append(bad(path, owner, f"/{version}, Kind={owner['kind']} is disallowed from being an owner"))
         if owner.get("controller"):
             if controller:
                 detail = (

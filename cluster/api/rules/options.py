@@ -20,6 +20,18 @@ def dry_run(values: Sequence[str]) -> list[Cause]:
     return [unsupported("dryRun", list(values), ("All",))] if wrong else []
 
 
+def field_manager(path: str, name: str) -> list[Cause]:
+    """The rules of a field manager's name."""
+    causes: list[Cause] = []
+    if len(name.encode()) > MANAGER_BYTES_MAX:
+        causes.append(too_long(path, MANAGER_BYTES_MAX))
+    if not name.isprintable():
+        for place, char in enumerate(name):
+            if not char.isprintable():
+                causes.append(bad(path, name, f"invalid character U+{ord(char):04X} (at position {place})"))
+    return causes
+
+
 def check(
     sort: str,
     *,
@@ -45,12 +57,7 @@ def check(
         causes.append(required("fieldManager", "is required for apply patch"))
     if forces and not applies:
         causes.append(forbidden("force", "may not be specified for non-apply patch"))
-    if len(manager.encode()) > MANAGER_BYTES_MAX:
-        causes.append(too_long("fieldManager", MANAGER_BYTES_MAX))
-    for place, char in enumerate(manager):
-        if not char.isprintable():
-            detail = f"invalid character U+{ord(char):04X} (at position {place})"
-            causes.append(bad("fieldManager", manager, detail))
+    causes += field_manager("fieldManager", manager)
     causes += dry_run(dry)
     if validation not in ("", "Ignore", "Strict", "Warn"):
         causes.append(unsupported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))

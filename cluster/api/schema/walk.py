@@ -28,6 +28,7 @@ _GO_SCALARS = {
     ("string", "byte"): "[]uint8",
     ("string", "date-time"): "v1.Time",
 }
+_SIMPLE = frozenset(("string", "int32", "int64", "float64", "bool"))
 _ZEROS: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "quantity": "0"}
 
 
@@ -38,10 +39,16 @@ class Findings:
     Args:
         unknown: paths of fields that the schema does not know, as `spec.containers[0].foo`.
         errors: what cannot be decoded, in Kubernetes' words.
+        unconverted: the same, as it is told of an object that comes of a strategic patch.
     """
 
     unknown: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    unconverted: list[str] = field(default_factory=list)
+
+    def wrong(self, error: str, unconverted: str = "") -> None:
+        self.errors.append(error)
+        self.unconverted.append(unconverted or error)
 
 
 def walk(node: SchemaNode, tree: Any) -> tuple[Any, Findings]:
@@ -138,7 +145,7 @@ def _scalar(node: SchemaNode, value: Any, place: _Place, findings: Findings) -> 
             try:
                 parse(value)
             except QuantityError as error:
-                findings.errors.append(str(error))
+                findings.wrong(str(error))
             return value
         case "int-or-string" if isinstance(value, (str, int)) and not isinstance(value, bool):
             return value
@@ -152,14 +159,12 @@ def _string(node: SchemaNode, value: Any, place: _Place, findings: Findings) -> 
         try:
             parse_time(value)
         except ValueError:
-            findings.errors.append(
-                f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
-            )
+            findings.wrong(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"')
     elif node.format == "byte":
         try:
             base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
         except (binascii.Error, ValueError):
-            findings.errors.append(f"illegal base64 data at input byte {_first_bad_byte(value)}")
+            findings.wrong(f"illegal base64 data at input byte {_first_bad_byte(value)}")
     return value
 
 
@@ -176,8 +181,30 @@ def _mismatch(node: SchemaNode, value: Any, place: _Place, findings: Findings, w
         where = f"Go struct field {place.struct}.{place.dotted}"
     else:
         where = "Go value"
-    findings.errors.append(f"json: cannot unmarshal {seen} into {where} of type {_go_type(node)}")
+    findings.wrong(f"json: cannot unmarshal {seen} into {where} of type {_go_type(node)}", _unconverted(node, value))
     return _zero(node)
+
+
+#: the sorts of JSON values in memory, and what Go says it cannot make of another one
+_GO_KINDS = {bool: "bool", int: "int64", float: "float64", str: "string", list: "slice", dict: "map"}
+
+
+def _unconverted(node: SchemaNode, value: Any) -> str:
+    """k8s.io/apimachinery/pkg/runtime/converter.go"""
+    kind = _GO_KINDS[type(value)]
+    if node.type == "array":
+        return f"cannot restore slice from {kind}"
+    if node.type == "object":
+        return (
+            f"cannot restore map from {kind}" if node.additional is not None else f"cannot restore struct from: {kind}"
+        )
+    wanted = _GO_SCALARS.get((node.type, node.format))
+    if wanted is None or wanted not in _SIMPLE:
+        return ""
+    numbers = kind in ("int64", "float64")
+    if (numbers and wanted in ("int32", "int64", "float64")) or (kind == "int64" and wanted == "string"):
+        return f"cannot convert {kind} to {wanted}"
+    return f"unrecognized type: {wanted}"
 
 
 def _json_name(value: Any) -> str:

@@ -35,8 +35,8 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "no JSON": ("POST", CONFIG_MAPS, b"{", "", 400, "json"),
     "a number": ("POST", CONFIG_MAPS, b"7", "", 400, ""),
     "a list": ("POST", CONFIG_MAPS, b"[]", "", 400, ""),
-    "null": ("POST", CONFIG_MAPS, b"null", "", 400, ""),
-    "not UTF-8": ("POST", CONFIG_MAPS, b'{"metadata":{"name":"\xff\xfe"}}', "", 400, ""),
+    "null": ("POST", CONFIG_MAPS, b"null", "", 422, "name or generateName is required"),
+    "not UTF-8": ("POST", CONFIG_MAPS, b'{"metadata":{"name":"\xff\xfe"}}', "", 422, "lowercase RFC 1123 subdomain"),
     "lone surrogate": ("POST", CONFIG_MAPS, b'{"metadata":{"name":"new"},"data":{"a":"\\ud800"}}', "", 400, ""),
     "no YAML": ("POST", CONFIG_MAPS, b"a: [b", YAML, 400, "yaml"),
     "a YAML bomb": (
@@ -157,7 +157,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "a JSON patch that is an object": ("PATCH", f"{CONFIG_MAPS}/old", {}, JSON_PATCH, 400, ""),
     "a JSON patch of nowhere": ("PATCH", f"{CONFIG_MAPS}/old", [{"op": "remove", "path": "/x/y"}], JSON_PATCH, 422, ""),
     "a JSON patch with no such operation": (
-        "PATCH", f"{CONFIG_MAPS}/old", [{"op": "dance", "path": "/a"}], JSON_PATCH, 400, "",
+        "PATCH", f"{CONFIG_MAPS}/old", [{"op": "dance", "path": "/a"}], JSON_PATCH, 422, "",
     ),
     "a JSON patch whose test fails": (
         "PATCH", f"{CONFIG_MAPS}/old", [{"op": "test", "path": "/metadata/name", "value": "x"}], JSON_PATCH, 422, "",
@@ -167,7 +167,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
             *({"op": "copy", "from": "/data/s", "path": f"/data/{n}"} for n in range(1000))], JSON_PATCH, 422,
         "exceeding the limit 3145728",
     ),
-    "a patch into a wrong type": ("PATCH", f"{CONFIG_MAPS}/old", {"data": {"a": 1}}, MERGE, 400, ""),
+    "a patch into a wrong type": ("PATCH", f"{CONFIG_MAPS}/old", {"data": {"a": 1}}, MERGE, 422, "of type string"),
     "a patch of the name": ("PATCH", f"{CONFIG_MAPS}/old", {"metadata": {"name": "x"}}, MERGE, 400, "name"),
     "an apply without manager": (
         "PATCH", f"{CONFIG_MAPS}/old", {"apiVersion": "v1", "kind": "ConfigMap"}, APPLY, 422, "fieldManager",

@@ -84,9 +84,26 @@ def test_quantities_come_out_canonical(api: Any) -> None:
         ("pods", {"metadata": {"creationTimestamp": "yesterday"}}, 'parsing time "yesterday"'),
         ("resourcequotas", {"spec": {"hard": {"cpu": "lots"}}}, "quantities must match the regular expression"),
         ("pods", {"kind": "Service"}, "Service in version"),
-        ("pods", {"apiVersion": "v2"}, "the API version in the data (v2) does not match the expected API version (v1)"),
-        ("pods", [], "cannot unmarshal array into object"),
-        ("pods", 3, "cannot unmarshal number into object"),
+        ("pods", {"kind": "Service"}, "converting (v1.Service) to (core.Pod): unknown conversion"),
+        (
+            "deployments",
+            {"apiVersion": "v1", "kind": "Pod"},
+            'Pod in version "v1" cannot be handled as a Deployment: converting (v1.Pod) to (apps.Deployment): unknown',
+        ),
+        (
+            "pods",
+            {"apiVersion": "v2"},
+            'Pod in version "v2" cannot be handled as a Pod: no kind "Pod" is registered for version "v2" in scheme ',
+        ),
+        (
+            "horizontalpodautoscalers",
+            {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler"},
+            "the API version in the data (autoscaling/v1) does not match the expected API version (autoscaling/v2)",
+        ),
+        ("pods", {"apiVersion": "a/b/c"}, "(must be of type Pod): unexpected GroupVersion string: a/b/c ({"),
+        ("pods", {"kind": 1}, "json: cannot unmarshal number into Go struct field .kind of type string ({"),
+        ("pods", [], "json: cannot unmarshal array into Go value of type struct { APIVersion string "),
+        ("pods", 3, '"json:\\"kind,omitempty\\"" } (33)'),
     ],
 )
 def test_what_cannot_be_read_is_a_bad_request(api: Any, plural: str, obj: Any, detail: str) -> None:
@@ -95,10 +112,24 @@ def test_what_cannot_be_read_is_a_bad_request(api: Any, plural: str, obj: Any, d
     assert detail in refused.value.message
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"a":', b"\xff", b'{"a": 1,}', b"nul"])
-def test_malformed_json_is_a_bad_request(api: Any, body: bytes) -> None:
-    with pytest.raises(BadRequest, match="json parse error"):
-        decode(api.registry, api.row("pods"), body)
+@pytest.mark.parametrize(
+    ("body", "media", "told"),
+    [
+        (b"", "", "couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"),
+        (b"\xff", "", "couldn't get version/kind; json parse error: invalid character 'ÿ' looking for beginning "
+         "of value (ff)"),
+        (b'{"metadata":{"name":"a-very-long-name",}}', "",
+         "couldn't get version/kind; json parse error: invalid character '}' looking for beginning of object key "
+         'string ({"metadata":{"name":"a-very-lo ...)'),
+        (b"a: b: c", "application/yaml", "yaml: mapping values are not allowed in this context (613a20623a2063)"),
+        (b"a: b\nc: d: e", "application/yaml",
+         "yaml: line 2: mapping values are not allowed in this context (613a20620a633a20643a2065)"),
+    ],
+)  # fmt: skip
+def test_malformed_text_is_a_bad_request_in_gos_words(api: Any, body: bytes, media: str, told: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        decode(api.registry, api.row("pods"), body, media)
+    assert refused.value.message == f"the object provided is unrecognized (must be of type Pod): {told}"
 
 
 def test_a_field_named_twice_is_told_under_strict(api: Any) -> None:
@@ -106,6 +137,24 @@ def test_a_field_named_twice_is_told_under_strict(api: Any) -> None:
     with pytest.raises(BadRequest) as refused:
         decode(api.registry, api.row("pods"), body, "application/json", "Strict")
     assert 'duplicate field "metadata.name", duplicate field "spec.containers[0].image"' in refused.value.message
+    _, warnings = decode(api.registry, api.row("pods"), body)
+    assert warnings == ['duplicate field "metadata.name"', 'duplicate field "spec.containers[0].image"']
+    assert decode(api.registry, api.row("pods"), body, "application/json", "Ignore")[1] == []
+
+
+def test_what_is_unknown_and_what_is_said_again_is_told_in_the_order_of_the_text(api: Any) -> None:
+    body = b'{"odd":1,"metadata":{"name":"a","name":"b"},"odder":2,"\\u0073pec":{},"spec":{}}'
+    _, warnings = decode(api.registry, api.row("pods"), body)
+    assert warnings == [
+        'unknown field "odd"', 'duplicate field "metadata.name"', 'unknown field "odder"', 'duplicate field "spec"'
+    ]  # fmt: skip
+    text = b"metadata:\n  name: a\n  labels: {}\n  name:\n    b\nodd: 1\n"
+    _, warnings = decode(api.registry, api.row("pods"), text, "application/yaml")
+    assert warnings == ['line 5: key "name" already set in map', 'unknown field "odd"']
+    with pytest.raises(BadRequest) as refused:
+        decode(api.registry, api.row("pods"), text, "application/yaml", "Strict")
+    told = 'yaml: unmarshal errors:\n  line 5: key "name" already set in map, unknown field "odd"'
+    assert refused.value.message == f'Pod in version "v1" cannot be handled as a Pod: strict decoding error: {told}'
 
 
 def test_yaml_and_protobuf_give_the_same_object_as_json(api: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from steersman.cluster.api import ssa
+from steersman.cluster.api.fieldset import Ambiguous
 from steersman.cluster.api.lastapplied import ANNOTATION
 from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
 from steersman.cluster.meta.errors import BadRequest, Conflict
@@ -319,7 +320,10 @@ def test_updaters_of_subresources_count_and_each_version_has_a_fold_of_its_own(c
     for i in range(1, 13):
         version, part = ("v2" if i % 2 else "v1"), ("status" if i == 12 else "")
         new = {**live, "data": {**live["data"], f"k{i}": "x"}}
-        live = ssa.track_update(config_map, live, new, manager=f"m{i}", api_version=version, now=i, subresource=part)
+        live = ssa.track_update(
+            config_map, live, new, manager=f"m{i}", api_version=version, now=i, subresource=part,
+            other=lambda _version: (config_map, lambda obj: obj),
+        )  # fmt: skip
     rows = live["metadata"]["managedFields"]
     assert len(rows) == 10
     folds = {row["apiVersion"]: row for row in rows if row["manager"] == "ancient-changes"}
@@ -364,8 +368,14 @@ def test_an_apply_may_not_bring_managed_fields_or_ambiguous_items(pod: SchemaNod
     with pytest.raises(BadRequest, match="must be nil"):
         apply(config_map, None, cm({}, managedFields=[{"manager": "x"}]))
     twice = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "a"}, {"name": "a"}]}}
-    with pytest.raises(BadRequest, match="distinct"):
+    with pytest.raises(Ambiguous):
         apply(pod, None, twice)
+
+
+def test_who_wrote_in_a_version_that_is_no_more_is_forgotten(config_map: SchemaNode) -> None:
+    live = update(config_map, None, cm({"a": "1"}), "old")
+    live = ssa.track_update(config_map, live, cm({"a": "1", "b": "1"}), manager="new", api_version="v2", now=1)
+    assert [row["manager"] for row in live["metadata"]["managedFields"]] == ["new"]
 
 
 def test_inputs_are_left_alone(config_map: SchemaNode) -> None:

@@ -122,6 +122,76 @@ CASES: dict[str, tuple[list[tuple[str, str, Any]], Obj, dict[str, list[str]]]] =
     ),
 }  # fmt: skip
 
+#: structured-merge-diff's merge/duplicates_test.go, with environment variables as its items
+DUPLICATES: dict[str, tuple[list[tuple[str, str, str]], str, dict[str, str]]] = {
+    "items of one key are owned as one": (
+        [("update", "one", "a1 a2 b3")], "a1 a2 b3", {"one": "env a b b.name b.value"}
+    ),
+    "who changes one of them owns them": (
+        [("update", "one", "a1 a2 b3"), ("update", "two", "a1 a3 b3")], "a1 a3 b3",
+        {"one": "env b b.name b.value", "two": "a"},
+    ),
+    "who adds a second owns both": (
+        [("update", "one", "a1 b3"), ("update", "two", "a1 a2 b3")], "a1 a2 b3",
+        {"one": "env b b.name b.value", "two": "a"},
+    ),
+    "who takes the second away owns what is left": (
+        [("update", "one", "a1 a2 b3"), ("update", "two", "a1 b3")], "a1 b3",
+        {"one": "env b b.name b.value", "two": "a a.name a.value"},
+    ),
+    "one more item is nothing to them": (
+        [("update", "one", "a1 a2"), ("update", "two", "a1 a2 b3")], "a1 a2 b3",
+        {"one": "env a", "two": "b b.name b.value"},
+    ),
+    "an apply of one conflicts, and replaces both by force": (
+        [("update", "one", "a1 a2 b3"), ("conflict", "two", "a2"), ("force", "two", "a3")], "a3 b3",
+        {"one": "env b b.name b.value", "two": "a a.name a.value"},
+    ),
+    "an apply of another leaves them": (
+        [("update", "one", "a1 a2 b3"), ("force", "two", "b4")], "a1 a2 b4",
+        {"one": "env a b b.name", "two": "b b.name b.value"},
+    ),
+    "they stay when their applier leaves the one out that was his": (
+        [("apply", "one", "a1 b3"), ("update", "two", "a1 a2 b3"), ("apply", "one", "b3")], "a1 a2 b3",
+        {"one": "b b.name b.value", "two": "a"},
+    ),
+}  # fmt: skip
+
+
+def env(text: str) -> list[Obj]:
+    return [{"name": item[0], "value": item[1]} for item in text.split()]
+
+
+def env_path(text: str) -> str:
+    key, dot, field = text.partition(".")
+    base = a("c") + ".env"
+    return base if text == "env" else f'{base}[name="{key}"]{dot}{field}'
+
+
+@pytest.mark.parametrize("name", DUPLICATES)
+def test_items_that_share_a_key_are_one(pod: SchemaNode, name: str) -> None:
+    steps, left, owned = DUPLICATES[name]
+    frame = pod_of({"containers": [{"name": "c"}]})
+    live: Obj = ssa.track_update(pod, None, frame, manager="base", api_version="v1", now=0)
+    for operation, manager, text in steps:
+        obj = pod_of({"containers": [{"name": "c", "env": env(text)}]})
+        if operation == "update":
+            live = ssa.track_update(pod, live, obj, manager=manager, api_version="v1", now=1)
+            continue
+        try:
+            live = ssa.apply(pod, live, obj, manager=manager, force=operation == "force", api_version="v1", now=1)
+            assert operation != "conflict"
+        except Conflict as refused:
+            assert operation == "conflict"
+            assert refused.causes[0].field == env_path("a")
+    assert live["spec"]["containers"][0]["env"] == env(left)
+    found = {
+        row["manager"]: [path for path in paths(row["fieldsV1"]) if ".env" in path]
+        for row in live["metadata"]["managedFields"]
+        if row["manager"] != "base"
+    }
+    assert found == {manager: [env_path(text) for text in texts.split()] for manager, texts in owned.items()}
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_managers_share_an_object(pod: SchemaNode, name: str) -> None:

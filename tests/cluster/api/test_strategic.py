@@ -6,7 +6,7 @@ import pytest
 
 from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
 from steersman.cluster.api.strategic import strategic_merge
-from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.errors import BadRequest, Invalid
 
 
 @pytest.fixture(scope="module")
@@ -105,23 +105,34 @@ def test_ports_merge_by_their_key_and_keep_what_is_not_named(deployment: SchemaN
     assert merged == {"spec": {"ports": [{"port": 80, "targetPort": 9090, "nodePort": 30000}]}}
 
 
+GENERIC = "the server rejected our request due to an error in our request"
 MALFORMED = [
-    ("missing merge key", containers({"image": "x"})),
-    ("scalar in a keyed list", {"spec": {"containers": [3]}}),
-    ("unknown directive", {"spec": {"$patch": "explode"}}),
-    ("unknown dollar key", {"spec": {"$what": 1}}),
-    ("retainKeys without the key", {"spec": {"$retainKeys": ["a"], "nodeName": "n"}}),
-    ("retainKeys no list", {"spec": {"$retainKeys": "a"}}),
-    ("order no list", {"spec": {"containers": [A], "$setElementOrder/containers": 3}}),
-    ("list of lists", {"spec": {"containers": [[A]]}}),
-    ("no object", [1]),
-]
+    ("missing merge key", containers({"image": "x"}), "map: map[image:x] does not contain declared merge key: name"),
+    ("unknown directive", {"spec": {"$patch": "x", "a": 1}}, "unknown patch type: x in map: map[$patch:x a:1]"),
+    ("merge directive", {"spec": {"$patch": "merge"}}, "unknown patch type: merge in map: map[$patch:merge]"),
+    ("merge directive in a list", containers({"$patch": "merge"}),
+     "merging lists cannot yet be specified in the patch"),
+    ("unknown one in a list", containers({"$patch": "x"}), "unknown patch type: x in map: map[$patch:x]"),
+    ("retainKeys without the key", {"spec": {"$retainKeys": ["a"], "nodeName": "n"}}, GENERIC),
+    ("retainKeys no list", {"spec": {"$retainKeys": "a"}}, "invalid patch format of retainKeys"),
+    ("order no list", {"spec": {"containers": [A], "$setElementOrder/containers": 3}},
+     "invalid patch format of setElementOrder list"),
+    ("deletions no list", {"metadata": {"finalizers": ["a"], "$deleteFromPrimitiveList/finalizers": 3}},
+     "invalid patch format of primitive list"),
+    ("another order", {"spec": {"containers": [A], "$setElementOrder/containers": [{"name": "z"}]}},
+     "The order in patch list:\n[map[image:a:1 name:a]]\n doesn't match $setElementOrder list:\n[map[name:z]]\n"),
+    ("list of lists", {"spec": {"containers": [[A]]}}, GENERIC),
+    ("scalar in a keyed list", {"spec": {"containers": [3]}},
+     "list element types are not identical: [[map[image:a:1 name:a]] [3]]"),
+    ("no object", [1], "error decoding patch: a strategic merge patch of an object is an object"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name,patch", MALFORMED, ids=[row[0] for row in MALFORMED])
-def test_a_malformed_patch_is_a_bad_request(pod: SchemaNode, name: str, patch: Any) -> None:
-    with pytest.raises(BadRequest):
+@pytest.mark.parametrize("name,patch,told", MALFORMED, ids=[row[0] for row in MALFORMED])
+def test_a_malformed_patch_is_refused_in_kubernetes_words(pod: SchemaNode, name: str, patch: Any, told: str) -> None:
+    with pytest.raises((BadRequest, Invalid)) as refused:
         strategic_merge(pod, containers(A), patch)
+    assert refused.value.message == told
 
 
 def test_nothing_is_shared_with_the_inputs(pod: SchemaNode) -> None:
