@@ -239,12 +239,12 @@ def identified(registry: Registry, kind: Kind, tree: Any, body: bytes = b"") -> 
             sort = name_of(tree[key])
             detail = f"{_NO_JSON}json: cannot unmarshal {sort} into Go struct field .{key} of type string"
             raise _unrecognized(kind, detail, body)
-    found_kind, found_version = tree.get("kind", wanted), tree.get("apiVersion", api_version)
+    if kind.is_custom and "kind" not in tree:  # only what has a type in Go knows what it is without saying so
+        raise _undecodable(kind, f"Object 'Kind' is missing in '{(body or orjson.dumps(tree)).decode()}'")
+    found_kind, found_version = tree.get("kind", wanted), tree.get("apiVersion", "" if kind.is_custom else api_version)
     if found_version.count("/") > 1:
         raise _unrecognized(kind, f"unexpected GroupVersion string: {found_version}", body)
     if (found_kind, found_version) != (wanted, api_version) and wanted != "DeleteOptions":
-        raise _mistaken(registry, kind, found_kind, found_version)
-    if found_kind != wanted:
         raise _mistaken(registry, kind, found_kind, found_version)
     if "kind" in tree and "apiVersion" in tree:
         return tree

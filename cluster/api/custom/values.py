@@ -8,7 +8,7 @@ Source: k8s.io/apiextensions-apiserver/pkg/apiserver/validation/{validation,ratc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -83,24 +83,26 @@ def validate_value(schema: Mapping[str, Any], value: Any, path: str, old: Any = 
     """Every rule of a schema that a value breaks; `old` is what stood there before, or MISSING."""
     if value is None and (schema.get("nullable") or not schema.get("type")):
         return []
+    causes: list[Cause] = []
     if schema.get("x-kubernetes-int-or-string"):
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            return [_wrong_type(path, value, "integer,string")]
+            causes.append(_wrong_type(path, value, "integer,string"))
     elif schema.get("type") and not _is(value, schema["type"]):
-        return [_wrong_type(path, value, schema["type"])]
-    causes: list[Cause] = []
+        causes.append(_wrong_type(path, value, schema["type"]))
+    if value is not None:
+        causes += _combined(schema, value, path)
     if isinstance(value, str):
         causes += _string(schema, value, path)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         causes += _number(schema, value, path)
     elif isinstance(value, list):
         causes += _array(schema, value, path, old)
-    elif isinstance(value, dict):
-        causes += _object(schema, value, path, old)
     if "enum" in schema and not any(equal(value, item) for item in schema["enum"]):
         listed = [item if isinstance(item, str) else show(item) for item in schema["enum"]]
-        causes.append(unsupported(path, value, listed))
-    return causes + _combined(schema, value, path)
+        causes.append(unsupported(path, value, listed, in_order=True))
+    if isinstance(value, dict):
+        causes += _object(schema, value, path, old)
+    return causes
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -120,19 +122,49 @@ def _wrong_type(path: str, value: Any, kind: str) -> Cause:
 
 def _combined(schema: Mapping[str, Any], value: Any, path: str) -> list[Cause]:
     causes: list[Cause] = []
-    for part in schema.get("allOf") or ():
-        causes += validate_value(part, value, path)
-    any_of = () if schema.get("x-kubernetes-int-or-string") else schema.get("anyOf")
-    if any_of and all(validate_value(part, value, path) for part in any_of):
-        causes.append(bad(path, value, f'"{path}" must validate at least one schema (anyOf)'))
-    if schema.get("oneOf"):
-        fitting = sum(not validate_value(part, value, path) for part in schema["oneOf"])
+    any_of = () if schema.get("x-kubernetes-int-or-string") else schema.get("anyOf") or ()
+    if any_of:
+        found = [validate_value(part, value, path) for part in any_of]
+        if all(found):
+            causes += [_at_large(path, "must validate at least one schema (anyOf)"), *_nearest(any_of, found, value)]
+    if one_of := schema.get("oneOf") or ():
+        found = [validate_value(part, value, path) for part in one_of]
+        fitting = sum(not wrong for wrong in found)
         if fitting != 1:
-            found = "Found none valid" if not fitting else f"Found {fitting} valid alternatives"
-            causes.append(bad(path, value, f'"{path}" must validate one and only one schema (oneOf). {found}'))
+            how_many = f"Found {fitting} valid alternatives" if fitting else "Found none valid"
+            causes.append(_at_large(path, f"must validate one and only one schema (oneOf). {how_many}"))
+            causes += [] if fitting else _nearest(one_of, found, value)
+    if all_of := schema.get("allOf") or ():
+        found = [validate_value(part, value, path) for part in all_of]
+        causes += [cause for wrong in found for cause in wrong]
+        if any(found):
+            none = ". None validated" if all(found) else ""
+            causes.append(_at_large(path, f"must validate all the schemas (allOf){none}"))
     if schema.get("not") and not validate_value(schema["not"], value, path):
-        causes.append(bad(path, value, f'"{path}" must not validate the schema (not)'))
+        causes.append(_at_large(path, "must not validate the schema (not)"))
     return causes
+
+
+def _at_large(path: str, detail: str) -> Cause:
+    """What Kubernetes tells without a field."""
+    return bad("<nil>", "", f"{show(path)} {detail}")
+
+
+def _nearest(parts: Sequence[Mapping[str, Any]], found: Sequence[list[Cause]], value: Any) -> list[Cause]:
+    """What is wrong with the alternative that knows most of a value; of several the first."""
+    best = max(range(len(parts)), key=lambda index: (_known(parts[index], value), -index))
+    return found[best]
+
+
+def _known(schema: Mapping[str, Any], value: Any) -> int:
+    """How many values a schema looks at."""
+    below = 0
+    if isinstance(value, dict):
+        properties = schema.get("properties") or {}
+        below = sum(_known(child, value[key]) for key, child in properties.items() if key in value)
+    elif isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+        below = sum(_known(schema["items"], item) for item in value)
+    return 1 + below
 
 
 def _string(schema: Mapping[str, Any], value: str, path: str) -> list[Cause]:
@@ -181,7 +213,7 @@ def _array(schema: Mapping[str, Any], value: list[Any], path: str, old: Any) -> 
     if size > schema.get("maxItems", size):
         causes.append(too_many(path, size, schema["maxItems"]))
     if size < schema.get("minItems", 0):
-        causes.append(bad(path, value, f"{path} in body should have at least {schema['minItems']} items"))
+        causes.append(bad(path, size, f"{path} in body should have at least {schema['minItems']} items"))
     kind = schema.get("x-kubernetes-list-type")
     keys = tuple(schema.get("x-kubernetes-list-map-keys") or ()) if kind == "map" else ()
     if kind in ("set", "map"):
@@ -210,19 +242,10 @@ def _repeated(value: list[Any], path: str, keys: tuple[str, ...]) -> list[Cause]
         own = _identity(item, keys)
         mark = _mark(own)
         if mark in seen:
-            causes.append(Cause(f"{path}[{index}]", f"Duplicate value: {_go(own)}", "FieldValueDuplicate"))
+            shown = mark.decode() if isinstance(own, (dict, list)) else show(own)
+            causes.append(Cause(f"{path}[{index}]", f"Duplicate value: {shown}", "FieldValueDuplicate"))
         seen.add(mark)
     return causes
-
-
-def _go(value: Any) -> str:
-    """A value as Go's `%#v` prints it, which is how repeated items are told."""
-    if isinstance(value, dict):
-        rows = ", ".join(f"{show(key)}:{_go(item)}" for key, item in sorted(value.items()))
-        return f"map[string]interface {{}}{{{rows}}}"
-    if isinstance(value, list):
-        return f"[]interface {{}}{{{', '.join(map(_go, value))}}}"
-    return "interface {}(nil)" if value is None else show(value)
 
 
 def _child(schema: Mapping[str, Any], value: Any, path: str, old: Any) -> list[Cause]:
@@ -238,7 +261,7 @@ def _object(schema: Mapping[str, Any], value: dict[str, Any], path: str, old: An
     if size > schema.get("maxProperties", size):
         causes.append(too_many(path, size, schema["maxProperties"]))
     if size < schema.get("minProperties", 0):
-        causes.append(bad(path, value, f"{path} in body should have at least {schema['minProperties']} properties"))
+        causes.append(bad(path, size, f"{path} in body should have at least {schema['minProperties']} properties"))
     prefix = f"{path}." if path else ""
     for key in schema.get("required") or ():
         if key not in value:

@@ -95,11 +95,14 @@ async def webhook(tmp_path: Path) -> AsyncIterator[Converting]:
 
 
 def host_v1(name: str = "h", address: str = "a:1") -> Any:
-    return {"metadata": {"name": name}, "spec": {"address": address}}
+    return {
+        "apiVersion": "example.com/v1", "kind": "Host", "metadata": {"name": name}, "spec": {"address": address},
+    }  # fmt: skip
 
 
 def host_v2(name: str = "h", host: str = "b", port: int = 2) -> Any:
-    return {"metadata": {"name": name}, "spec": {"host": host, "port": port}}
+    spec = {"host": host, "port": port}
+    return {"apiVersion": "example.com/v2", "kind": "Host", "metadata": {"name": name}, "spec": spec}
 
 
 async def test_an_object_is_read_and_written_in_every_version(api: Any, webhook: Converting) -> None:

@@ -56,7 +56,9 @@ def gadgets(api: Any) -> Any:
 
 
 def gadget(name: str = "g", **spec: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name}, "spec": {"size": 1, **spec}}
+    return {
+        "apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": name}, "spec": {"size": 1, **spec},
+    }  # fmt: skip
 
 
 def test_a_definition_is_established_at_once(api: Any) -> None:
@@ -97,7 +99,7 @@ def test_a_custom_object_is_pruned_filled_in_and_kept(gadgets: Any) -> None:
         ({"size": "big"}, "spec.size", 'spec.size in body must be of type integer: "string"'),
         ({"size": 0}, "spec.size", "should be greater than or equal to 1"),
         ({"size": 10}, "spec.size", "should be less than or equal to 9"),
-        ({"color": "green"}, "spec.color", 'supported values: "blue", "red"'),
+        ({"color": "green"}, "spec.color", 'supported values: "red", "blue"'),
         ({"host": "-"}, "spec.host", "must be of type hostname"),
         ({"host": "1a"}, "spec.host", "should match '^[a-z]'"),
         ({"port": True}, "spec.port", "must be of type integer,string"),
@@ -112,9 +114,23 @@ def test_what_the_schema_forbids_is_refused_field_by_field(gadgets: Any, spec: A
     assert any(cause.field == field and detail in cause.message for cause in refused.value.causes), refused.value.causes
 
 
+def test_a_custom_object_says_what_it_is(gadgets: Any) -> None:
+    kind = gadgets.row("gadgets")
+    for body, wrong in (
+        (b'{"apiVersion":"example.com/v1","metadata":{}}',
+         "Gadget in version \"v1\" cannot be handled as a Gadget: Object 'Kind' is missing in "
+         """'{"apiVersion":"example.com/v1","metadata":{}}'"""),
+        (b'{"kind":"Gadget"}',
+         "the API version in the data () does not match the expected API version (example.com/v1)"),
+    ):  # fmt: skip
+        with pytest.raises(BadRequest) as refused:
+            write.decode(gadgets.registry, kind, body)
+        assert refused.value.message == wrong
+
+
 def test_a_missing_required_field_is_named(gadgets: Any) -> None:
     with pytest.raises(Invalid, match=r'Gadget\.example\.com "g" is invalid: spec\.size: Required value'):
-        gadgets.create("gadgets", {"metadata": {"name": "g"}, "spec": {}})
+        gadgets.create("gadgets", {**gadget(), "spec": {}})
 
 
 def test_custom_objects_have_status_scale_and_patches(gadgets: Any) -> None:

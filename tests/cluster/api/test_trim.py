@@ -95,7 +95,9 @@ def test_only_the_metadata_of_a_custom_resource_is_trimmed(api: Any) -> None:
     spec = {"group": "g.example.org", "names": names, "scope": "Cluster", "versions": [version]}
     (kind,) = api.registry.add_crd({"metadata": {"name": "boats.g.example.org", "uid": "1"}, "spec": spec})
     try:
-        found, _ = decode(api.registry, kind, b'{"metadata": {"name": "a", "labels": {}}, "spec": {"a": [], "b": {}}}')
+        own = b'{"apiVersion": "g.example.org/v1", "kind": "Boat", '
+        rest = b'"metadata": {"name": "a", "labels": {}}, "spec": {"a": [], "b": {}}}'
+        found, _ = decode(api.registry, kind, own + rest)
     finally:
         api.registry.remove_crd("boats.g.example.org")
     assert (found["metadata"], found["spec"]) == ({"name": "a"}, {"a": [], "b": {}})

@@ -3,8 +3,47 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import pytest
 
 from steersman.cluster.api.custom.values import validate_value
+
+XY = {"type": "object", "properties": {"x": {"type": "string"}, "y": {"type": "object", "properties": {}}}}
+DEEP = {"properties": {"y": {"required": ["z"], "properties": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "causes"),
+    [
+        ({"type": "array", "minItems": 2}, [1], ["f: Invalid value: 1: f in body should have at least 2 items"]),
+        ({"type": "object", "minProperties": 1}, {},
+         ["f: Invalid value: 0: f in body should have at least 1 properties"]),
+        ({"type": "string", "enum": ["small", "big"]}, 3,
+         ['f: Invalid value: "integer": f in body must be of type string: "integer"',
+          'f: Unsupported value: 3: supported values: "small", "big"']),
+        ({"type": "integer", "enum": [2, 1]}, 3, ['f: Unsupported value: 3: supported values: "2", "1"']),
+        ({"type": "string", "pattern": "^a"}, 'b"', ["f: Invalid value: \"b\\\"\": f in body should match '^a'"]),
+        ({**XY, "oneOf": [{"required": ["x"]}, {"required": ["y"]}]}, {},
+         ['<nil>: Invalid value: "": "f" must validate one and only one schema (oneOf). Found none valid',
+          "f.x: Required value"]),
+        ({**XY, "oneOf": [{"required": ["x"]}, {"required": ["y"]}]}, {"x": "", "y": {}},
+         ['<nil>: Invalid value: "": "f" must validate one and only one schema (oneOf). Found 2 valid alternatives']),
+        ({**XY, "anyOf": [{"required": ["x"]}, DEEP]}, {"y": {}},
+         ['<nil>: Invalid value: "": "f" must validate at least one schema (anyOf)', "f.y.z: Required value"]),
+        ({**XY, "allOf": [{"required": ["x"]}, {"required": ["y"]}]}, {"x": ""},
+         ["f.y: Required value", '<nil>: Invalid value: "": "f" must validate all the schemas (allOf)']),
+        ({**XY, "allOf": [{"required": ["x"]}]}, {},
+         ["f.x: Required value",
+          '<nil>: Invalid value: "": "f" must validate all the schemas (allOf). None validated']),
+        ({**XY, "not": {"required": ["x"]}}, {"x": ""},
+         ['<nil>: Invalid value: "": "f" must not validate the schema (not)']),
+        ({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["b", "a"]},
+         [{"a": 1, "b": 2}, {"a": 1, "b": 2}], ['f[1]: Duplicate value: {"a":1,"b":2}']),
+    ],
+)  # fmt: skip
+def test_a_value_is_refused_in_kubernetes_words(schema: Any, value: Any, causes: list[str]) -> None:
+    assert [f"{cause.field}: {cause.message}" for cause in validate_value(schema, value, "f")] == causes
 
 
 def test_alternatives_take_as_long_as_what_they_know() -> None:
