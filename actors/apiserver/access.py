@@ -42,8 +42,6 @@ from steersman.cluster.meta.resources import (
 
 #: from this version on acting as somebody else may be constrained
 _CONSTRAINED_SINCE = (1, 36)
-#: missing rules that a refusal names
-_RULES_MAX = 20
 
 
 def forbidden(user: User, attributes: Attributes, verdict: Verdict) -> Forbidden:
@@ -146,8 +144,6 @@ class Authorizer:
 
     def rules(self, user: User, namespace: str) -> tuple[list[Rule], list[str], bool]:
         """What a user may do in a namespace as far as rules can say it, what went wrong, and whether there is more."""
-        if MASTERS in user.groups:
-            return self.policy().rules_in(user.name, user.groups, namespace), [], False
         found: list[Rule] = []
         wrong: list[str] = []
         more = False
@@ -242,18 +238,19 @@ class Authorizer:
         meta, resource = obj["metadata"], kind.resource
         namespace, policy = meta.get("namespace", ""), self.policy()
         reference = obj.get("roleRef")
-        verb, name, plural = "escalate", meta["name"], resource.plural
+        # of a new role the request has no name
+        verb, name, plural = "escalate", meta["name"] if old else "", resource.plural
         if reference is not None:
             plural = "clusterroles" if reference.get("kind") == "ClusterRole" else "roles"
             verb, name = "bind", reference.get("name", "")
-        if self.allows(user, Attributes(verb, "", resource.group, resource.version, plural, "", namespace, name)):
+        if self.allows(user, Attributes(verb, "", resource.group, "*", plural, "", namespace, name)):
             return
         wanted = compile_rules(obj.get("rules")) if reference is None else policy.rules_of(reference, namespace)
         if wanted is None:
             raise not_found(plural, name, resource.group)
         text = ""
         if missing := uncovered(wanted, policy.rules_in(user.name, user.groups, namespace)):
-            lines = "\n".join(_rule_text(rule) for rule in compacted(missing)[:_RULES_MAX])
+            lines = "\n".join(sorted({_rule_text(rule) for rule in compacted(missing)}))
             groups = " ".join(f'"{group}"' for group in user.groups)
             text = (
                 f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:'

@@ -32,6 +32,8 @@ SIGNERS = (CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY)
 
 #: how long certificates last of whom nobody asks otherwise, and how far they are dated back
 _DURATION_S, _BACKDATE_S = 365 * 86_400, 300
+#: those that last shorter get all of their time
+_SHORT_S = 8 * 3600
 #: requests that were decided go after an hour, others after a day
 _DECIDED_S, _PENDING_S = 3600, 86_400
 _NODE, _NODES = "system:node:", "system:nodes"
@@ -105,7 +107,8 @@ class Authority:
         """
         seconds = min(int(spec.get("expirationSeconds") or _DURATION_S), _DURATION_S)
         begins = _moment(now - _BACKDATE_S)
-        ends = min(_moment(now + seconds), self._cert.not_valid_after_utc)
+        late_s = 0 if seconds < _SHORT_S else _BACKDATE_S
+        ends = min(_moment(now + seconds - late_s), self._cert.not_valid_after_utc)
         serial = int.from_bytes(hashlib.sha256(f"{uid} {int(now)}".encode()).digest()[:16], "big") | 1
         builder = (
             x509.CertificateBuilder()

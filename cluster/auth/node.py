@@ -16,6 +16,13 @@ from steersman.cluster.meta.resources import PERSISTENT_VOLUMES, RESOURCE_SLICES
 NODES_GROUP = "system:nodes"
 _PREFIX = "system:node:"
 _LEASE_NAMESPACE = "kube-node-lease"
+_MIRROR = "kubernetes.io/config.mirror"
+#: volumes that name a secret in a field of their own
+_SECRET_FIELDS = (
+    ("azureFile", "secretName"), ("cephfs", "secretRef"), ("cinder", "secretRef"), ("csi", "nodePublishSecretRef"),
+    ("flexVolume", "secretRef"), ("iscsi", "secretRef"), ("rbd", "secretRef"), ("scaleIO", "secretRef"),
+    ("storageos", "secretRef"),
+)  # fmt: skip
 
 _READ = frozenset({"get", "list", "watch"})
 #: what any node may do: (group, resource) to verbs; a subresource is part of the resource
@@ -23,8 +30,6 @@ _COMMON: dict[tuple[str, str], frozenset[str]] = {
     ("", "services"): _READ,
     ("", "endpoints"): _READ,
     ("", "namespaces"): _READ,
-    ("", "nodes"): frozenset({"create"}),
-    ("", "pods"): frozenset({"create"}),
     ("", "events"): frozenset({"create", "patch", "update"}),
     ("events.k8s.io", "events"): frozenset({"create", "patch", "update"}),
     ("discovery.k8s.io", "endpointslices"): _READ,
@@ -37,11 +42,14 @@ _COMMON: dict[tuple[str, str], frozenset[str]] = {
     ("certificates.k8s.io", "certificatesigningrequests"): frozenset({"create", "get", "list", "watch"}),
     ("certificates.k8s.io", "clustertrustbundles"): _READ,
 }
-#: what a node may do with pods bound to it
-_OWN_POD = {
-    "": frozenset({"get", "delete"}), "status": frozenset({"update", "patch"}), "eviction": frozenset({"create"}),
+#: what a node may do with any pod and its own admission looks at closer, by subresource
+_PODS = {
+    "": frozenset({"create", "delete"}), "status": frozenset({"update", "patch"}), "eviction": frozenset({"create"}),
 }  # fmt: skip
+_NODES = {"": frozenset({"create", "update", "patch"}), "status": frozenset({"update", "patch"})}
 _OWN_OBJECT = frozenset({"get", "create", "update", "patch", "delete"})
+_OWN_OBJECT_TEXT = "can only get, create, update, patch, or delete a"
+_SLICE_VERBS = ("get", "watch", "list", "create", "update", "patch", "delete", "deletecollection")
 
 #: finds an object by (resource, namespace, name)
 Find = Callable[[Resource, str, str], Obj | None]
@@ -63,39 +71,41 @@ def judge(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[O
         return ALLOWED
     match attributes.group, resource:
         case "", "nodes":
-            return _own_node(node, attributes)
+            return _node(node, attributes)
         case "", "pods":
-            if verb in ("list", "watch") and not subresource:
-                own = ("spec.nodeName", node) in attributes.selected
-                return _when(own, "can only list/watch pods with spec.nodeName field selector")
-            known = verb in _OWN_POD.get(subresource, ())
-            return _related(node, known and any(_is(pod, attributes) for pod in pods_on(node)))
+            return _pod(node, attributes, pods_on)
         case "coordination.k8s.io", "leases":
+            if verb not in _OWN_OBJECT:
+                return Verdict(False, f"{_OWN_OBJECT_TEXT} node lease")
             if attributes.namespace != _LEASE_NAMESPACE:
                 return Verdict(False, f'can only access leases in the "{_LEASE_NAMESPACE}" system namespace')
-            own = verb in _OWN_OBJECT and attributes.name in (node, "" if verb == "create" else node)
+            own = verb == "create" or attributes.name == node
             return _when(own, "can only access node lease with the same name as the requesting node")
         case "storage.k8s.io", "csinodes":
-            own = verb in _OWN_OBJECT and attributes.name in (node, "" if verb == "create" else node)
+            if subresource:
+                return Verdict(False, "cannot authorize CSINode subresources")
+            if verb not in _OWN_OBJECT:
+                return Verdict(False, f"{_OWN_OBJECT_TEXT} CSINode")
+            own = verb == "create" or attributes.name == node
             return _when(own, "can only access CSINode with the same name as the requesting node")
         case "resource.k8s.io", "resourceslices":
-            return _own_slice(node, attributes, find)
+            return _slice(node, attributes, find)
         case "", "serviceaccounts":
-            known = verb == ("create" if subresource == "token" else "get") and subresource in ("", "token")
-            here = list(_in_namespace(node, attributes.namespace, pods_on))
-            return _related(node, known and any(_account(pod) == attributes.name for pod in here))
+            return _account_of(node, attributes, pods_on)
         case group, resource if (group, resource) in _READ_BY_USE:
             return _read_by_use(node, attributes, pods_on, find)
     return NO_OPINION
 
 
-#: what a node reads only while a pod on it uses it
-_READ_BY_USE = frozenset(
-    {
-        ("", "secrets"), ("", "configmaps"), ("", "persistentvolumeclaims"), ("", "persistentvolumes"),
-        ("storage.k8s.io", "volumeattachments"), ("resource.k8s.io", "resourceclaims"),
-    }
-)  # fmt: skip
+#: what a node reads only while a pod on it uses it, and how
+_READ_BY_USE = {
+    ("", "secrets"): _READ,
+    ("", "configmaps"): _READ,
+    ("", "persistentvolumeclaims"): frozenset({"get"}),
+    ("", "persistentvolumes"): frozenset({"get"}),
+    ("storage.k8s.io", "volumeattachments"): frozenset({"get"}),
+    ("resource.k8s.io", "resourceclaims"): frozenset({"get"}),
+}
 
 
 def _when(fits: bool, why: str) -> Verdict:
@@ -106,35 +116,69 @@ def _related(node: str, fits: bool) -> Verdict:
     return _when(fits, f"no relationship found between node '{node}' and this object")
 
 
-def _own_node(node: str, attributes: Attributes) -> Verdict:
+def _node(node: str, attributes: Attributes) -> Verdict:
     verb, subresource = attributes.verb, attributes.subresource
-    if verb in _READ and not subresource:
-        why = f"node '{node}' cannot read '{attributes.name}', only its own Node object"
-        return _when(
-            attributes.name == node,
-            why if attributes.name else f"node '{node}' cannot read all nodes, only its own Node object",
-        )
-    own = attributes.name == node and subresource in ("", "status") and verb in ("get", "update", "patch")
-    return ALLOWED if own else NO_OPINION
+    if verb in _NODES.get(subresource, ()):
+        return ALLOWED
+    if subresource or verb not in _READ:
+        return NO_OPINION
+    what = f"'{attributes.name}'" if attributes.name else "all nodes"
+    return _when(attributes.name == node, f"node '{node}' cannot read {what}, only its own Node object")
 
 
-def _own_slice(node: str, attributes: Attributes, find: Find) -> Verdict:
-    if attributes.verb in ("list", "watch", "deletecollection"):
+def _pod(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]]) -> Verdict:
+    verb, subresource = attributes.verb, attributes.subresource
+    if verb in _PODS.get(subresource, ()):
+        return ALLOWED
+    if subresource or verb not in _READ:
+        return NO_OPINION
+    if verb != "get":
+        if ("spec.nodeName", node) in attributes.selected:
+            return ALLOWED
+        if not attributes.name:
+            return Verdict(False, "can only list/watch pods with spec.nodeName field selector")
+    return _related(node, any(_is(pod, attributes) for pod in pods_on(node)))
+
+
+def _account_of(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]]) -> Verdict:
+    """Of the service accounts of its pods a node reads the object and asks for tokens."""
+    if (attributes.verb, attributes.subresource) != ("get", ""):
+        if attributes.verb != "create" or not attributes.name:
+            return Verdict(False, "can only create tokens for individual service accounts")
+        if attributes.subresource != "token":
+            return Verdict(False, "can only create token subresource of service account")
+    here = _in_namespace(node, attributes.namespace, pods_on)
+    return _related(node, any(_account(pod) == attributes.name for pod in here))
+
+
+def _slice(node: str, attributes: Attributes, find: Find) -> Verdict:
+    verb = attributes.verb
+    if attributes.subresource:
+        return Verdict(False, "cannot authorize ResourceSlice subresources")
+    if verb not in _SLICE_VERBS:
+        return Verdict(False, f"only the following verbs are allowed for a ResourceSlice: {', '.join(_SLICE_VERBS)}")
+    if verb in ("list", "watch", "deletecollection"):
         own = ("spec.nodeName", node) in attributes.selected
         return _when(own, "can only list/watch/deletecollection resourceslices with spec.nodeName field selector")
-    if attributes.verb == "create":
+    if verb == "create":
         return ALLOWED
-    found = find(RESOURCE_SLICES, "", attributes.name)
-    return _related(node, found is None or (found.get("spec") or {}).get("nodeName") == node)
+    found = find(RESOURCE_SLICES, "", attributes.name) or {}
+    return _related(node, (found.get("spec") or {}).get("nodeName") == node)
 
 
 def _read_by_use(node: str, attributes: Attributes, pods_on: Callable[[str], Iterable[Obj]], find: Find) -> Verdict:
-    namespace, name, resource = attributes.namespace, attributes.name, attributes.resource
-    many = _READ if resource in ("secrets", "configmaps", "resourceclaims") else frozenset({"get"})
-    if attributes.verb not in many:
-        return Verdict(False, "can only read resources of this type")
-    if attributes.subresource:
-        return Verdict(False, "cannot read subresource")
+    namespace, name, resource, verb = attributes.namespace, attributes.name, attributes.resource, attributes.verb
+    verbs, below = _READ_BY_USE[attributes.group, resource], attributes.subresource
+    if resource == "persistentvolumeclaims" and below == "status":
+        if verb not in ("update", "patch"):
+            return Verdict(False, "can only get/update/patch this type")
+    elif verb not in verbs:
+        what = "read resources" if len(verbs) > 1 else "get individual resources"
+        return Verdict(False, f"can only {what} of this type")
+    elif below:
+        return Verdict(False, f"cannot {'read' if len(verbs) > 1 else 'get'} subresource")
+    elif len(verbs) > 1 and not namespace:
+        return Verdict(False, "can only read namespaced object of this type")
     if not name:
         return Verdict(False, "No Object name found")
     if resource == "volumeattachments":
@@ -161,7 +205,9 @@ def _in_namespace(node: str, namespace: str, pods_on: Callable[[str], Iterable[O
 
 
 def references(pod: Obj) -> set[tuple[str, str]]:
-    """The secrets, config maps and claims that a pod uses: (plural, name)."""
+    """The secrets, config maps and claims that a pod uses: (plural, name); none of one that only mirrors another."""
+    if _MIRROR in ((pod.get("metadata") or {}).get("annotations") or {}):
+        return set()
     spec = pod.get("spec") or {}
     pod_name = (pod.get("metadata") or {}).get("name", "")
     found = {("secrets", row.get("name", "")) for row in spec.get("imagePullSecrets") or ()}
@@ -172,6 +218,10 @@ def references(pod: Obj) -> set[tuple[str, str]]:
             found.add(("persistentvolumeclaims", claim.get("claimName", "")))
         if volume.get("ephemeral"):
             found.add(("persistentvolumeclaims", f"{pod_name}-{volume.get('name', '')}"))
+        for kind, field in _SECRET_FIELDS:
+            named = (volume.get(kind) or {}).get(field)
+            if named:
+                found.add(("secrets", named if isinstance(named, str) else named.get("name", "")))
         sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
         for source in sources:
             if secret := source.get("secret"):

@@ -9,7 +9,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from steersman.cluster.auth.attributes import ALLOWED, NO_OPINION, Attributes, Verdict
@@ -22,15 +22,19 @@ MASTERS = "system:masters"
 _DECISIONS_MAX = 20_000
 
 
+_FIELDS = ("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One `PolicyRule`, compiled to sets."""
+    """One `PolicyRule`, compiled to sets. Args: source: as it was written, with its lists in their order."""
 
     verbs: frozenset[str]
     groups: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
+    source: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def allows(self, attributes: Attributes) -> bool:
         if attributes.verb not in self.verbs and "*" not in self.verbs:
@@ -51,6 +55,8 @@ class Rule:
         return f"{resource}/{subresource}" in self.resources or f"*/{subresource}" in self.resources
 
     def to_dict(self) -> Obj:
+        if self.source is not None:
+            return {key: list(self.source[key]) for key in _FIELDS if self.source.get(key)}
         row: Obj = {"verbs": sorted(self.verbs)}
         if self.paths:
             row["nonResourceURLs"] = list(self.paths)
@@ -80,6 +86,7 @@ def compile_rules(rows: Sequence[Mapping[str, Any]] | None) -> tuple[Rule, ...]:
             frozenset(row.get("resources") or ()),
             frozenset(row.get("resourceNames") or ()),
             tuple(row.get("nonResourceURLs") or ()),
+            row,
         )
         for row in rows or ()
     )
@@ -178,8 +185,6 @@ class Policy:
 
     def rules_in(self, user: str, groups: Sequence[str], namespace: str) -> list[Rule]:
         """Every rule that holds for a user in a namespace (`SelfSubjectRulesReview`)."""
-        if MASTERS in groups:
-            return list(EVERYTHING)
         found: dict[Rule, None] = {}
         for grant in self.grants(user, groups):
             if not grant.namespace or grant.namespace == namespace:

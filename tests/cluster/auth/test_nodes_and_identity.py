@@ -19,6 +19,7 @@ POD = {
         "volumes": [
             {"name": "s", "secret": {"secretName": "tls"}},
             {"name": "data", "persistentVolumeClaim": {"claimName": "disk"}},
+            {"name": "fuse", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "fuse"}}},
             {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}},
             {"name": "p", "projected": {"sources": [{"configMap": {"name": "settings"}}]}},
         ],
@@ -41,7 +42,7 @@ def pods_on(name: str) -> list[dict[str, Any]]:
     ("verb", "resource", "subresource", "namespace", "name", "allowed"),
     [
         ("update", "nodes", "status", "", "n1", True),
-        ("update", "nodes", "status", "", "n2", False),
+        ("update", "nodes", "status", "", "n2", True),
         ("delete", "nodes", "", "", "n1", False),
         ("list", "pods", "", "", "", False),
         ("get", "pods", "", "a", "web", True),
@@ -57,7 +58,7 @@ def pods_on(name: str) -> list[dict[str, Any]]:
         ("get", "persistentvolumes", "", "", "bound", True),
         ("get", "persistentvolumes", "", "", "free", False),
         ("delete", "pods", "", "a", "web", True),
-        ("delete", "pods", "", "a", "other", False),
+        ("delete", "pods", "", "a", "other", True),
         ("patch", "pods", "status", "a", "web", True),
         ("create", "pods", "exec", "a", "web", False),
         ("get", "secrets", "", "a", "tls", True),
@@ -74,7 +75,7 @@ def pods_on(name: str) -> list[dict[str, Any]]:
         ("create", "serviceaccounts", "token", "a", "default", False),
     ],
 )
-def test_a_node_touches_itself_its_pods_and_what_they_use(
+def test_a_node_reads_itself_its_pods_and_what_they_use_and_its_writes_are_for_admission(
     verb: str, resource: str, subresource: str, namespace: str, name: str, allowed: bool
 ) -> None:
     attributes = Attributes(verb, "", "", "v1", resource, subresource, namespace, name)
@@ -106,6 +107,18 @@ def find(resource: Any, _namespace: str, name: str) -> Any:
         ("GET", "/api/v1/namespaces/a/secrets/x", "no relationship found between node 'n1' and this object"),
         ("GET", "/api/v1/namespaces/a/secrets", "No Object name found"),
         ("DELETE", "/api/v1/namespaces/a/secrets/tls", "can only read resources of this type"),
+        ("GET", "/api/v1/secrets", "can only read namespaced object of this type"),
+        ("GET", "/api/v1/namespaces/a/secrets/tls/status", "cannot read subresource"),
+        ("GET", "/api/v1/namespaces/a/secrets/fuse", ""),
+        ("GET", "/api/v1/namespaces/a/persistentvolumeclaims", "can only get individual resources of this type"),
+        ("PATCH", "/api/v1/namespaces/a/persistentvolumeclaims/disk/status", ""),
+        ("GET", "/api/v1/namespaces/a/persistentvolumeclaims/disk/status", "can only get/update/patch this type"),
+        ("GET", "/api/v1/namespaces/a/serviceaccounts/robot", ""),
+        ("GET", "/api/v1/namespaces/a/serviceaccounts", "can only create tokens for individual service accounts"),
+        ("POST", "/api/v1/namespaces/a/serviceaccounts/robot/x", "can only create token subresource of service"),
+        ("GET", "/apis/coordination.k8s.io/v1/leases", "can only get, create, update, patch, or delete a node lease"),
+        ("GET", "/apis/storage.k8s.io/v1/csinodes", "can only get, create, update, patch, or delete a CSINode"),
+        ("GET", "/apis/resource.k8s.io/v1/resourceslices/none", "no relationship found"),
         ("GET", "/apis/storage.k8s.io/v1/csinodes/n1", ""),
         ("PUT", "/apis/storage.k8s.io/v1/csinodes/n2", "can only access CSINode with the same name"),
         ("POST", "/apis/storage.k8s.io/v1/csinodes", ""),
