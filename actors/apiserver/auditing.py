@@ -8,7 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -100,6 +102,7 @@ class Trail:
         "_constraint",
         "_decision",
         "_id",
+        "_is_read",
         "_received",
         "_request",
         "_user",
@@ -115,6 +118,8 @@ class Trail:
         self._user: User | None = None
         self._acts_as: User | None = None
         self._constraint = ""
+        #: whether the request was looked into: nobody does who has refused it
+        self._is_read = False
         self._decision: Decision | None = None
         #: remarks for the events that follow
         self.annotations: dict[str, str] = {}
@@ -131,6 +136,7 @@ class Trail:
         self._acts_as, self._constraint = user, constraint
 
     def decided(self, verdict: Verdict) -> None:
+        self._is_read = verdict.allowed
         self.annotate("authorization.k8s.io/decision", "allow" if verdict.allowed else "forbid")
         self.annotate("authorization.k8s.io/reason", verdict.reason)
 
@@ -143,6 +149,8 @@ class Trail:
         response.headers = {**response.headers, "audit-id": self._id}
         if self._decision is None:
             self._decision = self._auditor.policy.decide("", (), self._attributes)
+            self._write(audit.STARTED, response.status, _failure(self._request))
+            return response
         if self._decision.level is Level.NONE:
             return response
         body = response.body
@@ -206,7 +214,8 @@ class Trail:
             event["userAgent"] = agent
         begins = stage == audit.RECEIVED
         changes = request.method in _CHANGES
-        sent = self._sent() if not begins and changes and (level >= Level.REQUEST or self._unnamed()) else None
+        wanted = self._is_read and not begins and changes and (level >= Level.REQUEST or self._unnamed())
+        sent = self._sent() if wanted else None
         if self._attributes.is_resource:
             event["objectRef"] = audit.object_ref(self._attributes, sent)
         if status is not None:
@@ -247,10 +256,33 @@ def _user(user: User | None) -> Obj:
     return {} if user is None else user_info(user.name, user.groups, user.uid, user.extra)
 
 
+def _failure(request: Request) -> bytes:
+    """What is written of a request whose user is not known: by what it tried to say who asks."""
+    header = request.headers.get("authorization", "").strip().lower()
+    tried = [scheme for scheme in ("basic", "bearer") if header.startswith(f"{scheme} ")]
+    if parse_qs(request.target.partition("?")[2]).get("access_token"):
+        tried.append("access_token")
+    if request.user is not None:
+        tried.append("x509")
+    how = f"attempted: {', '.join(tried)}" if tried else "no credentials provided"
+    return orjson.dumps({"kind": "Status", "apiVersion": "v1", "message": f"Authentication failed, {how}"})
+
+
 def _sources(request: Request) -> list[str]:
     """Where a request came from, the client that a proxy names first."""
-    forwarded = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",")]
-    return list(dict.fromkeys([part for part in forwarded if part] + [request.peer]))
+    headers = request.headers
+    found = [ip for part in headers.get("x-forwarded-for", "").split(",") if (ip := _address(part))]
+    real = _address(headers.get("x-real-ip", ""))
+    if real and real not in found:
+        found.append(real)
+    return found if found and found[-1] == request.peer else [*found, request.peer]
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text.strip()))
+    except ValueError:
+        return ""
 
 
 def _tree(body: bytes) -> Any:

@@ -18,7 +18,7 @@ from steersman.actors.apiserver.aggregator import Aggregator
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.config import ApiServerConfig
-from steersman.actors.apiserver.forms import JSON_HEADERS
+from steersman.actors.apiserver.forms import JSON_HEADERS, TEXT_HEADERS
 from steersman.actors.apiserver.health import Health
 from steersman.actors.apiserver.merging import Merged
 from steersman.actors.apiserver.metrics import Metrics
@@ -36,11 +36,6 @@ from steersman.cluster.auth.tokens import TokenIssuer
 from steersman.cluster.meta.errors import MethodNotAllowed, NotAcceptable, NotFound
 from steersman.cluster.meta.objects import Obj
 
-_TEXT = {
-    "content-type": "text/plain; charset=utf-8",
-    "cache-control": "no-cache, private",
-    "x-content-type-options": "nosniff",
-}
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PROTOBUF_V2_OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
@@ -100,9 +95,9 @@ class Documents:
                 page = self._metrics.render(self._cache.revision, self._watches.open, more)
                 return Response(200, _METRICS, page)
             case ["debug", "api_priority_and_fairness", what]:
-                table = flowdump.dump(self._flows, what, asyncio.get_running_loop().time())
+                table = flowdump.dump(self._flows, what, asyncio.get_running_loop().time(), self._now())
                 if table is not None:
-                    return Response(200, _TEXT, table.encode())
+                    return Response(200, TEXT_HEADERS, table.encode())
             case ["steersman", "v1", "backup"]:
                 # everything, secrets too: RBAC gives this path to administrators alone
                 return Response(200, {"content-type": "application/octet-stream"}, await self._reader.backup())

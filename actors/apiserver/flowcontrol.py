@@ -20,7 +20,7 @@ from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import flows, flowschemas
 from steersman.cluster.auth.attributes import Attributes
-from steersman.cluster.auth.flows import Dispatcher, Ticket
+from steersman.cluster.auth.flows import Dispatcher, Flow, Ticket
 from steersman.cluster.meta.errors import ApiError, TooManyRequests
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import FLOW_SCHEMAS, PRIORITY_LEVELS, Resource
@@ -42,6 +42,14 @@ _OBJECTS_PER_SEAT = 100
 _MANAGER = "api-priority-and-fairness-config-consumer-v1"
 #: conversations are not counted: they take no time of the server while they last
 _CONVERSATIONS = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+
+
+class Overloaded(TooManyRequests):
+    """There is no room for a request. Args: flow: that it is of."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
+        self.flow = flow
 
 
 class FlowControl:
@@ -96,7 +104,7 @@ class FlowControl:
         A ticket that has not `started` is to be waited for.
 
         Raises:
-            TooManyRequests: there is no room.
+            Overloaded: there is no room.
         """
         if attributes.subresource in _CONVERSATIONS:
             return None
@@ -107,14 +115,14 @@ class FlowControl:
         width = self._width(attributes) if attributes.verb in ("list", "deletecollection") else 1
         ticket = dispatcher.enter(flow, width, self._clock())
         if isinstance(ticket, str):
-            raise _refused()
+            raise Overloaded(flow)
         return ticket
 
     async def wait(self, ticket: Ticket) -> None:
         """Returns when the request of a ticket may run.
 
         Raises:
-            TooManyRequests: its turn did not come in time.
+            Overloaded: its turn did not come in time.
         """
         turn = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         try:
@@ -123,7 +131,7 @@ class FlowControl:
         except TimeoutError:
             if ticket.started is None:
                 self._wake(self.dispatcher.give_up(ticket, flows.TIMED_OUT, self._clock()))
-                raise _refused() from None
+                raise Overloaded(ticket.flow) from None
         except asyncio.CancelledError:
             if ticket.started is not None:
                 self.leave(ticket)
@@ -193,10 +201,6 @@ class FlowControl:
 
 def _with_status(status: Obj) -> Callable[[Obj], Obj]:
     return lambda schema: {**schema, "status": status}
-
-
-def _refused() -> TooManyRequests:
-    return TooManyRequests("Too many requests, please try again later.", retry_after_s=RETRY_AFTER_S)
 
 
 def _kind(registry: Registry, resource: Resource) -> Kind:

@@ -24,6 +24,11 @@ from steersman.cluster.meta.objects import Obj
 #: what of a list is put together at once: so many objects, or so many bytes
 ENTRIES_IN_PIECE, PIECE_BYTES = 500, 256 * 1024
 JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-cache, private"}
+TEXT_HEADERS = {
+    "content-type": "text/plain; charset=utf-8",
+    "cache-control": "no-cache, private",
+    "x-content-type-options": "nosniff",
+}
 
 
 #: what is shown: an object, a list, or the changes of a watch

@@ -14,16 +14,12 @@ import orjson
 
 from steersman.actors.apiserver.cache import Behind, WatchCache
 from steersman.actors.apiserver.call import Call
+from steersman.actors.apiserver.forms import TEXT_HEADERS
 from steersman.actors.http.messages import Response
 from steersman.cluster.store.values import StoreError
 
 #: how long the store may take to say how far it is, as of Kubernetes' checks of etcd
 _STORE_S = 2.0
-_TEXT = {
-    "content-type": "text/plain; charset=utf-8",
-    "cache-control": "no-cache, private",
-    "x-content-type-options": "nosniff",
-}
 #: what has been done when the first request is answered
 _HOOKS = (
     "start-apiserver-admission-initializer",
@@ -74,18 +70,18 @@ class Health:
             if (wrong := checks.get(only)) is None:
                 return None
             if wrong:
-                return Response(500, _TEXT, f"internal server error: {wrong}\n".encode())
-            return Response(200, _TEXT, b"ok")
+                return Response(500, TEXT_HEADERS, f"internal server error: {wrong}\n".encode())
+            return Response(200, TEXT_HEADERS, b"ok")
         excluded = call.query.every("exclude")
         failed = any(wrong for name, wrong in checks.items() if name not in excluded)
         if not failed and "verbose" not in call.query:
-            return Response(200, _TEXT, b"ok")
+            return Response(200, TEXT_HEADERS, b"ok")
         lines = [_line(name, wrong, name in excluded) for name, wrong in checks.items()]
         if unknown := [name for name in dict.fromkeys(excluded) if name not in checks]:
             names = ",".join(orjson.dumps(name).decode() for name in unknown)
             lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
         lines.append(f"{kind} check {'failed' if failed else 'passed'}")
-        return Response(500 if failed else 200, _TEXT, ("\n".join(lines) + "\n").encode())
+        return Response(500 if failed else 200, TEXT_HEADERS, ("\n".join(lines) + "\n").encode())
 
     async def _checks(self, kind: str) -> dict[str, str]:
         """Every check by name, with what is wrong."""

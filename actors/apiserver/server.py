@@ -36,7 +36,8 @@ from steersman.actors.apiserver.custom import CustomKinds
 from steersman.actors.apiserver.definitions import read_definitions
 from steersman.actors.apiserver.documents import Documents
 from steersman.actors.apiserver.expressions import compiled
-from steersman.actors.apiserver.flowcontrol import FlowControl
+from steersman.actors.apiserver.flowcontrol import FlowControl, Overloaded
+from steersman.actors.apiserver.forms import TEXT_HEADERS
 from steersman.actors.apiserver.frontproxy import identifier
 from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
@@ -459,6 +460,9 @@ def _is_upload(method: str, target: str) -> bool:
 
 def failure(error: ApiError) -> Response:
     """The answer that says what was refused."""
+    if isinstance(error, Overloaded):
+        headers = {"retry-after": str(error.retry_after_s), **error.flow.headers}
+        return Response(error.code, {**TEXT_HEADERS, **headers}, f"{error.message}\n".encode())
     headers = {"content-type": "application/json", "cache-control": "no-cache, private"}
     if error.retry_after_s:
         headers["retry-after"] = str(error.retry_after_s)

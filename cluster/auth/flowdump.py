@@ -5,19 +5,27 @@ Source: https://kubernetes.io/docs/reference/debug-cluster/flow-control/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from steersman.cluster.auth.flows import CANCELLED, TIMED_OUT, Dispatcher, Level
+from steersman.cluster.auth.flows import CANCELLED, GUESS_S, TIMED_OUT, Dispatcher, Level
+from steersman.cluster.meta.times import format_micro_time
 
 _LEVELS = (
-    "PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ExecutingRequests, DispatchedRequests,"
-    " RejectedRequests, TimedoutRequests, CancelledRequests"
-)
+    "PriorityLevelName", "ActiveQueues", "IsIdle", "IsQuiescing", "WaitingRequests", "ExecutingRequests",
+    "DispatchedRequests", "RejectedRequests", "TimedoutRequests", "CancelledRequests",
+)  # fmt: skip
 _QUEUES = (
-    "PriorityLevelName, Index, PendingRequests, ExecutingRequests, SeatsInUse, NextDispatchR, InitialSeatsSum,"
-    " MaxSeatsSum, TotalWorkSum"
-)
-_REQUESTS = "PriorityLevelName, FlowSchemaName, QueueIndex, RequestIndexInQueue, FlowDistingsher, InitialSeats, Waited"
+    "PriorityLevelName", "Index", "PendingRequests", "ExecutingRequests", "SeatsInUse", "NextDispatchR",
+    "InitialSeatsSum", "MaxSeatsSum", "TotalWorkSum",
+)  # fmt: skip
+_REQUESTS = (
+    "PriorityLevelName", "FlowSchemaName", "QueueIndex", "RequestIndexInQueue", "FlowDistingsher", "ArriveTime",
+    "InitialSeats", "FinalSeats", "AdditionalLatency", "StartTime",
+)  # fmt: skip
+_NEVER = "0001-01-01T00:00:00Z"
+#: columns are so wide at least
+_WIDTH_MIN = 8
+_Row = Sequence[object]
 _METRICS: tuple[tuple[str, str, Callable[[Level], int]], ...] = (
     ("nominal_limit_seats", "Seats that a level has of its own.", lambda level: level.spec.nominal),
     ("lower_limit_seats", "Seats that a level does not lend.", lambda level: level.spec.lower),
@@ -29,21 +37,31 @@ _METRICS: tuple[tuple[str, str, Callable[[Level], int]], ...] = (
 )
 
 
-def dump(dispatcher: Dispatcher, what: str, now: float) -> str | None:
-    """The table `dump_priority_levels`, `dump_queues` or `dump_requests`; None for another name."""
+def dump(dispatcher: Dispatcher, what: str, now: float, wall: float) -> str | None:
+    """The table `dump_priority_levels`, `dump_queues` or `dump_requests`; None for another name.
+
+    Args:
+        now: of the dispatcher's clock; wall: the same moment in seconds since 1970.
+    """
     match what:
         case "dump_priority_levels":
-            rows = [_LEVELS, *(_level(level) for _, level in sorted(dispatcher.levels.items()))]
+            return _table(_LEVELS, (_level(level) for _, level in sorted(dispatcher.levels.items())))
         case "dump_queues":
-            rows = [_QUEUES, *_queues(dispatcher)]
+            return _table(_QUEUES, _queues(dispatcher))
         case "dump_requests":
-            rows = [_REQUESTS, *_requests(dispatcher, now)]
-        case _:
-            return None
-    return "\n".join(rows) + "\n"
+            return _table(_REQUESTS, _requests(dispatcher, wall - now))
+    return None
 
 
-def _level(level: Level) -> str:
+def _table(head: _Row, rows: Iterable[_Row]) -> str:
+    """Cells with commas between them, the columns below each other."""
+    lines = [list(map(str, row)) for row in (head, *rows)]
+    widths = [max(_WIDTH_MIN, 2 + max(map(len, column))) for column in zip(*lines, strict=True)]
+    padded = ("".join(f"{cell},".ljust(width) for cell, width in zip(row[:-1], widths, strict=False)) for row in lines)
+    return "".join(f"{start}{row[-1]}\n" for start, row in zip(padded, lines, strict=True))
+
+
+def _level(level: Level) -> _Row:
     counts = [
         sum(count for (_, reason), count in level.refused.items() if test(reason))
         for test in (
@@ -53,28 +71,34 @@ def _level(level: Level) -> str:
         )
     ]
     idle = str(not level.executing and not level.waiting).lower()
-    cells = (
+    return (
         level.spec.name, level.active, idle, "false", level.waiting, level.executing,
         sum(level.dispatched.values()), *counts,
     )  # fmt: skip
-    return ", ".join(map(str, cells))
 
 
-def _queues(dispatcher: Dispatcher) -> Iterator[str]:
+def _queues(dispatcher: Dispatcher) -> Iterator[_Row]:
     for name, level in sorted(dispatcher.levels.items()):
         for queue in level.queues:
             seats = [ticket.width for ticket in queue.waiting]
-            row = f"{name}, {queue.index}, {len(queue.waiting)}, {queue.executing}, {queue.seats}"
-            yield f"{row}, {queue.next_r:.8f}, {sum(seats)}, {max(seats, default=0)}, {sum(seats) * 0.003:.8f}"
+            yield (
+                name, queue.index, len(queue.waiting), queue.executing, queue.seats, f"{queue.next_r:.8f}ss",
+                sum(seats), max(seats, default=0), f"{sum(seats) * GUESS_S:.8f}ss",
+            )  # fmt: skip
 
 
-def _requests(dispatcher: Dispatcher, now: float) -> Iterator[str]:
+def _requests(dispatcher: Dispatcher, offset: float) -> Iterator[_Row]:
+    """Those that run, and those that wait; `offset` is the clock's zero in seconds since 1970."""
     for name, level in sorted(dispatcher.levels.items()):
-        for queue in level.busy:
-            for at, ticket in enumerate(queue.waiting):
-                flow = ticket.flow
-                row = f"{name}, {flow.schema.name}, {queue.index}, {at}, {flow.distinguisher}"
-                yield f"{row}, {ticket.width}, {now - ticket.arrived:.3f}s"
+        rows = [(ticket, -1) for ticket in level.running]
+        rows += [(ticket, at) for queue in level.busy for at, ticket in enumerate(queue.waiting)]
+        for ticket, at in rows:
+            flow, queue, started = ticket.flow, ticket.queue, ticket.started
+            yield (
+                name, flow.schema.name, -1 if queue is None else queue.index, at, flow.distinguisher,
+                format_micro_time(ticket.arrived + offset), ticket.width, 0, "0s",
+                _NEVER if started is None else format_micro_time(started + offset),
+            )  # fmt: skip
 
 
 def metrics(dispatcher: Dispatcher) -> list[str]:

@@ -20,7 +20,7 @@ from steersman.cluster.auth.attributes import Attributes
 from steersman.cluster.auth.flowschemas import LevelSpec, Schema
 
 #: seconds of a seat that a request is thought to need before it has run
-_GUESS_S = 0.003
+GUESS_S = 0.003
 #: flows remembered with their queues; the table starts anew when it is full
 _FLOWS_MAX = 20_000
 #: the most seats of one request, and the part of its level's seats
@@ -53,7 +53,7 @@ class Level:
         #: seats it may use now, with those borrowed or without those lent
         self.current = spec.nominal
         self.seats = 0
-        self.executing = 0
+        self.running: dict[Ticket, None] = {}
         self.waiting = 0
         self.waiting_seats = 0
         self.queues = [Queue(index) for index in range(spec.queues)]
@@ -71,6 +71,10 @@ class Level:
         self._began = now
         self._sum = self._squares = 0.0
         self._high = 0
+
+    @property
+    def executing(self) -> int:
+        return len(self.running)
 
     def change(self, spec: LevelSpec) -> None:
         """Takes a new configuration; whoever waits in a queue that is gone waits on there."""
@@ -137,13 +141,13 @@ class Level:
     def _start(self, ticket: Ticket, now: float) -> None:
         queue, width = ticket.queue, ticket.width
         self.seats += width
-        self.executing += 1
+        self.running[ticket] = None
         self.dispatched[ticket.flow.schema.name] += 1
         ticket.started = now
         if queue is not None:
             queue.executing += 1
             queue.seats += width
-            queue.next_r += _GUESS_S * width
+            queue.next_r += GUESS_S * width
 
     def wait(self, ticket: Ticket) -> None:
         queue = ticket.queue
@@ -177,18 +181,18 @@ class Level:
         """A running ticket is done; its queue is charged what it took."""
         queue, width = ticket.queue, ticket.width
         self.seats -= width
-        self.executing -= 1
+        del self.running[ticket]
         if queue is not None and ticket.started is not None:
             queue.executing -= 1
             queue.seats -= width
-            queue.next_r -= (_GUESS_S - (now - ticket.started)) * width
+            queue.next_r -= (GUESS_S - (now - ticket.started)) * width
             self._rest(queue)
 
     def go_on(self, now: float) -> list[Ticket]:
         """Returns those that waited and run now."""
         found = []
         while self.busy:
-            queue = min(self.busy, key=lambda queue: queue.next_r + _GUESS_S * queue.waiting[0].width)
+            queue = min(self.busy, key=lambda queue: queue.next_r + GUESS_S * queue.waiting[0].width)
             if not self.fits(queue.waiting[0].width):
                 break
             ticket = queue.waiting.popleft()

@@ -102,7 +102,10 @@ async def test_who_acts_as_somebody_else_and_who_is_nobody_are_told_apart(audite
     acting, nobody = await events()
     assert acting["user"]["username"] == "admin" and acting["impersonatedUser"]["username"] == "jane"
     assert acting["authenticationMetadata"] == {"impersonationConstraint": "impersonate:user-info"}
-    assert nobody["user"] == {} and nobody["responseStatus"]["code"] == 401
+    assert nobody["user"] == {} and nobody["stage"] == "ResponseStarted"
+    assert nobody["responseStatus"] == {
+        "metadata": {}, "message": "Authentication failed, no credentials provided", "code": 401,
+    }  # fmt: skip
 
 
 async def test_the_id_of_a_token_and_one_that_is_stale_are_written_down(
@@ -117,6 +120,35 @@ async def test_the_id_of_a_token_and_one_that_is_stale_are_written_down(
     rows = [row["annotations"] for row in await events()]
     assert rows[1]["authentication.kubernetes.io/issued-credential-id"].startswith("JTI=")
     assert rows[2]["authentication.k8s.io/stale-token"] == "old"
+
+
+async def test_what_nobody_may_do_is_not_read_and_what_was_tried_is_told(audited: Any) -> None:
+    api, events = await audited("RequestResponse", "omitStages: [RequestReceived]\n")
+    await api.refused(403, "POST", CONFIG_MAPS, {"metadata": {"name": "a"}}, user=JANE)
+    await api.refused(401, "GET", CONFIG_MAPS, user=None, authorization="Bearer x")
+    forbidden, unknown = await events()
+    assert "requestObject" not in forbidden and "name" not in forbidden["objectRef"]
+    assert forbidden["responseObject"]["reason"] == "Forbidden"
+    assert unknown["responseStatus"]["message"] == "Authentication failed, attempted: bearer"
+
+
+@pytest.mark.parametrize(
+    ("headers", "sources"),
+    [
+        ({}, ["10.0.0.1"]),
+        ({"x-forwarded-for": "10.0.0.7, unknown, 10.0.0.8"}, ["10.0.0.7", "10.0.0.8", "10.0.0.1"]),
+        ({"x-forwarded-for": "10.0.0.7", "x-real-ip": "10.0.0.9"}, ["10.0.0.7", "10.0.0.9", "10.0.0.1"]),
+        ({"x-forwarded-for": "10.0.0.1, 10.0.0.7"}, ["10.0.0.1", "10.0.0.7", "10.0.0.1"]),
+        ({"x-real-ip": "10.0.0.1"}, ["10.0.0.1"]),
+    ],
+)
+async def test_the_sources_of_a_request_are_those_that_proxies_tell_and_the_last_one(
+    audited: Any, headers: dict[str, str], sources: list[str]
+) -> None:
+    api, events = await audited("Metadata", "omitStages: [RequestReceived]\n")
+    await api.server(Request("GET", "/version", dict(headers), user=User("a", ("system:masters",)), peer="10.0.0.1"))
+    (event,) = await events()
+    assert event["sourceIPs"] == sources
 
 
 async def test_what_the_policy_leaves_out_leaves_nothing(audited: Any) -> None:

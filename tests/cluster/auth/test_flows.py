@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -224,9 +225,21 @@ def test_tables_and_metrics_show_who_runs_and_who_waits() -> None:
     dispatcher = small(seats=1)
     enter(dispatcher, "jane")
     enter(dispatcher, "jane", 1.0)
-    table = (dump(dispatcher, "dump_priority_levels", 2.0) or "").splitlines()
-    assert table[1] == "all, 1, false, false, 1, 1, 1, 0, 0, 0" or table[1].startswith("all, 2, false, false, 1, 1, 1")
-    assert len((dump(dispatcher, "dump_queues", 2.0) or "").splitlines()) == 9
-    assert (dump(dispatcher, "dump_requests", 2.0) or "").splitlines()[1].endswith(", jane, 1, 1.000s")
-    assert dump(dispatcher, "dump_nothing", 2.0) is None
+    head, row, *_ = (dump(dispatcher, "dump_priority_levels", 2.0, 102.0) or "").splitlines()
+    assert head.startswith("PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ")
+    assert re.fullmatch(
+        r"all,               [12],            false,  false,       1,               1,                 1,"
+        r"                  0,                0,                0", row,
+    )  # fmt: skip
+    queues = (dump(dispatcher, "dump_queues", 2.0, 102.0) or "").splitlines()
+    assert len(queues) == 9 and queues[0].startswith("PriorityLevelName, Index,  PendingRequests, ")
+    assert queues[1].startswith("all,               0,      ") and queues[1].endswith("ss")
+    _, runs, waits = (dump(dispatcher, "dump_requests", 2.0, 102.0) or "").splitlines()
+    cells = [cell.strip() for cell in runs.split(",")]
+    assert cells[3:] == [
+        "-1", "jane", "1970-01-01T00:01:40.000000Z", "1", "0", "0s", "1970-01-01T00:01:40.000000Z",
+    ]  # fmt: skip
+    cells = [cell.strip() for cell in waits.split(",")]
+    assert cells[3:] == ["0", "jane", "1970-01-01T00:01:41.000000Z", "1", "0", "0s", "0001-01-01T00:00:00Z"]
+    assert dump(dispatcher, "dump_nothing", 2.0, 102.0) is None
     assert 'apiserver_flowcontrol_current_inqueue_requests{priority_level="all"} 1' in metrics(dispatcher)
