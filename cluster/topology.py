@@ -88,13 +88,16 @@ ROLE_AGGREGATION_USER = "system:controller:clusterrole-aggregation-controller"
 
 #: controllers that seldom have a thing to do, with the ones beside which they watch little of their own
 _SHARED = {
-    "endpointslicemirroring": "endpoints", "replicationcontroller": "replicaset", "statefulset": "daemonset",
+    "endpointslicemirroring": "endpoints", "ipaddress-repair": "endpoints", "service-cidr": "endpoints",
+    "replicationcontroller": "replicaset", "statefulset": "daemonset",
 }  # fmt: skip
 #: controllers that watch the same things and are cheap together: an actor costs 32 MB and a sixth of a second of a core
 _FAMILIES = {
     "endpoints": "endpoints",
     "endpointslice": "endpoints",
     "endpointslicemirroring": "endpoints",
+    "ipaddress-repair": "endpoints",
+    "service-cidr": "endpoints",
     "replicationcontroller": "replicaset",
     "job": "jobs",
     "cronjob": "jobs",

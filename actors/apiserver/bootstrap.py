@@ -32,6 +32,7 @@ from steersman.cluster.auth.bootstraptokens import INFO, INFO_NAMESPACE, cluster
 from steersman.cluster.auth.defaultroles import is_replaced, marked, of_controllers, reconciled
 from steersman.cluster.auth.flowschemas import CATCH_ALL, EXEMPT
 from steersman.cluster.auth.requestheader import TRUST, trust
+from steersman.cluster.meta.clusterips import DEFAULT_RANGE
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import (
@@ -40,6 +41,7 @@ from steersman.cluster.meta.resources import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     FLOW_SCHEMAS,
+    SERVICE_CIDRS,
     Resource,
 )
 from steersman.cluster.store.values import LeaseNotFound, Put, StoreError, Txn
@@ -72,7 +74,10 @@ def read_objects(service_cidr: str, port: int) -> list[Obj]:
     own_port = str(port or 443)
     # without rights nobody can listen on 443 of a loopback address
     service_port = own_port if network.is_loopback else "443"
-    values = {"api": str(network[1]), "dns": str(network[10]), "port": own_port, "service_port": service_port}
+    values = {
+        "api": str(network[1]), "dns": str(network[10]), "range": str(network), "port": own_port,
+        "service_port": service_port,
+    }  # fmt: skip
     folder = resources.files("steersman.deploy").joinpath("bootstrap")
     found: list[Obj] = []
     for name in _FILES:
@@ -129,7 +134,7 @@ class Bootstrap:
     def _operation(self, obj: Obj) -> Operation | None:
         """The write that brings one object about; None when it is there."""
         kind = self._registry.by_kind(obj["apiVersion"], obj["kind"])
-        if kind is None:
+        if kind is None or not self._registry.defines(kind):
             return None
         meta = obj["metadata"]
         context = self._writer.context(SERVER, _MANAGER)
@@ -185,6 +190,14 @@ class Bootstrap:
         obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TRUST, "namespace": "kube-system"}}
         return [self._writer.create(kind, "kube-system", lambda: ({**obj, "data": dict(data)}, []), context)]
 
+    def _default_range(self) -> list[Operation]:
+        """The write that makes the default ServiceCIDR again when somebody has deleted it."""
+        if self._writer.lookup(SERVICE_CIDRS, "", DEFAULT_RANGE) is not None:
+            return []
+        wanted = read_objects(self._config.service_cidr, self._config.port or 0)
+        made = (self._operation(obj) for obj in wanted if obj["kind"] == SERVICE_CIDRS.kind)
+        return [operation for operation in made if operation is not None]
+
     # ---- where the API servers are
 
     async def announce(self, port: int) -> None:
@@ -225,7 +238,7 @@ class Bootstrap:
             await asyncio.sleep(_RENEW_S)
             try:
                 await self._renew(address, port)
-                if missing := self._trusted():
+                if missing := [*self._trusted(), *self._default_range()]:
                     await self._writer.run_all(missing)
             except (StoreError, ApiError) as error:
                 log.info("this server's endpoint was not renewed: %s", error)

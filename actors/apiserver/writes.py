@@ -256,13 +256,13 @@ class Writer:
             raise errors.already_exists(kind.resource.plural, meta["name"], kind.resource.group)
         key = kind.key(namespace, meta["name"]).encode()
         value = yield from self._value(kind, obj)
-        reserved = [text.encode() for text in written.reservations]
+        puts = (Put(key=key, value=value), *(yield from self._reserved(key, written)))
         return Change(
             kind=kind,
             obj=obj,
             value=value,
-            compare=tuple(Compare(key=k, target=CompareTarget.CREATE) for k in (key, *reserved)),
-            operations=(Put(key=key, value=value), *(Put(key=k, value=key) for k in reserved)),
+            compare=tuple(Compare(key=put.key, target=CompareTarget.CREATE) for put in puts),
+            operations=puts,
             status=201,
             warnings=(*warnings, *written.warnings),
         )
@@ -390,10 +390,10 @@ class Writer:
         if not written.changed and not written.remove and not self._is_stale(key):
             value = yield from self._value(kind, obj)
             return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warned)
-        reserved = [text.encode() for text in written.reservations]
+        reserved = yield from self._reserved(key, written)
         compare = (
             Compare(key=key, target=CompareTarget.MOD, operand=entry.revision),
-            *(Compare(key=k, target=CompareTarget.CREATE) for k in reserved),
+            *(Compare(key=put.key, target=CompareTarget.CREATE) for put in reserved),
         )
         released = tuple(DeleteRange(key=text.encode()) for text in written.releases)
         if written.remove:
@@ -402,11 +402,20 @@ class Writer:
                 kind=kind, obj=obj, value=None, compare=compare, operations=operations, before=entry, warnings=warned
             )
         value = yield from self._value(kind, obj)
-        puts = (Put(key=key, value=value), *(Put(key=k, value=key) for k in reserved))
+        puts = (Put(key=key, value=value), *reserved)
         return Change(
             kind=kind, obj=obj, value=value, compare=compare, operations=(*puts, *released), before=entry,
             warnings=warned,
         )  # fmt: skip
+
+    def _reserved(self, key: bytes, written: Written) -> Steps[list[Put]]:
+        """What is put beside an object: others that stand for what it holds, or its own key."""
+        puts = []
+        for place, obj in written.reservations.items():
+            kind = None if obj is None else self._registry.by_kind(obj["apiVersion"], obj["kind"])
+            value = key if kind is None or obj is None else (yield from self._value(kind, obj))
+            puts.append(Put(key=place.encode(), value=value))
+        return puts
 
     def delete(self, kind: Kind, namespace: str, name: str, options: Obj | None, ctx: WriteContext) -> Operation:
         def decide() -> Steps[Change]:

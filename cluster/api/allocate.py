@@ -1,31 +1,44 @@
-"""Cluster addresses and node ports of Services: which to take, and the store keys that reserve them.
+"""Cluster addresses and node ports of Services: which to take, and what in the store reserves them.
 
 A reservation is a store key that must not exist yet; it is created in the transaction that writes the Service, so that
-two API servers can never give the same address away. The lists this works on may lag: a clash means trying again.
+two API servers can never give the same address away. That of an address is its IPAddress. The lists this works on may
+lag: a clash means trying again.
+
+Source: k8s.io/kubernetes/pkg/registry/core/service/ipallocator
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address, ip_network
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.fields import bad, is_ip
+from steersman.cluster.meta.clusterips import Address, Network, family, holds, ip_object, is_ready, ranges_of
 from steersman.cluster.meta.errors import Cause, InternalError, invalid
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import SERVICES
+from steersman.cluster.meta.resources import IP_ADDRESSES, SERVICE_CIDRS, SERVICES
+from steersman.cluster.meta.times import format_time
 
-_ADDRESSES = "/registry/ranges/serviceips/"
+_ADDRESSES = f"/registry/{IP_ADDRESSES.group}/{IP_ADDRESSES.plural}/"
 _PORTS = "/registry/ranges/servicenodeports/"
-#: the first addresses of the range are kept for services that ask for one by name (DNS, the API itself)
-_STATIC_SHARE = 16
+#: the first addresses of a range are kept for services that ask for one by name (DNS, the API itself): one in so many,
+#: within bounds; a range that is no larger than the least of them keeps none
+_STATIC_PART, _STATIC_MIN, _STATIC_MAX = 16, 16, 256
+
+#: store key to the object that is to stand there; None where the key alone matters
+Reservations = Mapping[str, Obj | None]
+
+
+def _addresses(service: Obj) -> list[str]:
+    return [ip for ip in (service.get("spec") or {}).get("clusterIPs") or () if ip and ip != "None"]
 
 
 def reservation_keys(service: Obj) -> tuple[str, ...]:
     """The store keys that a Service holds."""
     spec = service.get("spec") or {}
-    keys = [_ADDRESSES + ip for ip in spec.get("clusterIPs") or () if ip and ip != "None"]
+    keys = [_ADDRESSES + ip for ip in _addresses(service)]
     ports = {(row["nodePort"], row.get("protocol", "TCP")) for row in spec.get("ports") or () if row.get("nodePort")}
     if spec.get("healthCheckNodePort"):
         ports.add((spec["healthCheckNodePort"], "TCP"))
@@ -41,21 +54,31 @@ def releases_of(kind: Kind, obj: Obj) -> tuple[str, ...]:
     return reservation_keys(obj) if _is_service(kind) else ()
 
 
-def allocate(kind: Kind, obj: Obj, ctx: WriteContext) -> tuple[str, ...]:
-    """Gives a new Service its address and node ports, in place; returns the keys to reserve."""
+def allocate(kind: Kind, obj: Obj, ctx: WriteContext) -> Reservations:
+    """Gives a new Service its address and node ports, in place; returns what is to be reserved."""
     if not _is_service(kind):
-        return ()
+        return {}
     _assign(obj, {}, ctx)
-    return reservation_keys(obj)
+    return _reservations(obj, reservation_keys(obj), ctx)
 
 
-def reallocate(kind: Kind, new: Obj, old: Obj, ctx: WriteContext) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """As `allocate` for a change; returns (keys to reserve, keys to release)."""
+def reallocate(kind: Kind, new: Obj, old: Obj, ctx: WriteContext) -> tuple[Reservations, tuple[str, ...]]:
+    """As `allocate` for a change; returns (what is to be reserved, keys to release)."""
     if not _is_service(kind):
-        return (), ()
+        return {}, ()
     _assign(new, old.get("spec") or {}, ctx)
     before, after = reservation_keys(old), reservation_keys(new)
-    return tuple(key for key in after if key not in before), tuple(key for key in before if key not in after)
+    gained = tuple(key for key in after if key not in before)
+    return _reservations(new, gained, ctx), tuple(key for key in before if key not in after)
+
+
+def _reservations(service: Obj, keys: Iterable[str], ctx: WriteContext) -> Reservations:
+    found: dict[str, Obj | None] = dict.fromkeys(keys)
+    for ip in _addresses(service):
+        if _ADDRESSES + ip in found:
+            obj = found[_ADDRESSES + ip] = ip_object(service, ip)
+            obj["metadata"] |= {"uid": ctx.new_uid(), "creationTimestamp": format_time(ctx.now)}
+    return found
 
 
 def _assign(service: Obj, old_spec: Obj, ctx: WriteContext) -> None:
@@ -71,45 +94,61 @@ def _assign(service: Obj, old_spec: Obj, ctx: WriteContext) -> None:
 
 def _assign_address(service: Obj, old_spec: Obj, ctx: WriteContext) -> list[Cause]:
     spec = service["spec"]
-    network = ip_network(ctx.settings.service_cidr)
-    family = f"IPv{network.version}"
+    default = ip_network(ctx.settings.service_cidr)
     wanted = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
     if wanted != "None":
-        used = {ip for other in _others(service, ctx) for ip in (other.get("spec") or {}).get("clusterIPs") or ()}
         if not wanted:
-            wanted = _free_address(network, used, service["metadata"]["uid"])
-        elif wanted != old_spec.get("clusterIP") and (causes := _check_address(wanted, network, used)):
+            wanted = _free_address(_ranges(default, ctx), service["metadata"]["uid"], ctx)
+        elif wanted != old_spec.get("clusterIP") and (causes := _check_address(service, wanted, default, ctx)):
             return causes
         spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
     else:
         spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
-    spec.setdefault("ipFamilies", [family])
+    spec.setdefault("ipFamilies", [family(default.network_address)])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
     return []
 
 
-def _check_address(wanted: str, network: IPv4Network | IPv6Network, used: set[str]) -> list[Cause]:
+def _ranges(default: Network, ctx: WriteContext) -> list[Network]:
+    """Where addresses of the cluster's family come from now; of its first moment the range that it is made with."""
+    rows = list(ctx.list(SERVICE_CIDRS, None))
+    found = [network for row in rows if is_ready(row) for network in ranges_of(row)] if rows else [default]
+    return [network for network in found if network.version == default.version]
+
+
+def _is_taken(ip: str, ctx: WriteContext) -> bool:
+    return ctx.lookup(IP_ADDRESSES, "", ip) is not None
+
+
+def _check_address(service: Obj, wanted: str, default: Network, ctx: WriteContext) -> list[Cause]:
     if not is_ip(wanted):
         return []
-    if ip_address(wanted) not in network:
-        detail = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {network}"
-        return [bad("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: {detail}")]
-    if wanted in used:
-        return [bad("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: provided IP is already allocated")]
-    return []
+    detail = ""
+    if not any(holds(network, ip_address(wanted)) for network in _ranges(default, ctx)):
+        detail = "the provided network does not match the current range"
+    elif _is_taken(wanted, ctx) or any(wanted in _addresses(other) for other in _others(service, ctx)):
+        detail = "provided IP is already allocated"
+    return [bad("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: {detail}")] if detail else []
 
 
-def _free_address(network: IPv4Network | IPv6Network, used: set[str], seed: str) -> str:
-    size = min(network.num_addresses, 1 << 20) - 2
-    first = min(_STATIC_SHARE, max(1, size // 4))
-    span = size - first + 1
-    start = int(seed.replace("-", "")[:12], 16) % span
-    base = int(network.network_address)
-    for step in range(span):
-        candidate = str(type(network.network_address)(base + first + (start + step) % span))
-        if candidate not in used:
-            return candidate
+def _free_address(ranges: Iterable[Network], seed: str, ctx: WriteContext) -> str:
+    start = int(seed.replace("-", "")[:12], 16)
+    for network in ranges:
+        for address in _candidates(network, start):
+            if not _is_taken(str(address), ctx):
+                return str(address)
     raise InternalError("failed to allocate a serviceIP: range is full")
+
+
+def _candidates(network: Network, start: int) -> Iterator[Address]:
+    """The addresses of a range in the order in which they are tried: those kept for who asks by name come last."""
+    size = network.num_addresses
+    static = min(max(size // _STATIC_PART, _STATIC_MIN), _STATIC_MAX) if size > _STATIC_MIN else 0
+    last = size - 1 if network.version == 6 else size - 2
+    for low, high in ((1 + static, last), (1, min(static, last))):
+        span = high - low + 1
+        for step in range(span):
+            yield network[low + (start + step) % span]
 
 
 def _others(service: Obj, ctx: WriteContext) -> Iterable[Obj]:

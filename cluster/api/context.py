@@ -92,8 +92,8 @@ class Written(Struct, frozen=True, kw_only=True):
     Args:
         obj: the object to put, without a new resourceVersion (the store gives it).
         warnings: texts for `Warning` headers.
-        reservations: store keys that must not exist and are to be created with the object (service addresses and
-            node ports); when one exists, run the write again on fresh state.
+        reservations: store keys that must not exist and are to be created with the object, and the objects that are to
+            stand there, if any (service addresses and node ports); when one exists, run the write again on fresh state.
         releases: reservation keys to delete with the write.
         changed: False when nothing would change: store nothing, answer with the old object.
         remove: the write took the last finalizer off an object being deleted: delete it instead of putting it.
@@ -101,7 +101,7 @@ class Written(Struct, frozen=True, kw_only=True):
 
     obj: Obj
     warnings: tuple[str, ...] = ()
-    reservations: tuple[str, ...] = ()
+    reservations: Mapping[str, Obj | None] = field(default_factory=dict)
     releases: tuple[str, ...] = ()
     changed: bool = True
     remove: bool = False

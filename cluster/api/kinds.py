@@ -126,6 +126,11 @@ class Registry:
         exact = fast if fast.exact else None
         return Compiled(node, exact, fast.shut, lambda tree: walk(node, tree), normalizer(node), trimmer(node))
 
+    def defines(self, kind: Kind) -> bool:
+        """Whether this Kubernetes version has a built-in kind."""
+        resource = kind.resource
+        return bool(kind.definition) or (resource.group, resource.version, resource.kind) in self._definition_by_kind
+
     def definition(self, kind: Kind) -> str:
         """Returns the name of a kind's OpenAPI definition.
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 from functools import partial
 
 import orjson
+from msgspec.structs import replace
 
 from steersman.cluster.api import patch as patches
 from steersman.cluster.api import ssa
 from steersman.cluster.api.admission import chain
 from steersman.cluster.api.admission import warnings as sentences
 from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
-from steersman.cluster.api.allocate import allocate, reallocate
+from steersman.cluster.api.allocate import Reservations, allocate, reallocate, releases_of
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
 from steersman.cluster.api.decode import as_json, decode, media_type, reads_slowly
 from steersman.cluster.api.fieldset import Ambiguous
@@ -70,6 +71,8 @@ __all__ = [
 ]  # fmt: skip
 
 _STALE = "the object has been modified; please apply your changes to the latest version and try again"
+#: who owns the fields of what the server makes beside an object
+_SERVER = "steersman-apiserver"
 #: metadata that only the server writes
 _SERVER_KEYS = (
     "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink",
@@ -123,7 +126,7 @@ def _create(
     _refuse(kind, meta.get("name", ""), causes, ctx)
     if kind.observe is not None:
         kind.observe(registry, obj)
-    reservations = allocate(kind, obj, ctx)
+    reservations = _owned(registry, allocate(kind, obj, ctx), ctx)
     attempt.obj = obj
     yield from chain.validate(registry, attempt, ctx)
     return Written(obj=obj, warnings=tuple(sentences.of(kind, obj)), reservations=reservations)
@@ -136,6 +139,16 @@ def _tracked(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext) -> Obj
         registry.schema(kind), None, own, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
     )
     return {**obj, "metadata": found["metadata"]}
+
+
+def _owned(registry: Registry, reservations: Reservations, ctx: WriteContext) -> Reservations:
+    """What is reserved, with the server as the owner of its objects' fields."""
+    found = dict(reservations)
+    for key, obj in reservations.items():
+        kind = None if obj is None else registry.by_kind(obj["apiVersion"], obj["kind"])
+        if kind is not None and obj is not None and registry.defines(kind):
+            found[key] = _tracked(registry, kind, obj, replace(ctx, field_manager=_SERVER))
+    return found
 
 
 def admit(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[None]:
@@ -247,9 +260,10 @@ def _update(
     attempt.obj = scale_of(kind, new) if subresource == "scale" else new
     yield from chain.validate(registry, attempt, ctx)
     warnings = sentences.of(kind, new) if subresource != "status" else ()
+    remove = is_done(kind, new, old)
     return Written(
-        obj=new, warnings=tuple(warnings), reservations=reservations, releases=releases,
-        changed=not _equal(new, old), remove=is_done(kind, new, old),
+        obj=new, warnings=tuple(warnings), reservations={} if remove else _owned(registry, reservations, ctx),
+        releases=releases_of(kind, old) if remove else releases, changed=not _equal(new, old), remove=remove,
     )  # fmt: skip
 
 

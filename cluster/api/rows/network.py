@@ -5,6 +5,7 @@ from __future__ import annotations
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import addresses, ingresses, network
+from steersman.cluster.meta import resources as known
 from steersman.cluster.meta.resources import Resource
 
 _GROUP = "networking.k8s.io"
@@ -22,7 +23,7 @@ ROWS: tuple[Kind, ...] = (
         validate_create=ingresses.validate_new_ingress,
     ),
     Kind(
-        resource=Resource(_GROUP, "v1", "ipaddresses", "IPAddress", namespaced=False), singular="ipaddress",
+        resource=known.IP_ADDRESSES, singular="ipaddress",
         short_names=("ip",), name_errors=addresses.ip_name_errors, validate=addresses.validate_address,
         validate_update=addresses.validate_address_update, selectable_fields=addresses.address_fields,
     ),
@@ -32,7 +33,7 @@ ROWS: tuple[Kind, ...] = (
         validate=network.validate_network_policy,
     ),
     Kind(
-        resource=Resource(_GROUP, "v1", "servicecidrs", "ServiceCIDR", namespaced=False), singular="servicecidr",
+        resource=known.SERVICE_CIDRS, singular="servicecidr",
         subresources=status("ServiceCIDR", _GROUP), new_status={}, validate_create=addresses.validate_range,
         validate_update=addresses.validate_range_update,
     ),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -111,8 +111,7 @@ class Api:
 
     def _keep(self, plural: str, written: Written) -> Obj:
         self.revision += 1
-        self.reserved |= set(written.reservations)
-        self.reserved -= set(written.releases)
+        self._reserve(written.reservations, written.releases)
         meta = {**written.obj["metadata"], "resourceVersion": str(self.revision)}
         obj = {**written.obj, "metadata": meta}
         kind = self.row(plural)
@@ -126,6 +125,13 @@ class Api:
         else:
             self.objects[key] = obj
         return obj
+
+    def _reserve(self, gained: Mapping[str, Obj | None], released: Iterable[str]) -> None:
+        self.reserved |= set(gained)
+        self.objects |= {key: obj for key, obj in gained.items() if obj is not None}
+        for key in released:
+            self.reserved.discard(key)
+            self.objects.pop(key, None)
 
     def update(self, plural: str, new: Obj, subresource: str = "", **changes: Any) -> Obj:
         kind = self.row(plural)
@@ -162,7 +168,7 @@ class Api:
         deletion = write.delete(self.registry, kind, self.objects[key], options, self.context())
         if deletion.remove:
             del self.objects[key]
-            self.reserved -= set(deletion.releases)
+            self._reserve({}, deletion.releases)
         else:
             self.objects[key] = deletion.obj
         return deletion

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from steersman.cluster.api.context import ApiSettings
-from steersman.cluster.meta.errors import Invalid
+from steersman.cluster.meta.errors import InternalError, Invalid
+from steersman.cluster.meta.resources import IP_ADDRESSES
 
 
 def service(name: str = "web", **spec: Any) -> dict[str, Any]:
@@ -43,13 +44,66 @@ def test_a_wanted_address_or_port_is_given_or_refused(api: Any) -> None:
     assert found["spec"]["clusterIPs"] == ["10.96.0.10"]
     with pytest.raises(Invalid, match="provided IP is already allocated"):
         api.create("services", service("b", clusterIP="10.96.0.10"))
-    with pytest.raises(Invalid, match="not in the valid range"):
+    with pytest.raises(Invalid, match="does not match the current range"):
         api.create("services", service("b", clusterIP="192.168.0.1"))
     port = found["spec"]["ports"][0]["nodePort"]
     with pytest.raises(Invalid, match="provided port is already allocated"):
         api.create("services", service("b", type="NodePort", ports=[{"port": 80, "nodePort": port}]))
     with pytest.raises(Invalid, match=r"not in the valid range\. The range of valid ports is 30000-32767"):
         api.create("services", service("b", type="NodePort", ports=[{"port": 80, "nodePort": 80}]))
+
+
+def test_an_address_has_an_object_as_long_as_its_service_has_it(api: Any) -> None:
+    spec = api.create("services", service())["spec"]
+    found = api.get("ipaddresses", spec["clusterIP"])
+    assert found["metadata"]["labels"] == {
+        "ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+    }  # fmt: skip
+    assert found["spec"] == {"parentRef": {"group": "", "resource": "services", "namespace": "default", "name": "web"}}
+    assert found["metadata"]["uid"] and found["metadata"]["managedFields"][0]["operation"] == "Update"
+    with pytest.raises(Invalid, match="already allocated"):
+        api.create("services", service("b", clusterIP=spec["clusterIP"]))
+    api.patch("services", "web", {"metadata": {"finalizers": ["example.com/a"]}})
+    api.delete("services", "web")
+    assert api.list(IP_ADDRESSES, None)
+    api.patch("services", "web", {"metadata": {"finalizers": None}})
+    assert not api.list(IP_ADDRESSES, None)
+    assert not api.reserved
+
+
+def test_an_address_that_something_else_has_is_not_given(api: Any) -> None:
+    gateway = {"group": "example.com", "resource": "gateways", "name": "g"}
+    api.create("ipaddresses", {"metadata": {"name": "10.96.0.9"}, "spec": {"parentRef": gateway}})
+    with pytest.raises(Invalid, match="already allocated"):
+        api.create("services", service(clusterIP="10.96.0.9"))
+
+
+def test_addresses_come_from_every_range_that_is_ready(api: Any) -> None:
+    def add(name: str, cidr: str) -> None:
+        api.create("servicecidrs", {"metadata": {"name": name}, "spec": {"cidrs": [cidr]}})
+
+    add("kubernetes", "10.0.0.0/30")
+    add("more", "10.1.0.0/30")
+    add("six", "fd00::/64")
+    found = {api.create("services", service(f"s{i}"))["spec"]["clusterIP"] for i in range(4)}
+    assert found == {"10.0.0.1", "10.0.0.2", "10.1.0.1", "10.1.0.2"}
+    with pytest.raises(InternalError, match="range is full"):
+        api.create("services", service("s4"))
+    add("last", "10.2.0.0/28")
+    row = {"type": "Ready", "status": "False", "reason": "Terminating", "message": ""}
+    api.patch("servicecidrs", "last", {"status": {"conditions": [row]}}, subresource="status")
+    with pytest.raises(InternalError, match="range is full"):
+        api.create("services", service("s4"))
+    with pytest.raises(Invalid, match="does not match the current range"):
+        api.create("services", service("s4", clusterIP="10.2.0.5"))
+
+
+def test_the_first_addresses_are_given_last(api: Any) -> None:
+    settings = ApiSettings(service_cidr="10.0.0.0/27")
+    found = [api.create("services", service(f"s{i}"), settings=settings)["spec"]["clusterIP"] for i in range(30)]
+    last = [int(ip.rpartition(".")[2]) for ip in found]
+    assert sorted(last[:14]) == list(range(17, 31))
+    assert sorted(last[14:]) == list(range(1, 17))
 
 
 def test_headless_and_external_services_reserve_nothing(api: Any) -> None:
