@@ -330,7 +330,7 @@ class CriRuntime:
             if pin is None:
                 raise RuntimeFailure("ConnectionFailed", f"{self._client.name} does not tell the pod's namespaces")
         addresses = ("127.0.0.1", *cri_config.ips_of(found.status))
-        return await connect_in(pin, addresses, port, f"sandbox {sandbox_id}")
+        return await connect_in(pin, addresses, port, sandbox_id)
 
     async def log_lines(self, container_id: str, *, follow: bool) -> AsyncIterator[crilog.Line]:
         rows = await self._watch.container_rows()

@@ -167,7 +167,7 @@ class OciRuntime(MachineRuntime):
         if record is None or record.stopped:
             raise RuntimeFailure("NotFound", f"sandbox {sandbox_id} does not run")
         pin = None if record.spec.host_network else self._host.ledger.sandbox_dir(sandbox_id) / "ns" / "net"
-        return await connect_in(pin, ("127.0.0.1", *record.ips), port, f"sandbox {sandbox_id}")
+        return await connect_in(pin, ("127.0.0.1", *record.ips), port, sandbox_id)
 
     def log_lines(self, container_id: str, *, follow: bool) -> AsyncIterator[crilog.Line]:
         return self._containers.log_lines(container_id, follow=follow)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -274,7 +275,9 @@ class Containers:
 
 def exec_process(directory: Path, command: tuple[str, ...], *, tty: bool) -> dict[str, object]:
     """Returns the OCI process of a command in a container: the container's own with other arguments."""
-    process: dict[str, object] = msgspec.json.decode((directory / "config.json").read_bytes())["process"]
+    process: dict[str, Any] = msgspec.json.decode((directory / "config.json").read_bytes())["process"]
+    if tty:
+        process["env"] = [line for line in process["env"] if not line.startswith("TERM=")] + ["TERM=xterm"]
     return process | {"args": list(command), "terminal": tty}
 
 

@@ -7,7 +7,6 @@ that its processes are asked to use. It runs what needs neither a root file syst
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import secrets
 import shutil
@@ -35,7 +34,7 @@ from steersman.runtime.machine_runtime import MachineRuntime
 from steersman.runtime.oci_containers import signal_number
 from steersman.runtime.oci_spec import ImageConfig
 from steersman.runtime.records import ContainerRecord, SandboxRecord
-from steersman.runtime.streams import AttachProcess, ExecProcess, SocketStream, collect, read_pid
+from steersman.runtime.streams import AttachProcess, ExecProcess, SocketStream, collect, connect_failure, read_pid
 
 _CONNECT_DEADLINE_S = 10.0
 _KILL_DEADLINE_S = 10.0
@@ -329,7 +328,7 @@ class ProcessRuntime(MachineRuntime):
                 _on_this_machine(list(command)),
                 stdin=stdin,
                 tty=tty,
-                env=self._env(record, config),
+                env=self._env(record, config) | ({"TERM": "xterm"} if tty else {}),
                 cwd=self._working_dir(record, config),
             )
         except OSError as error:
@@ -355,8 +354,7 @@ class ProcessRuntime(MachineRuntime):
         try:
             return await SocketStream.connect(_open_socket, record.ips or ("127.0.0.1",), port, _CONNECT_DEADLINE_S)
         except OSError as error:
-            reason = "ConnectionRefused" if error.errno == errno.ECONNREFUSED else "ConnectionFailed"
-            raise RuntimeFailure(reason, f"port {port} of sandbox {sandbox_id}: {error}") from error
+            raise connect_failure(error, port, sandbox_id) from error
 
     def log_lines(self, container_id: str, *, follow: bool) -> AsyncIterator[crilog.Line]:
         path = self._ledger.container_dir(self._known(container_id).id) / "log"

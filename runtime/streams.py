@@ -22,6 +22,8 @@ _CHUNK_BYTES = 32 * 1024
 _PENDING_MAX = 64
 _PID_FILE_DEADLINE_S = 5.0
 _CONNECT_DEADLINE_S = 10.0
+#: how long sizes of a terminal are held back: of those that come at once, conmon reads the first alone
+_RESIZE_INTERVAL_S = 0.05
 #: how long a terminal stays silent before its output is taken to be over, once its process is gone
 _LAST_WORDS_S = 0.1
 #: output of a command that is run to its end is cut here
@@ -335,6 +337,9 @@ class AttachProcess:
     def __init__(self, resize: Callable[[int, int], None]) -> None:
         self._socket: socket.socket | None = None
         self._resize = resize
+        #: the size to tell when the timer ends
+        self._size: tuple[int, int] | None = None
+        self._resize_timer: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
 
     async def start(self, directory: Path) -> None:
@@ -380,7 +385,18 @@ class AttachProcess:
                 self._socket.shutdown(socket.SHUT_WR)
 
     async def resize(self, width: int, height: int) -> None:
-        self._resize(width, height)
+        """Tells the monitor; clients send two sizes at once, to have the screen drawn anew."""
+        self._size = (width, height)
+        if self._resize_timer is None:
+            self._tell_size()
+
+    def _tell_size(self) -> None:
+        self._resize_timer = None
+        if self._size is not None and not self._ended.is_set():
+            size, self._size = self._size, None
+            with contextlib.suppress(OSError):
+                self._resize(*size)
+            self._resize_timer = asyncio.get_running_loop().call_later(_RESIZE_INTERVAL_S, self._tell_size)
 
     async def wait(self) -> int:
         await self._ended.wait()
@@ -388,6 +404,8 @@ class AttachProcess:
 
     def _leave(self) -> None:
         self._ended.set()
+        if self._resize_timer is not None:
+            self._resize_timer.cancel()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -455,8 +473,15 @@ async def connect_in(pin: Path | None, addresses: Sequence[str], port: int, whos
     try:
         return await SocketStream.connect(lambda: _socket_in(pin), addresses, port, _CONNECT_DEADLINE_S)
     except OSError as error:
-        reason = "ConnectionRefused" if error.errno == errno.ECONNREFUSED else "ConnectionFailed"
-        raise RuntimeFailure(reason, f"port {port} of {whose}: {error}") from error
+        raise connect_failure(error, port, whose) from error
+
+
+def connect_failure(error: OSError, port: int, whose: str) -> RuntimeFailure:
+    """Returns what is told of a port of a pod that cannot be reached, in containerd's words."""
+    refused = error.errno == errno.ECONNREFUSED
+    why = "connect: connection refused" if refused else str(error)
+    message = f'failed to connect to localhost:{port} inside namespace "{whose}": dial tcp 127.0.0.1:{port}: {why}'
+    return RuntimeFailure("ConnectionRefused" if refused else "ConnectionFailed", message)
 
 
 async def _socket_in(pin: Path | None) -> socket.socket:

@@ -298,7 +298,7 @@ class _PortForwardSession(_Session):
             finally:
                 await channel.close()
         except ApiError as refusal:
-            error = f"error forwarding port {forward.port} to pod: {refusal.message}".encode()
+            error = refusal.message.encode()  # it names the port
         except OSError as failure:
             error = f"error forwarding port {forward.port} to pod: {failure}".encode()
         finally:

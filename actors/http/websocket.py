@@ -216,7 +216,10 @@ async def _serve_port(
     assert upgrade.open_port is not None
     try:
         channel = await upgrade.open_port(port)
-    except (ApiError, OSError) as failure:
+    except ApiError as refusal:  # it names the port
+        await socket.write(bytes((2 * index + 1,)) + refusal.message.encode())
+        return
+    except OSError as failure:
         await socket.write(bytes((2 * index + 1,)) + f"error forwarding port {port} to pod: {failure}".encode())
         return
     sender = asyncio.create_task(_copy_up(channel, inbound))

@@ -41,7 +41,7 @@ async def ensure_image(host: Host, pod: Obj, container: Obj, newer_than: float) 
     present = await host.runtime.image(full) or await host.runtime.image(reference)
     if not must_pull(container, present is not None):
         assert present is not None
-        message = f'Container image "{reference}" already present on machine'
+        message = f'Container image "{reference}" already present on machine and can be accessed by the pod'
         host.event(pod, "Normal", "Pulled", message, name)
         return present
     auths = credentials_for(reference, await _pull_secrets(host, pod, newer_than))
@@ -119,7 +119,7 @@ async def create(
         target=target_id(container, host.view.containers(pod["metadata"]["uid"])),
     )
     container_id = await host.runtime.create_container(sandbox_id, spec)
-    host.event(pod, "Normal", "Created", f"Created container: {container['name']}", container["name"])
+    host.event(pod, "Normal", "Created", "Container created", container["name"])
     return container_id
 
 

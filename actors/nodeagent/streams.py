@@ -139,7 +139,7 @@ class Streams:
         try:
             stream = await self._host.runtime.connect(sandbox.id, port)
         except RuntimeFailure as failure:
-            message = f"error forwarding port {port} to pod {worker.uid}, uid : {failure.message}"
+            message = f"error forwarding port {port} to pod {sandbox.id}, uid : {failure.message}"
             raise InternalError(message) from failure
         near, far = pair()
         self._spawn(_forward(stream, far))

@@ -408,7 +408,7 @@ class PodWorker:
             await self._look()
             return
         self._failures.pop(action.name, None)
-        host.event(pod, "Normal", "Started", f"Started container {action.name}", action.name)
+        host.event(pod, "Normal", "Started", "Container started", action.name)
         if not (container.get("lifecycle") or {}).get("postStart"):
             self._starting = ""
         await self._look()

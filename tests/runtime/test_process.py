@@ -77,12 +77,13 @@ async def test_an_attachment_sees_output_and_gives_input(subject: Any) -> None:
 
 
 async def test_a_terminal_can_be_attached_and_sized(subject: Any) -> None:
-    container = await subject.run(await subject.sandbox(), "read line; stty size", stdin=True, tty=True)
+    waits = 'until [ "$(stty size)" = "44 99" ]; do sleep 0.02; done; read line; echo got $line'
+    container = await subject.run(await subject.sandbox(), waits, stdin=True, tty=True)
     process = await subject.runtime.attach(container, stdin=True, tty=True)
-    await process.resize(99, 44)
-    await asyncio.sleep(0.1)
+    for size in ((100, 45), (99, 44)):  # as kubectl does, to have the screen drawn anew
+        await process.resize(*size)
     await process.write(b"go\n")
-    assert b"44 99" in await read_until(process, b"99")
+    await read_until(process, b"got go")
 
 
 async def test_an_exec_may_have_a_terminal(subject: Any) -> None:

@@ -23,7 +23,7 @@ def test_a_pod_runs_and_says_so(virtually: Any) -> None:
         reasons = ["Pulling", "Pulled", "Created", "Started"]
         await world.until(lambda: world.api.events("Started"))
         assert [reason for reason in reasons if world.api.events(reason)] == reasons
-        assert world.api.events("Started") == ["Started container main"]
+        assert world.api.events("Started") == ["Container started"]
 
     virtually(scenario)
 
