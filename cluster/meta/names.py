@@ -23,7 +23,9 @@ def label_1123_errors(name: str) -> list[str]:
     errors = []
     if len(name) > 63:
         errors.append("must be no more than 63 characters")
-    if not _LABEL.match(name):
+    if _SUBDOMAIN.match(name) and "." in name:
+        errors.append("must not contain dots")
+    elif not _LABEL.match(name):
         errors.append(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
             "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
@@ -67,33 +69,44 @@ def path_segment_errors(name: str) -> list[str]:
     return [f"may not contain '{char}'" for char in "/%" if char in name]
 
 
+_KEY_RULE = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+
+
 def qualified_name_errors(name: str) -> list[str]:
     """What breaks the rule of a label key (`[prefix/]name`); empty when nothing does."""
     prefix, slash, rest = name.rpartition("/")
+    if "/" in prefix:
+        return [
+            f"a valid label key {_KEY_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        ]
     errors = []
     if slash:
         if not prefix:
             errors.append("prefix part must be non-empty")
         else:
-            errors += [f"prefix part {error}" for error in subdomain_errors(prefix)]
+            errors += [f"prefix part {error}" for error in _prefix_errors(prefix)]
     if not rest:
         errors.append("name part must be non-empty")
     elif len(rest) > 63:
-        errors.append("name part must be no more than 63 characters")
+        errors.append("name part must be no more than 63 bytes")
     if not _QUALIFIED.match(rest):
-        errors.append(
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-            "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-            "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-        )
+        errors.append(f"name part {_KEY_RULE}")
     return errors
+
+
+def _prefix_errors(prefix: str) -> list[str]:
+    return [error.replace("253 characters", "253 bytes") for error in subdomain_errors(prefix)]
 
 
 def label_value_errors(value: str) -> list[str]:
     """What breaks the rule of a label value; empty when nothing does."""
     errors = []
     if len(value) > 63:
-        errors.append("must be no more than 63 characters")
+        errors.append("must be no more than 63 bytes")
     if not _LABEL_VALUE.match(value):
         errors.append(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "

@@ -95,6 +95,7 @@ ROWS: tuple[Kind, ...] = (
         validate=volume_claims.validate_claim,
         validate_update=volume_claims.validate_claim_update, new_status={"phase": "Pending"},
         prepare_create=volume_claims.prepare_create, prepare_update=volume_claims.prepare_update,
+        validate_status=volume_claims.validate_claim_status,
     ),
     Kind(
         resource=known.PERSISTENT_VOLUMES, singular="persistentvolume", short_names=("pv",),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from steersman.cluster.api.rules.pod_resources import default_pod_resources
 from steersman.cluster.meta.objects import Obj
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -45,7 +46,7 @@ def pod_spec(spec: Obj) -> None:
     put("dnsPolicy", "ClusterFirst")
     put("securityContext", {})
     put("schedulerName", "default-scheduler")
-    if spec.get("serviceAccountName") and "serviceAccount" not in spec:
+    if spec.get("serviceAccountName"):
         spec["serviceAccount"] = spec["serviceAccountName"]
     elif spec.get("serviceAccount") and "serviceAccountName" not in spec:
         spec["serviceAccountName"] = spec["serviceAccount"]
@@ -176,6 +177,7 @@ def pod(obj: Obj) -> None:
     for key in ("initContainers", "containers"):
         for one in spec.get(key) or ():
             _requests(one["resources"])
+    default_pod_resources(spec)
     spec.setdefault("enableServiceLinks", True)
     status = obj.get("status")
     if status and status.get("podIP") and not status.get("podIPs"):

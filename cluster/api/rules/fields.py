@@ -67,6 +67,11 @@ def unsupported(path: str, value: Any, supported: Sequence[str], *, in_order: bo
     return Cause(path, f"Unsupported value: {show(value)}: supported values: {listed}", "FieldValueNotSupported")
 
 
+def masked(name: str) -> str:
+    """A name that others are made from, as its rules see it: what is appended to it may follow a dash."""
+    return name[:-2] + "a" if len(name) > 1 and name.endswith("-") else name
+
+
 def one_of(path: str, value: Any, supported: Sequence[str], *, in_order: bool = False) -> list[Cause]:
     """The cause of a value that is missing or not among those supported."""
     if not value:

@@ -5,46 +5,41 @@ Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, immutable, required
-from steersman.cluster.api.rules.resources import quantity
+from collections.abc import Sequence
+from typing import Any
+
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required
+from steersman.cluster.api.rules.resources import (
+    HUGE_PAGES,
+    OF_PODS,
+    QUOTA,
+    NameRule,
+    can_overcommit,
+    container_resource_name,
+    quantity,
+    resource_name,
+)
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
 _SCOPES = (
-    "BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating",
+    "Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity",
     "VolumeAttributesClass",
 )  # fmt: skip
-_QUOTA = frozenset(
-    {
-        "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage",
-        "requests.ephemeral-storage", "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods",
-        "resourcequotas", "services", "replicationcontrollers", "secrets", "persistentvolumeclaims", "configmaps",
-        "services.nodeports", "services.loadbalancers",
-    }
-)  # fmt: skip
-_WHOLE = frozenset(
-    {
-        "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "persistentvolumeclaims",
-        "configmaps", "services.nodeports", "services.loadbalancers",
-    }
-)  # fmt: skip
-#: what each scope may bound, of the amounts that Kubernetes itself knows
-_COMPUTE = frozenset(
-    {
-        "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
-        "limits.cpu", "limits.memory", "limits.ephemeral-storage",
-    }
-)  # fmt: skip
+#: scopes that one quota may not have both
+_OPPOSITES = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
+_OF_PODS = frozenset({"pods", *OF_PODS, *(f"{side}.{name}" for side in ("requests", "limits") for name in OF_PODS)})
+#: scopes that a selector may choose by value
+_CHOSEN = ("PriorityClass", "VolumeAttributesClass")
+_ROW = ("scopeName", "operator", "values")
+#: what a quota may bound under a scope; under any other, the amounts of pods
 _SCOPED = {
-    **dict.fromkeys(_SCOPES, _COMPUTE | {"pods"}),
     "BestEffort": frozenset({"pods"}),
     "VolumeAttributesClass": frozenset({"persistentvolumeclaims", "requests.storage"}),
 }
-_CONFLICTING = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
-#: scopes of which one is chosen by its name
-_NAMED = frozenset({"PriorityClass", "VolumeAttributesClass"})
+_LIMITED = ("Pod", "Container", "PersistentVolumeClaim")
 
 
 def default_limit_range(obj: Obj) -> None:
@@ -70,30 +65,68 @@ def validate_limit_range(obj: Obj) -> list[Cause]:
     seen: set[str] = set()
     for index, item in enumerate((obj.get("spec") or {}).get("limits") or ()):
         path, kind = f"spec.limits[{index}]", item.get("type", "")
-        causes += bad_all(f"{path}.type", kind, qualified_name_errors(kind))
+        causes += _limited(f"{path}.type", kind)
         if kind in seen:
             causes.append(duplicate(f"{path}.type", kind))
+            continue
         seen.add(kind)
         causes += _item(path, kind, item)
     return causes
 
 
+def _limited(path: str, kind: str) -> list[Cause]:
+    """The rules of the type of what is limited."""
+    if errors := qualified_name_errors(kind):
+        return bad_all(path, kind, errors)
+    if "/" in kind or kind in _LIMITED:
+        return []
+    return [bad(path, kind, "must be a standard limit type or fully qualified")]
+
+
 def _item(path: str, kind: str, item: Obj) -> list[Cause]:
+    sides = ("max", "min") if kind == "Pod" else ("max", "min", "default", "defaultRequest")
+    named = container_resource_name if kind == "Container" else resource_name
     causes: list[Cause] = []
-    if kind == "Pod":
-        detail = "may not be specified when `type` is 'Pod'"
-        causes += [forbidden(f"{path}.{key}", detail) for key in ("default", "defaultRequest") if item.get(key)]
+    for side in ("max", "min"):
+        causes += _names(f"{path}.{side}", item.get(side) or {}, named)
+    for side in ("default", "defaultRequest"):
+        if side in sides:
+            causes += _names(f"{path}.{side}", item.get(side) or {}, named)
+        elif item.get(side):
+            causes.append(forbidden(f"{path}.{side}", "may not be specified when `type` is 'Pod'"))
+    ratios = item.get("maxLimitRequestRatio") or {}
+    causes += _names(f"{path}.maxLimitRequestRatio", ratios, named)
     if kind == "PersistentVolumeClaim" and not any("storage" in (item.get(key) or {}) for key in ("min", "max")):
         detail = "either minimum or maximum storage value is required, but neither was provided"
         causes.append(required(f"{path}.limits", detail))
-    keys = {key for side in ("min", "max", "default", "defaultRequest") for key in item.get(side) or {}}
-    ratios = item.get("maxLimitRequestRatio") or {}
-    for key in sorted(keys | ratios.keys()):
-        causes += _bounds(path, key, item)
-        if key in ratios and parse(ratios[key]) < 1:
-            where = f"{path}.maxLimitRequestRatio[{key}]"
-            causes.append(bad(where, ratios[key], f"ratio {ratios[key]} is less than 1"))
+    for key in dict.fromkeys(key for side in (*sides, "maxLimitRequestRatio") for key in item.get(side) or {}):
+        causes += _bounds(path, key, {side: amounts for side, amounts in item.items() if side in sides})
+        if key in ratios:
+            causes += _ratio(f"{path}.maxLimitRequestRatio[{key}]", key, ratios[key], item)
+        causes += _fixed(path, key, item)
     return causes
+
+
+def _names(path: str, amounts: Obj, named: NameRule) -> list[Cause]:
+    return [cause for key in amounts for cause in named(f"{path}[{key}]", key)]
+
+
+def _ratio(path: str, key: str, ratio: str, item: Obj) -> list[Cause]:
+    """The rules of how many times its request a limit may be: no fewer than once, no more than the bounds allow."""
+    causes = [bad(path, ratio, f"ratio {ratio} is less than 1")] if parse(ratio) < 1 else []
+    least, most = (parse((item.get(side) or {}).get(key, "0")) for side in ("min", "max"))
+    if least > 0 and most > 0 and parse(ratio) > most / least:
+        causes.append(bad(path, ratio, f"ratio {ratio} is greater than max/min = {float(most / least):f}"))
+    return causes
+
+
+def _fixed(path: str, key: str, item: Obj) -> list[Cause]:
+    """The rule of what may not be promised beyond what is there: the request is the limit."""
+    default, request = ((item.get(side) or {}).get(key) for side in ("default", "defaultRequest"))
+    if can_overcommit(key) or default is None or request is None or parse(default) == parse(request):
+        return []
+    detail = f"default value {default} must equal to defaultRequest value {request} in {key}"
+    return [bad(f"{path}.defaultRequest[{key}]", default, detail)]
 
 
 def _bounds(path: str, key: str, item: Obj) -> list[Cause]:
@@ -120,57 +153,56 @@ def _bounds(path: str, key: str, item: Obj) -> list[Cause]:
 
 def validate_quota(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = _amounts("spec.hard", spec.get("hard") or {})
     hard, scopes = spec.get("hard") or {}, spec.get("scopes") or []
+    path, causes = "spec.scopes", _amounts("spec.hard", hard)
     for scope in scopes:
-        if scope not in _SCOPES:
-            causes.append(bad("spec.scopes", scopes, "unsupported scope"))
-        causes += [bad("spec.scopes", scopes, _INAPPLICABLE) for _ in _out_of_scope(scope, hard)]
-    causes += _conflicts("spec.scopes", scopes, scopes)
-    selector, path = spec.get("scopeSelector") or {}, "spec.scopeSelector.matchExpressions"
-    rows = selector.get("matchExpressions") or []
-    shown = {"MatchExpressions": [{"ScopeName": row.get("scopeName", ""), "Operator": row.get("operator", ""),
-                                   "Values": row.get("values")} for row in rows]}  # fmt: skip
+        causes += [bad(path, scopes, "unsupported scope")] if scope not in _SCOPES else []
+        causes += _bounded(path, scope, hard, scopes)
+    return causes + _opposites(path, scopes, scopes) + _selector(spec.get("scopeSelector") or {}, hard, scopes)
+
+
+def _selector(selector: Obj, hard: Obj, scopes: Sequence[str]) -> list[Cause]:
+    """Every broken rule of a selector of scopes; they are said of the path of all its rows."""
+    path, rows = "spec.scopeSelector.matchExpressions", selector.get("matchExpressions") or []
+    said = {"MatchExpressions": [{f"{key[0].upper()}{key[1:]}": row.get(key) for key in _ROW} for row in rows]}
+    causes: list[Cause] = []
     for row in rows:
-        causes += _scope(path, row)
-        causes += [bad(path, shown, _INAPPLICABLE) for _ in _out_of_scope(row.get("scopeName", ""), hard)]
-    return causes + _conflicts(path, [row.get("scopeName", "") for row in rows], spec.get("scopes"))
+        scope = row.get("scopeName", "")
+        causes += [bad(f"{path}.scopeName", scope, "unsupported scope")] if scope not in _SCOPES else []
+        causes += _bounded(path, scope, hard, said) + _row(path, row)
+    return causes + _opposites(path, [row.get("scopeName", "") for row in rows], scopes or None)
 
 
-_INAPPLICABLE = "unsupported scope applied to resource"
+def _bounded(path: str, scope: str, hard: Obj, said: Any) -> list[Cause]:
+    """The rule that a scope is one of everything that the quota bounds."""
+    if scope not in _SCOPES:
+        return []
+    wrong = [key for key in hard if key in QUOTA and key not in _SCOPED.get(scope, _OF_PODS)]
+    return [bad(path, said, "unsupported scope applied to resource") for _ in wrong]
 
 
-def _out_of_scope(scope: str, hard: Obj) -> list[str]:
-    """What a quota bounds although objects within a scope do not count for it."""
-    return [key for key in sorted(hard) if key in _QUOTA and scope in _SCOPED and key not in _SCOPED[scope]]
-
-
-def _conflicts(path: str, scopes: list[str], shown: object) -> list[Cause]:
-    return [bad(path, shown, "conflicting scopes") for pair in _CONFLICTING if set(pair) <= set(scopes)]
+def _opposites(path: str, scopes: Sequence[str], said: Any) -> list[Cause]:
+    both = [pair for pair in _OPPOSITES if set(pair) <= set(scopes)]
+    return [bad(path, said, "conflicting scopes") for _ in both]
 
 
 def _amounts(path: str, found: Obj) -> list[Cause]:
     causes: list[Cause] = []
     for key, value in found.items():
         where = f"{path}[{key}]"
-        if errors := qualified_name_errors(key):
-            causes += bad_all(where, key, errors)
-        elif "/" not in key and key not in _QUOTA and "hugepages-" not in key:
+        causes += resource_name(where, key)
+        if "/" not in key and not key.startswith((HUGE_PAGES, f"requests.{HUGE_PAGES}")) and key not in QUOTA:
             causes.append(bad(where, key, "must be a standard resource for quota"))
         causes += quantity(where, key, value)
-        if key in _WHOLE and parse(value) != int(parse(value)):
-            causes.append(bad(where, value, "must be an integer"))
     return causes
 
 
-def _scope(path: str, row: Obj) -> list[Cause]:
+def _row(path: str, row: Obj) -> list[Cause]:
     scope, operator, values = row.get("scopeName", ""), row.get("operator", ""), row.get("values") or []
     causes: list[Cause] = []
-    if scope not in _SCOPES:
-        causes.append(bad(f"{path}.scopeName", scope, "unsupported scope"))
-    elif scope not in _NAMED and operator != "Exists":
+    if scope in _SCOPES and scope not in _CHOSEN and operator != "Exists":
         detail = (
-            "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+            "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
             "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
             "ResourceQuotaScopeCrossNamespacePodAffinity"
         )
@@ -190,8 +222,8 @@ def _scope(path: str, row: Obj) -> list[Cause]:
 
 
 def validate_quota_update(new: Obj, old: Obj) -> list[Cause]:
-    before, after = ((side.get("spec") or {}).get("scopes") for side in (old, new))
-    return immutable("spec.scopes", after, before)
+    before, after = ((side.get("spec") or {}).get("scopes") or [] for side in (old, new))
+    return [] if set(before) == set(after) else [bad("spec.scopes", after or None, "field is immutable")]
 
 
 def validate_quota_status(new: Obj, _old: Obj) -> list[Cause]:

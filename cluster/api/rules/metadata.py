@@ -15,6 +15,7 @@ from steersman.cluster.api.rules.fields import (
     forbidden,
     key_errors,
     labels,
+    masked,
     required,
     too_long,
 )
@@ -36,9 +37,7 @@ def validate_metadata(meta: Obj, namespaced: bool, name_errors: Callable[[str], 
     """Every broken rule of an object's metadata."""
     causes: list[Cause] = []
     if meta.get("generateName"):
-        stem = meta["generateName"]
-        stem = stem[:-1] + "a" if stem.endswith("-") else stem
-        causes += bad_all("metadata.generateName", meta["generateName"], name_errors(stem))
+        causes += bad_all("metadata.generateName", meta["generateName"], name_errors(masked(meta["generateName"])))
     name = meta.get("name", "")
     if not name:
         causes.append(required("metadata.name", "name or generateName is required"))

@@ -5,46 +5,43 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, ip, one_of, required
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, ip, one_of, required, too_long
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
+from steersman.cluster.meta.names import subdomain_errors
 from steersman.cluster.meta.objects import Obj
 
-_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _SERVERS_MAX = 3
 _SEARCHES_MAX = 32
 _SEARCH_CHARS_MAX = 2048
-_OVERRIDE_CHARS_MAX = 64
+_OVERRIDE_BYTES_MAX = 64
+_SEARCH_LABEL = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SEARCH = re.compile(rf"{_SEARCH_LABEL}(\.{_SEARCH_LABEL})*\Z")
+_SEARCH_DETAIL = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must "
+    f"start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    f"'{_SEARCH_LABEL}(\\.{_SEARCH_LABEL})*')"
+)
 
 
-def validate_network(path: str, spec: Obj, *, is_pod: bool) -> list[Cause]:
-    """Every broken rule; a template may leave to its pods what a pod must say."""
-    causes = one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy"), _POLICIES)
-    if spec.get("dnsConfig") is not None or spec.get("dnsPolicy") == "None":
-        causes += _dns(f"{path}.dnsConfig", spec)
-    for key in ("hostname", "subdomain"):
-        if spec.get(key):
-            causes += bad_all(f"{path}.{key}", spec[key], label_1123_errors(spec[key]))
-    if spec.get("hostAliases"):
-        causes += _aliases(f"{path}.hostAliases", spec["hostAliases"])
-    if spec.get("hostNetwork"):
-        causes += _host_ports(f"{path}.containers", spec.get("containers") or (), is_pod=is_pod)
-    if spec.get("hostnameOverride"):
-        causes += _override(path, spec)
-    return causes
+def validate_dns_policy(path: str, policy: str) -> list[Cause]:
+    return one_of(path, policy, _POLICIES, in_order=True)
 
 
-def _dns(path: str, spec: Obj) -> list[Cause]:
-    config = spec.get("dnsConfig")
-    if config is None:
+def validate_dns(path: str, config: Obj | None, policy: str) -> list[Cause]:
+    """Every broken rule of how a pod resolves names; `policy` is its DNS policy."""
+    if policy == "None" and config is None:
         return [required(path, "must provide `dnsConfig` when `dnsPolicy` is None")]
+    if config is None:
+        return []
     servers, searches = config.get("nameservers") or [], config.get("searches") or []
-    causes: list[Cause] = []
-    if spec.get("dnsPolicy") == "None" and not servers:
+    if policy == "None" and not servers:
         detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        causes.append(required(f"{path}.nameservers", detail))
+        return [required(f"{path}.nameservers", detail)]
+    causes: list[Cause] = []
     if len(servers) > _SERVERS_MAX:
         causes.append(bad(f"{path}.nameservers", servers, f"must not have more than {_SERVERS_MAX} nameservers"))
     for index, server in enumerate(servers):
@@ -57,23 +54,29 @@ def _dns(path: str, spec: Obj) -> list[Cause]:
     for index, search in enumerate(searches):
         if search != ".":
             plain = search.removesuffix(".")
-            causes += bad_all(f"{path}.searches[{index}]", plain, subdomain_errors(plain.replace("_", "a")))
+            causes += bad_all(f"{path}.searches[{index}]", plain, _search_errors(plain))
     for index, row in enumerate(config.get("options") or ()):
         if not row.get("name"):
             causes.append(required(f"{path}.options[{index}]", "must not be empty"))
     return causes
 
 
-def _aliases(path: str, rows: Sequence[Obj]) -> list[Cause]:
+def _search_errors(search: str) -> list[str]:
+    errors = ["must be no more than 253 characters"] if len(search) > 253 else []
+    return errors if _SEARCH.match(search) else [*errors, _SEARCH_DETAIL]
+
+
+def validate_aliases(path: str, rows: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     for index, row in enumerate(rows):
         causes += ip(f"{path}[{index}].ip", row.get("ip", ""))
-        for host in row.get("hostnames") or ():
-            causes += bad_all(f"{path}[{index}].hostnames", host, subdomain_errors(host))
+        for place, host in enumerate(row.get("hostnames") or ()):
+            causes += bad_all(f"{path}[{index}].hostnames[{place}]", host, subdomain_errors(host))
     return causes
 
 
-def _host_ports(path: str, containers: Sequence[Obj], *, is_pod: bool) -> list[Cause]:
+def validate_host_ports(path: str, containers: Sequence[Obj], *, is_pod: bool) -> list[Cause]:
+    """The rules of ports on the host's network; a template may leave to its pods what a pod must say."""
     causes = []
     for index, one in enumerate(containers):
         for place, port in enumerate(one.get("ports") or ()):
@@ -84,13 +87,13 @@ def _host_ports(path: str, containers: Sequence[Obj], *, is_pod: bool) -> list[C
     return causes
 
 
-def _override(path: str, spec: Obj) -> list[Cause]:
-    name, where = spec["hostnameOverride"], f"{path}.hostnameOverride"
-    causes = bad_all(where, name, subdomain_errors(name))
-    if len(name) > _OVERRIDE_CHARS_MAX:
-        causes.append(bad(where, name, f"must be no more than {_OVERRIDE_CHARS_MAX} characters"))
+def validate_override(path: str, spec: Obj) -> list[Cause]:
+    """The rules of a host name that is not the pod's name."""
+    name, causes = spec["hostnameOverride"], []
     if spec.get("setHostnameAsFQDN"):
-        causes.append(forbidden(where, "may not be specified when `setHostnameAsFQDN` is true"))
+        causes.append(forbidden(path, "may not be specified when setHostnameAsFQDN is true"))
     if spec.get("hostNetwork"):
-        causes.append(forbidden(where, "may not be specified when `hostNetwork` is true"))
-    return causes
+        causes.append(forbidden(path, "may not be specified when hostNetwork is true"))
+    if len(name) > _OVERRIDE_BYTES_MAX:
+        causes.append(too_long(path, _OVERRIDE_BYTES_MAX))
+    return causes + bad_all(path, name, subdomain_errors(name))

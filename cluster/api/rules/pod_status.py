@@ -9,13 +9,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.rules.fields import IP_DETAIL, bad, bad_all, duplicate, forbidden, ip_family
+from steersman.cluster.api.rules.fields import IP_DETAIL, bad, bad_all, duplicate, forbidden, ip_family, unsupported
+from steersman.cluster.api.rules.pod_marks import validate_annotations_update
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
-from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.objects import Obj, annotations_of
 
 _SYSTEM_CONDITIONS = ("PodScheduled", "Ready", "Initialized")
 _ID_MAX = 2**31 - 1
+_HEALTH = ("Healthy", "Unhealthy", "Unknown")
+#: of what a change of the status keeps: what counts as left out when it is empty
+_NEVER_EMPTY = ("qosClass", "observedGeneration")
 #: field of the containers' statuses to that of the containers
 _STATUSES = (
     ("containerStatuses", "containers"), ("initContainerStatuses", "initContainers"),
@@ -24,36 +28,69 @@ _STATUSES = (
 
 
 def prepare_part(new: Obj, old: Obj, _ctx: WriteContext) -> None:
-    """The class of a pod's quality is said when it is made; who leaves it out of a status keeps it."""
-    before = (old.get("status") or {}).get("qosClass")
-    if before:
-        new.setdefault("status", {}).setdefault("qosClass", before)
+    """Who leaves out of a status what others say there, such as the class of the pod's quality, keeps it."""
+    status, before = new.setdefault("status", {}), old.get("status") or {}
+    for key in ("qosClass", "observedGeneration", "resourceClaimStatuses", "extendedResourceClaimStatus"):
+        if before.get(key):
+            status[key] = status.get(key) or before[key] if key in _NEVER_EMPTY else status.get(key, before[key])
+    had: dict[str, list[int]] = {}
+    for row in before.get("conditions") or ():
+        had.setdefault(row.get("type", ""), []).append(row.get("observedGeneration", 0))
+    for row in status.get("conditions") or ():
+        left = had.get(row.get("type", ""))
+        generation = left.pop(0) if left else 0
+        if generation and not row.get("observedGeneration"):
+            row["observedGeneration"] = generation
 
 
 def validate_status(new: Obj, old: Obj) -> list[Cause]:
     """Every rule that a change through `/status` breaks."""
     status, before, spec = new.get("status") or {}, old.get("status") or {}, new.get("spec") or {}
+    causes = validate_annotations_update(annotations_of(new), annotations_of(old))
     if status == before:
-        return []
-    causes = _conditions(status.get("conditions") or ())
-    nominated = status.get("nominatedNodeName", "")
-    if nominated and nominated != before.get("nominatedNodeName"):
-        causes += bad_all("status.nominatedNodeName", nominated, subdomain_errors(nominated))
+        return causes
+    causes += _conditions(status.get("conditions") or ())
+    causes += _nominated(status.get("nominatedNodeName", ""), before.get("nominatedNodeName", ""), spec)
+    if status.get("observedGeneration", 0) < 0:
+        causes.append(bad("status.observedGeneration", status["observedGeneration"], "must be a non-negative integer"))
     if status.get("qosClass") != before.get("qosClass") and before.get("qosClass"):
         causes.append(bad("status.qosClass", status.get("qosClass", ""), "field is immutable"))
     for key, containers in _STATUSES:
-        rows = status.get(key) or ()
-        if rows != (before.get(key) or ()):
-            causes += _restarts(key, rows, before.get(key) or (), spec, containers)
-            causes += _users(f"status.{key}", rows)
-    causes += _claims(status.get("resourceClaimStatuses") or (), spec)
-    return causes + _addresses(status, before)
+        if (status.get(key) or ()) != (before.get(key) or ()) and not _all_begin_again(spec):
+            causes += _restarts(key, status.get(key) or (), before.get(key) or (), spec, containers)
+    causes += _claims(status.get("resourceClaimStatuses") or (), spec) + _addresses(status, before)
+    is_windows = (spec.get("os") or {}).get("name") == "windows"
+    for key, _ in _STATUSES:
+        causes += _users(f"status.{key}", status.get(key) or (), is_windows=is_windows)
+    for key, containers in _STATUSES:
+        causes += _allocated(f"status.{key}", status.get(key) or (), spec.get(containers) or ())
+    return causes
+
+
+def _nominated(name: str, before: str, spec: Obj) -> list[Cause]:
+    if not name or name == before:
+        return []
+    path = "status.nominatedNodeName"
+    causes = bad_all(path, name, subdomain_errors(name))
+    if spec.get("nodeName"):
+        causes.append(forbidden(path, "may not be set on pods that are already bound to a node"))
+    return causes
+
+
+def _all_begin_again(spec: Obj) -> bool:
+    """Whether the end of some container may let all of a pod's containers begin again."""
+    return any(
+        rule.get("action") == "RestartAllContainers"
+        for key in ("initContainers", "containers")
+        for one in spec.get(key) or ()
+        for rule in one.get("restartPolicyRules") or ()
+    )
 
 
 def _conditions(rows: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
     for index, row in enumerate(rows):
-        path, kind = f"metadata.conditions[{index}]", row.get("type", "")  # so Kubernetes calls their place
+        path, kind = f"status.conditions[{index}]", row.get("type", "")
         if (row.get("observedGeneration") or 0) < 0:
             causes.append(
                 bad(f"{path}.observedGeneration", row["observedGeneration"], "must be a non-negative integer")
@@ -93,16 +130,57 @@ def _begins_again(container: Obj, spec: Obj, code: int) -> bool:
     return policy == "Always" or (policy == "OnFailure" and code != 0)
 
 
-def _users(path: str, rows: Iterable[Obj]) -> list[Cause]:
+def _users(path: str, rows: Iterable[Obj], *, is_windows: bool) -> list[Cause]:
     causes: list[Cause] = []
     for index, row in enumerate(rows):
-        linux = (row.get("user") or {}).get("linux") or {}
-        where = f"{path}[{index}].user.linux"
+        linux, where = (row.get("user") or {}).get("linux"), f"{path}[{index}].user.linux"
+        if linux is None:
+            continue
+        if is_windows:
+            causes.append(forbidden(where, "cannot be set for a windows pod"))
+            continue
         ids = [(key, linux.get(key, 0)) for key in ("uid", "gid")]
         ids += [(f"supplementalGroups[{n}]", gid) for n, gid in enumerate(linux.get("supplementalGroups") or ())]
         detail = f"must be between 0 and {_ID_MAX}, inclusive"
         causes += [bad(f"{where}.{key}", value, detail) for key, value in ids if not 0 <= value <= _ID_MAX]
     return causes
+
+
+def _allocated(path: str, rows: Iterable[Obj], containers: Iterable[Obj]) -> list[Cause]:
+    """The rules of the health of what containers were given."""
+    causes: list[Cause] = []
+    for index, row in enumerate(rows):
+        found, where = row.get("allocatedResourcesStatus") or (), f"{path}[{index}].allocatedResourcesStatus"
+        if found and path.endswith("ephemeralContainerStatuses"):
+            causes.append(forbidden(where, "must not be specified in container status"))
+            continue
+        container = next((one for one in containers if one.get("name") == row.get("name")), None)
+        for place, given in enumerate(found):
+            if container is not None:
+                causes += _given(f"{where}[{place}].name", given.get("name", ""), container.get("resources") or {})
+            seen: set[str] = set()
+            for number, one in enumerate(given.get("resources") or ()):
+                at, name = f"{where}[{place}].resources[{number}]", one.get("resourceID", "")
+                if one.get("health", "") not in _HEALTH:
+                    causes.append(unsupported(f"{at}.health", one.get("health", ""), _HEALTH))
+                if name in seen:
+                    causes.append(duplicate(f"{at}.resourceID", name))
+                seen.add(name)
+    return causes
+
+
+def _given(path: str, name: str, resources: Obj) -> list[Cause]:
+    if not name.startswith("claim:"):
+        is_asked = name in (resources.get("requests") or {})
+        return [] if is_asked else [bad(path, name, "must match one of the container's resource requests")]
+    for claim in resources.get("claims") or ():
+        if name in (f"claim:{claim.get('name')}", f"claim:{claim.get('name')}/{claim.get('request')}"):
+            return []
+    detail = (
+        "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or "
+        "'claim:<claimName>' if request is empty"
+    )
+    return [bad(path, name, detail)]
 
 
 def _claims(rows: Sequence[Obj], spec: Obj) -> list[Cause]:
@@ -117,7 +195,9 @@ def _claims(rows: Sequence[Obj], spec: Obj) -> list[Cause]:
             causes.append(duplicate(path, name))
         seen.add(name)
         if claim := row.get("resourceClaimName"):
-            causes += bad_all(path, claim, subdomain_errors(claim))
+            causes += bad_all(
+                f"status.resourceClaimStatuses[{index}].resourceClaimName", claim, subdomain_errors(claim)
+            )
     return causes
 
 

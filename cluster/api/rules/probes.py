@@ -22,6 +22,21 @@ _HEADER_DETAIL = (
 )
 #: what a pod without a grace period of its own has
 _GRACE_S = 30
+_SIGNALS = {
+    "linux": (
+        *(
+            f"SIG{name}"
+            for name in (
+                "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
+                "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+                "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+            )
+        ),
+        *(f"SIGRTMIN+{number}" for number in range(1, 16)),
+        *(f"SIGRTMAX-{number}" for number in range(1, 15)),
+    ),
+    "windows": ("SIGKILL", "SIGTERM"),
+}  # fmt: skip
 
 
 def validate_probe(path: str, probe: Obj, kind: str) -> list[Cause]:
@@ -30,52 +45,56 @@ def validate_probe(path: str, probe: Obj, kind: str) -> list[Cause]:
     for key in _COUNTS:
         if (probe.get(key) or 0) < 0:
             causes += not_negative(f"{path}.{key}", probe[key])
-    if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
-        causes.append(bad(f"{path}.successThreshold", probe["successThreshold"], "must be 1"))
-    own_grace = probe.get("terminationGracePeriodSeconds")
-    if own_grace is None:
-        return causes
-    where = f"{path}.terminationGracePeriodSeconds"
-    if own_grace <= 0:
+    own_grace, where = probe.get("terminationGracePeriodSeconds"), f"{path}.terminationGracePeriodSeconds"
+    if own_grace is not None and own_grace <= 0:
         causes.append(bad(where, own_grace, "must be greater than 0"))
     if kind == "readinessProbe":
-        causes.append(bad(where, own_grace, "must not be set for readinessProbes"))
+        if own_grace is not None:
+            causes.append(bad(where, own_grace, "must not be set for readinessProbes"))
+    elif probe.get("successThreshold", 1) != 1:
+        causes.append(bad(f"{path}.successThreshold", probe["successThreshold"], "must be 1"))
     return causes
 
 
-def validate_lifecycle(path: str, lifecycle: Obj, grace_s: int | None = None) -> list[Cause]:
-    """Every broken rule of a container's hooks; `grace_s` is its pod's time to end."""
+def validate_lifecycle(path: str, lifecycle: Obj, spec: Obj) -> list[Cause]:
+    """Every broken rule of a container's hooks; `spec` is its pod's."""
+    grace_s = spec.get("terminationGracePeriodSeconds")
     causes: list[Cause] = []
     for key in ("postStart", "preStop"):
         if key in lifecycle:
             allowed = ("exec", "httpGet", "tcpSocket", "sleep")
             causes += _handler(f"{path}.{key}", lifecycle[key], allowed, _GRACE_S if grace_s is None else grace_s)
-    return causes
+    signal, where = lifecycle.get("stopSignal"), f"{path}.stopSignal"
+    if signal is None:
+        return causes
+    if "os" not in spec:
+        return [*causes, forbidden(where, "may not be set for containers with empty `spec.os.name`")]
+    known = _SIGNALS.get(spec["os"].get("name", ""), (signal,))
+    return causes if signal in known else [*causes, unsupported(where, signal, known)]
 
 
 def _handler(path: str, handler: Obj, allowed: Sequence[str], grace_s: int) -> list[Cause]:
     found = [key for key in _HANDLERS if key in handler and key in allowed]
-    causes: list[Cause] = []
-    for extra in found[1:]:
-        causes.append(forbidden(f"{path}.{extra}", "may not specify more than 1 handler type"))
     if not found:
         return [required(path, "must specify a handler type")]
-    key = found[0]
-    action = handler[key]
-    where = f"{path}.{key}"
+    causes = _action(f"{path}.{found[0]}", found[0], handler[found[0]], grace_s)
+    return causes + [forbidden(f"{path}.{extra}", "may not specify more than 1 handler type") for extra in found[1:]]
+
+
+def _action(path: str, key: str, action: Obj, grace_s: int) -> list[Cause]:
     match key:
         case "exec" if not action.get("command"):
-            causes.append(required(f"{where}.command"))
+            return [required(f"{path}.command")]
         case "httpGet":
-            causes += _http(where, action)
+            return _http(path, action)
         case "tcpSocket":
-            causes += port_or_name(f"{where}.port", action.get("port"))
+            return port_or_name(f"{path}.port", action.get("port"))
         case "grpc":
-            causes += port_number(f"{where}.port", action.get("port", 0))
+            return port_number(f"{path}.port", action.get("port", 0))
         case "sleep" if not 0 <= action.get("seconds", 0) <= grace_s:
             detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace_s})"
-            causes.append(bad(where, action["seconds"], detail))
-    return causes
+            return [bad(path, action.get("seconds", 0), detail)]
+    return []
 
 
 def _http(path: str, action: Obj) -> list[Cause]:

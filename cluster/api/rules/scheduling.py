@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from steersman.cluster.api.rules.fields import (
@@ -18,11 +19,11 @@ from steersman.cluster.api.rules.fields import (
     unsupported,
 )
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import label_1123_errors, label_value_errors, qualified_name_errors
+from steersman.cluster.meta.names import label_1123_errors, label_value_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_NODE_OPERATORS = ("DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn")
+_INTEGER = re.compile(r"(0|-?[1-9][0-9]*)\Z")
 
 
 def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
@@ -43,15 +44,27 @@ def validate_tolerations(path: str, rows: Sequence[Obj]) -> list[Cause]:
                 causes.append(bad(f"{where}.operator", value, ";".join(errors)))
         elif operator == "Exists":
             if value:
-                causes.append(bad(f"{where}.operator", row, "value must be empty when `operator` is 'Exists'"))
-        elif operator not in ("Gt", "Lt"):
+                causes.append(bad(f"{where}.operator", value, "value must be empty when `operator` is 'Exists'"))
+        elif operator in ("Gt", "Lt"):
+            causes += _integer(f"{where}.value", value)
+        else:
             causes.append(unsupported(f"{where}.operator", operator, ("Equal", "Exists")))
         if row.get("effect") and row["effect"] not in EFFECTS:
             causes.append(unsupported(f"{where}.effect", row["effect"], EFFECTS, in_order=True))
     return causes
 
 
-def validate_affinity(path: str, affinity: Obj, *, is_pod: bool = False) -> list[Cause]:
+def _integer(path: str, value: str) -> list[Cause]:
+    """The rules of what a taint is compared with by order."""
+    if not _INTEGER.match(value):
+        detail = "must be a valid decimal integer in canonical form"
+        return [bad(path, value, f"{detail} (optional minus sign, no leading zeros, e.g. '0', '-5' or '42')")]
+    if not -(2**63) <= int(value) < 2**63:
+        return [bad(path, value, f'strconv.ParseInt: parsing "{value}": value out of range')]
+    return []
+
+
+def validate_affinity(path: str, affinity: Obj) -> list[Cause]:
     causes: list[Cause] = []
     node = affinity.get("nodeAffinity")
     if node:
@@ -60,11 +73,11 @@ def validate_affinity(path: str, affinity: Obj, *, is_pod: bool = False) -> list
         found = affinity.get(key) or {}
         where = f"{path}.{key}"
         for index, term in enumerate(found.get("requiredDuringSchedulingIgnoredDuringExecution") or ()):
-            causes += _pod_term(f"{where}.requiredDuringSchedulingIgnoredDuringExecution[{index}]", term, is_pod=is_pod)
+            causes += _pod_term(f"{where}.requiredDuringSchedulingIgnoredDuringExecution[{index}]", term)
         for index, row in enumerate(found.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
             place = f"{where}.preferredDuringSchedulingIgnoredDuringExecution[{index}]"
             causes += _weight(place, row)
-            causes += _pod_term(f"{place}.podAffinityTerm", row.get("podAffinityTerm") or {}, is_pod=is_pod)
+            causes += _pod_term(f"{place}.podAffinityTerm", row.get("podAffinityTerm") or {})
     return causes
 
 
@@ -81,7 +94,7 @@ def _node_affinity(path: str, node: Obj) -> list[Cause]:
     for index, row in enumerate(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
         where = f"{path}.preferredDuringSchedulingIgnoredDuringExecution[{index}]"
         causes += _weight(where, row)
-        causes += _node_term(f"{where}.preference", row.get("preference") or {})
+        causes += _node_term(f"{where}.preference", row.get("preference") or {}, is_required=False)
     return causes
 
 
@@ -95,21 +108,26 @@ def validate_node_selector(path: str, selector: Obj) -> list[Cause]:
     return causes
 
 
-def _node_term(path: str, term: Obj) -> list[Cause]:
+def _node_term(path: str, term: Obj, *, is_required: bool = True) -> list[Cause]:
+    """The rules of what a node must be like; what is only preferred may have values that no label has."""
     causes: list[Cause] = []
     for index, row in enumerate(term.get("matchExpressions") or ()):
-        causes += _node_expression(f"{path}.matchExpressions[{index}]", row)
-        key = row.get("key", "")
-        causes += bad_all(f"{path}.matchExpressions[{index}].key", key, qualified_name_errors(key))
+        where, key = f"{path}.matchExpressions[{index}]", row.get("key", "")
+        causes += _node_expression(where, row) + bad_all(f"{where}.key", key, key_errors(key))
+        for place, value in enumerate(row.get("values") or () if is_required else ()):
+            causes += bad_all(f"{where}.values[{place}]", value, label_value_errors(value))
     for index, row in enumerate(term.get("matchFields") or ()):
-        where = f"{path}.matchFields[{index}]"
+        where, values = f"{path}.matchFields[{index}]", row.get("values") or ()
         if row.get("operator") not in ("In", "NotIn"):
             causes.append(bad(f"{where}.operator", row.get("operator", ""), "not a valid selector operator"))
-        elif len(row.get("values") or ()) != 1:
+        elif len(values) != 1:
             detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"
             causes.append(required(f"{where}.values", detail))
         if row.get("key") != "metadata.name":
             causes.append(bad(f"{where}.key", row.get("key", ""), "not a valid field selector key"))
+            continue
+        for place, value in enumerate(values):
+            causes += bad_all(f"{where}.values[{place}]", value, subdomain_errors(value))
     return causes
 
 
@@ -129,60 +147,62 @@ def _node_expression(path: str, row: Obj) -> list[Cause]:
     return []
 
 
-def _pod_term(path: str, term: Obj, *, is_pod: bool) -> list[Cause]:
+def _pod_term(path: str, term: Obj) -> list[Cause]:
     causes = label_selector(f"{path}.labelSelector", term.get("labelSelector"))
     causes += label_selector(f"{path}.namespaceSelector", term.get("namespaceSelector"))
     for name in term.get("namespaces") or ():
         causes += bad_all(f"{path}.namespace", name, label_1123_errors(name))
-    for key in ("matchLabelKeys", "mismatchLabelKeys"):
-        if term.get(key):
-            causes += _label_keys(f"{path}.{key}", term[key], term.get("labelSelector"), is_pod=is_pod)
-    for index, key in enumerate(term.get("mismatchLabelKeys") or ()):
-        if key in (term.get("matchLabelKeys") or ()):
-            detail = "exists in both matchLabelKeys and mismatchLabelKeys"
-            causes.append(bad(f"{path}.mismatchLabelKeys[{index}]", key, detail))
-    return causes + _topology(f"{path}.topologyKey", term.get("topologyKey", ""))
+    causes += _label_keys(path, term)
+    topology, where = term.get("topologyKey", ""), f"{path}.topologyKey"
+    if not topology:
+        causes.append(required(where, "can not be empty"))
+    return causes + bad_all(where, topology, key_errors(topology))
 
 
-def _topology(path: str, key: str) -> list[Cause]:
-    return bad_all(path, key, qualified_name_errors(key)) if key else [required(path, "can not be empty")]
-
-
-def _label_keys(path: str, keys: Sequence[str], selector: Obj | None, *, is_pod: bool) -> list[Cause]:
-    """The rules of keys that stand for the pod's own labels; a pod's selector already holds them."""
-    if selector is None:
-        return [forbidden(path, "must not be specified when labelSelector is not set")]
-    said = [*(selector.get("matchLabels") or ()), *(row.get("key") for row in selector.get("matchExpressions") or ())]
+def _label_keys(path: str, term: Obj) -> list[Cause]:
+    """The rules of keys that stand for the pod's own labels: the selector of a pod that was made holds them once."""
+    match, mismatch = term.get("matchLabelKeys") or (), term.get("mismatchLabelKeys") or ()
+    if not match and not mismatch:
+        return []
+    selector = term.get("labelSelector")
     causes: list[Cause] = []
-    for index, key in enumerate(keys):
-        causes += bad_all(f"{path}[{index}]", key, qualified_name_errors(key))
-        if said.count(key) > is_pod:
-            field = path.rpartition(".")[2]
-            causes.append(bad(f"{path}[{index}]", key, f"exists in both {field} and labelSelector"))
+    for field, keys in (("matchLabelKeys", match), ("mismatchLabelKeys", mismatch)):
+        if keys and selector is None:
+            causes.append(forbidden(f"{path}.{field}", "must not be specified when labelSelector is not set"))
+            continue
+        for index, key in enumerate(keys):
+            causes += bad_all(f"{path}.{field}[{index}]", key, key_errors(key))
+    said = set((selector or {}).get("matchLabels") or ())
+    for row in (selector or {}).get("matchExpressions") or ():
+        key = row.get("key", "")
+        if key in match and key in said:
+            causes.append(bad(f"{path}[{match.index(key)}]", key, "exists in both matchLabelKeys and labelSelector"))
+        said.add(key)
+    for index, key in enumerate(match):
+        if key in mismatch:
+            detail = "exists in both matchLabelKeys and mismatchLabelKeys"
+            causes.append(bad(f"{path}.matchLabelKeys[{index}]", key, detail))
     return causes
 
 
-def validate_spread(path: str, rows: Sequence[Obj], *, is_pod: bool = False) -> list[Cause]:
+def validate_spread(path: str, rows: Sequence[Obj]) -> list[Cause]:
     causes: list[Cause] = []
-    seen: set[tuple[str, str]] = set()
+    pairs = [(row.get("topologyKey", ""), row.get("whenUnsatisfiable", "")) for row in rows]
     for index, row in enumerate(rows):
-        where = f"{path}[{index}]"
+        where, (topology, action) = f"{path}[{index}]", pairs[index]
         if row.get("maxSkew", 0) <= 0:
             causes.append(bad(f"{where}.maxSkew", row.get("maxSkew", 0), "must be greater than zero"))
-        topology, action = row.get("topologyKey", ""), row.get("whenUnsatisfiable", "")
-        causes += _topology(f"{where}.topologyKey", topology)
+        if not topology:
+            causes.append(required(f"{where}.topologyKey", "can not be empty"))
         if action not in ("DoNotSchedule", "ScheduleAnyway"):
             causes.append(unsupported(f"{where}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway")))
-        if (topology, action) in seen:
+        if pairs[index] in pairs[index + 1 :]:
             causes.append(duplicate(f"{where}.{{topologyKey, whenUnsatisfiable}}", f"{{{topology}, {action}}}"))
-        seen.add((topology, action))
         causes += _min_domains(f"{where}.minDomains", row.get("minDomains"), action)
         for key in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
             if row.get(key) is not None and row[key] not in ("Honor", "Ignore"):
                 causes.append(unsupported(f"{where}.{key}", row[key], ("Honor", "Ignore")))
-        if row.get("matchLabelKeys"):
-            keys, selector = row["matchLabelKeys"], row.get("labelSelector")
-            causes += _label_keys(f"{where}.matchLabelKeys", keys, selector, is_pod=is_pod)
+        causes += _label_keys(where, row)
         causes += label_selector(f"{where}.labelSelector", row.get("labelSelector"))
     return causes
 
@@ -190,8 +210,7 @@ def validate_spread(path: str, rows: Sequence[Obj], *, is_pod: bool = False) -> 
 def _min_domains(path: str, least: int | None, action: str) -> list[Cause]:
     if least is None:
         return []
-    if least <= 0:
-        return [bad(path, least, "must be greater than zero")]
-    if action == "DoNotSchedule":
-        return []
-    return [bad(path, least, f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}")]
+    causes = [bad(path, least, "must be greater than zero")] if least <= 0 else []
+    if action != "DoNotSchedule":
+        causes.append(bad(path, least, f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"))
+    return causes

@@ -1,4 +1,4 @@
-"""Rules of security contexts: of pods and of containers, and what an operating system cannot have.
+"""Rules of security contexts: of pods and of containers, and of what they share with their host.
 
 Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 """
@@ -6,10 +6,11 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from steersman.cluster.api.rules.fields import bad, duplicate, forbidden, required, too_long, unsupported
+from steersman.cluster.api.rules.windows import validate_windows_options
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
@@ -21,16 +22,8 @@ _SYSCTL_BYTES_MAX = 253
 _SYSCTL = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
 _SYSCTL_PATTERN = re.compile(_SYSCTL.removesuffix("$") + r"\Z")
 _IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
-_HOST = ("hostNetwork", "hostPID", "hostIPC")
-_CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
-_NOT_ON_WINDOWS = (
-    "appArmorProfile", "seLinuxOptions", "seccompProfile", "fsGroup", "fsGroupChangePolicy", "sysctls", "runAsUser",
-    "runAsGroup", "supplementalGroups", "supplementalGroupsPolicy",
-)  # fmt: skip
-_CONTAINER_NOT_ON_WINDOWS = (
-    "appArmorProfile", "seLinuxOptions", "seccompProfile", "capabilities", "readOnlyRootFilesystem", "privileged",
-    "allowPrivilegeEscalation", "procMount", "runAsUser", "runAsGroup",
-)  # fmt: skip
+#: what may be shared with the host, and where Kubernetes says that it may not
+_HOST = {"hostNetwork": "hostNetwork", "hostPID": "HostPID", "hostIPC": "HostIPC"}
 
 
 def identities(path: str, security: Obj, keys: Iterable[str]) -> list[Cause]:
@@ -47,33 +40,30 @@ def choice(path: str, value: Any, supported: Sequence[str]) -> list[Cause]:
     return [] if value is None or value in supported else [unsupported(path, value, supported)]
 
 
-def validate_pod_security(path: str, spec: Obj) -> list[Cause]:
-    """Every broken rule of a pod's security context and of what it shares with its host."""
-    causes = _context(f"{path}.securityContext", spec["securityContext"], spec) if spec.get("securityContext") else []
-    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
-        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
-        causes.append(bad(f"{path}.shareProcessNamespace", True, detail))
-    if spec.get("hostUsers") is False:
-        causes += [forbidden(f"{path}.{key}", "when `hostUsers` is false") for key in _HOST if spec.get(key)]
-    if "os" in spec:
-        match spec["os"].get("name"):
-            case "windows":
-                causes += _windows(path, spec)
-            case "linux":
-                causes += _linux(path, spec)
-    return causes
-
-
-def _context(where: str, security: Obj, spec: Obj) -> list[Cause]:
-    causes = identities(where, security, ("runAsUser", "runAsGroup", "fsGroup"))
+def validate_pod_context(path: str, security: Obj, spec: Obj) -> list[Cause]:
+    """Every broken rule of a pod's security context; `spec` is the pod's."""
+    causes = identities(path, security, ("fsGroup", "runAsUser", "runAsGroup"))
     for index, group in enumerate(security.get("supplementalGroups") or ()):
         if not 0 <= group <= _ID_MAX:
-            causes.append(bad(f"{where}.supplementalGroups[{index}]", group, _ID_DETAIL))
-    causes += choice(f"{where}.supplementalGroupsPolicy", security.get("supplementalGroupsPolicy"), ("Merge", "Strict"))
-    causes += choice(f"{where}.fsGroupChangePolicy", security.get("fsGroupChangePolicy"), ("Always", "OnRootMismatch"))
-    causes += choice(f"{where}.seLinuxChangePolicy", security.get("seLinuxChangePolicy"), ("MountOption", "Recursive"))
-    causes += _sysctls(f"{where}.sysctls", security.get("sysctls") or (), spec)
-    return causes + _profiles(where, security)
+            causes.append(bad(f"{path}.supplementalGroups[{index}]", group, _ID_DETAIL))
+    causes += _sysctls(f"{path}.sysctls", security.get("sysctls") or (), spec)
+    causes += choice(f"{path}.fsGroupChangePolicy", security.get("fsGroupChangePolicy"), ("Always", "OnRootMismatch"))
+    causes += _profiles(path, security)
+    causes += choice(f"{path}.supplementalGroupsPolicy", security.get("supplementalGroupsPolicy"), ("Merge", "Strict"))
+    return causes + choice(
+        f"{path}.seLinuxChangePolicy", security.get("seLinuxChangePolicy"), ("MountOption", "Recursive")
+    )
+
+
+def validate_host_users(path: str, spec: Obj) -> list[Cause]:
+    """The rules of pods with users of their own, which share no other namespace with the host."""
+    detail = "when `hostUsers` is false"
+    causes = [forbidden(f"{path}.{place}", detail) for key, place in _HOST.items() if spec.get(key)]
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        for index, one in enumerate(spec.get(key) or ()):
+            if one.get("volumeDevices"):
+                causes.append(forbidden(f"{path}.{key}[{index}].volumeDevices", detail))
+    return causes
 
 
 def _sysctls(path: str, rows: Sequence[Obj], spec: Obj) -> list[Cause]:
@@ -102,6 +92,8 @@ def _profiles(path: str, security: Obj) -> list[Cause]:
     causes = []
     if "seccompProfile" in security:
         causes += _seccomp(f"{path}.seccompProfile", security["seccompProfile"])
+    if "windowsOptions" in security:
+        causes += validate_windows_options(f"{path}.windowsOptions", security["windowsOptions"])
     if "appArmorProfile" in security:
         causes += _apparmor(f"{path}.appArmorProfile", security["appArmorProfile"])
     return causes
@@ -116,7 +108,8 @@ def _seccomp(path: str, profile: Obj) -> list[Cause]:
         causes.append(unsupported(f"{path}.type", kind, _PROFILES))
     if kind != "Localhost":
         if local is not None:
-            causes.append(bad(where, local, "can only be set when seccomp type is Localhost"))
+            shown = {"Type": kind, "LocalhostProfile": local}
+            causes.append(bad(where, shown, "can only be set when seccomp type is Localhost"))
     elif local is None:
         causes.append(required(where, "must be set when seccomp type is Localhost"))
     else:
@@ -132,20 +125,32 @@ def _apparmor(path: str, profile: Obj) -> list[Cause]:
         return [unsupported(f"{path}.type", kind, _PROFILES)]
     if kind != "Localhost":
         return [bad(where, local, "can only be set when AppArmor type is Localhost")] if local is not None else []
-    if local is None or local == "":
+    if local is None:
         return [required(where, "must be set when AppArmor type is Localhost")]
+    causes: list[Cause] = []
     if local != local.strip():
-        return [bad(where, local, "must not be padded with whitespace")]
-    return [too_long(where, _APPARMOR_BYTES_MAX)] if len(local) > _APPARMOR_BYTES_MAX else []
+        causes.append(bad(where, local, "must not be padded with whitespace"))
+    elif not local:
+        causes.append(required(where, "must be set when AppArmor type is Localhost"))
+    return [*causes, too_long(where, _APPARMOR_BYTES_MAX)] if len(local.encode()) > _APPARMOR_BYTES_MAX else causes
 
 
 def descending(path: str, found: str) -> list[Cause]:
     """The rules of a path below some other: relative, and never upwards."""
-    causes = []
-    if found.startswith("/"):
-        causes.append(bad(path, found, "must be a relative path"))
-    if ".." in found.split("/"):
-        causes.append(bad(path, found, "must not contain '..'"))
+    causes = [bad(path, found, "must be a relative path")] if found.startswith("/") else []
+    return causes + steps_back(path, found)
+
+
+def steps_back(path: str, found: str) -> list[Cause]:
+    """The rule of a path that never leads upwards."""
+    return [bad(path, found, "must not contain '..'")] if ".." in found.split("/") else []
+
+
+def local_path(path: str, found: str) -> list[Cause]:
+    """The rules of where a volume's file is: below the volume, under no name that the volume keeps to itself."""
+    causes = descending(path, found)
+    if found.startswith("..") and not found.startswith("../"):
+        causes.append(bad(path, found, "must not start with '..'"))
     return causes
 
 
@@ -156,41 +161,13 @@ def validate_container_security(path: str, security: Obj, *, host_users: bool | 
     causes += choice(f"{path}.procMount", mount, ("Default", "Unmasked"))
     if mount == "Unmasked" and host_users is not False:
         causes.append(bad(f"{path}.procMount", mount, "`hostUsers` must be false to use `Unmasked`"))
-    causes += _profiles(path, security)
+    if "seccompProfile" in security:
+        causes += _seccomp(f"{path}.seccompProfile", security["seccompProfile"])
     if security.get("allowPrivilegeEscalation") is False:
         refusal = "cannot set `allowPrivilegeEscalation` to false and"
         if security.get("privileged"):
             causes.append(bad(path, security, f"{refusal} `privileged` to true"))
         if "CAP_SYS_ADMIN" in ((security.get("capabilities") or {}).get("add") or ()):
             causes.append(bad(path, security, f"{refusal} `capabilities.Add` CAP_SYS_ADMIN"))
-    return causes
-
-
-def _contexts(path: str, spec: Obj) -> Iterator[tuple[str, Obj]]:
-    """The security contexts of all containers, each with its path."""
-    for key in _CONTAINER_LISTS:
-        for index, one in enumerate(spec.get(key) or ()):
-            if one.get("securityContext"):
-                yield f"{path}.{key}[{index}].securityContext", one["securityContext"]
-
-
-def _windows(path: str, spec: Obj) -> list[Cause]:
-    detail, security = "cannot be set for a windows pod", spec.get("securityContext") or {}
-    causes = [
-        forbidden(f"{path}.securityContext.{key}", detail) for key in _NOT_ON_WINDOWS if security.get(key) is not None
-    ]
-    causes += [forbidden(f"{path}.hostUsers", detail)] if spec.get("hostUsers") is not None else []
-    for key in ("hostPID", "hostIPC", "shareProcessNamespace"):
-        if spec.get(key):
-            causes.append(forbidden(f"{path}.{key}", detail))
-    for where, found in _contexts(path, spec):
-        causes += [
-            forbidden(f"{where}.{key}", detail) for key in _CONTAINER_NOT_ON_WINDOWS if found.get(key) is not None
-        ]
-    return causes
-
-
-def _linux(path: str, spec: Obj) -> list[Cause]:
-    places = [(f"{path}.securityContext", spec.get("securityContext") or {}), *_contexts(path, spec)]
-    detail = "windows options cannot be set for a linux pod"
-    return [forbidden(f"{where}.windowsOptions", detail) for where, found in places if "windowsOptions" in found]
+    rest: Obj = {key: security[key] for key in ("windowsOptions", "appArmorProfile") if key in security}
+    return causes + _profiles(path, rest)

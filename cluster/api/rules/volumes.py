@@ -5,15 +5,18 @@ Source: k8s.io/kubernetes/pkg/apis/{core,storage}/validation/validation.go
 
 from __future__ import annotations
 
+from typing import Any
+
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.csi import driver_name, parameters, topology_terms
 from steersman.cluster.api.rules.defaults import volume_source
 from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, one_of, required, unsupported
 from steersman.cluster.api.rules.scheduling import validate_node_selector
+from steersman.cluster.api.rules.security import steps_back
 from steersman.cluster.api.rules.volume_claims import BLOCK_MODES, access_modes
-from steersman.cluster.api.rules.volume_sources import needed, one_source
+from steersman.cluster.api.rules.volume_sources import NAME_AND_PORTAL, NAME_AND_PORTAL_CHARS_MAX, needed, one_source
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import qualified_name_errors, subdomain_errors
+from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
@@ -22,10 +25,23 @@ _NOT_SOURCES = (
     "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
     "storageClassName", "volumeAttributesClassName", "volumeMode",
 )  # fmt: skip
+#: the order in which a volume's types are looked at
+_TYPES = (
+    "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs", "rbd", "quobyte", "cephfs",
+    "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume",
+    "azureDisk", "scaleIO", "local", "storageos", "csi",
+)  # fmt: skip
+_EXPAND = "controllerExpandSecretRef"
+_NEWER_LABELS = {
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+}
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _SECRETS = (
-    "controllerExpandSecretRef", "controllerPublishSecretRef", "nodeExpandSecretRef", "nodePublishSecretRef",
-    "nodeStageSecretRef",
+    "controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef",
 )  # fmt: skip
 
 
@@ -53,9 +69,11 @@ def validate_volume(obj: Obj) -> list[Cause]:
     causes += access_modes("spec.accessModes", modes)
     if not capacity:
         causes.append(required("spec.capacity"))
-    elif list(capacity) != ["storage"]:
+    if list(capacity) != ["storage"]:
         causes.append(unsupported("spec.capacity", capacity, ("storage",)))
     for key, value in capacity.items():
+        if parse(value) < 0:
+            causes.append(bad(f"spec.capacity[{key}]", value, "must be a valid resource quantity"))
         if parse(value) <= 0:
             causes.append(bad(f"spec.capacity[{key}]", value, "must be greater than zero"))
     policy = spec["persistentVolumeReclaimPolicy"]
@@ -63,10 +81,10 @@ def validate_volume(obj: Obj) -> list[Cause]:
         causes.append(unsupported("spec.persistentVolumeReclaimPolicy", policy, _RECLAIM))
     if "nodeAffinity" in spec:
         causes += _affinity("spec.nodeAffinity", spec["nodeAffinity"])
-    sources = _sources(spec)
-    causes += one_source("spec", sources)
-    for kind in sources[:1]:
-        causes += _source(f"spec.{kind}", kind, spec)
+    causes += _made_of(obj["metadata"].get("name", ""), spec)
+    if (spec.get("hostPath") or {}).get("path", "").rstrip("/") == "" and "hostPath" in spec and policy == "Recycle":
+        detail = "may not be 'recycle' for a hostPath mount of '/'"
+        causes.append(forbidden("spec.persistentVolumeReclaimPolicy", detail))
     if spec.get("storageClassName"):
         causes += bad_all("spec.storageClassName", spec["storageClassName"], subdomain_errors(spec["storageClassName"]))
     if spec["volumeMode"] not in BLOCK_MODES:
@@ -81,24 +99,26 @@ def _affinity(path: str, affinity: Obj) -> list[Cause]:
     return validate_node_selector(where, must) if must else [required(where, "must specify required node constraints")]
 
 
-def _source(path: str, kind: str, spec: Obj) -> list[Cause]:
-    source = spec[kind]
+def _made_of(name: str, spec: Obj) -> list[Cause]:
+    """The rules of what a volume is made of; `name` is its own."""
+    causes = one_source("spec", {key: spec[key] for key in _sources(spec)}, _TYPES, _source)
+    iscsi = spec.get("iscsi") or {}
+    portal = iscsi.get("targetPortal", "")
+    if "initiatorName" in iscsi and len(f"{name}:{portal}") > NAME_AND_PORTAL_CHARS_MAX:
+        causes.append(bad("spec.iscsi.targetportal", portal, NAME_AND_PORTAL))
+    if "local" in spec and "nodeAffinity" not in spec:
+        causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+    return causes
+
+
+def _source(path: str, kind: str, source: Obj) -> list[Cause]:
     match kind:
         case "local":
             found = source.get("path", "")
-            causes = [] if found else [required(f"{path}.path")]
-            if ".." in found.split("/"):
-                causes.append(bad(f"{path}.path", found, "must not contain '..'"))
-            if "nodeAffinity" not in spec:
-                causes.append(required("metadata.annotations", "Local volume requires node affinity"))
-            return causes
+            return steps_back(f"{path}.path", found) if found else [required(f"{path}.path")]
         case "csi":
             return _csi(path, source)
-    causes = needed(path, kind, source)
-    if kind == "hostPath" and source.get("path") == "/" and spec["persistentVolumeReclaimPolicy"] == "Recycle":
-        detail = "may not be 'recycle' for a hostPath mount of '/'"
-        causes.append(forbidden("spec.persistentVolumeReclaimPolicy", detail))
-    return causes
+    return needed(path, kind, source, is_persistent=True)
 
 
 def _csi(path: str, source: Obj) -> list[Cause]:
@@ -107,7 +127,9 @@ def _csi(path: str, source: Obj) -> list[Cause]:
         causes.append(required(f"{path}.volumeHandle"))
     for key in _SECRETS:
         if source.get(key) is not None:
-            causes += [required(f"{path}.{key}.{part}") for part in ("name", "namespace") if not source[key].get(part)]
+            for part, errors in (("name", subdomain_errors), ("namespace", label_1123_errors)):
+                value, where = source[key].get(part, ""), f"{path}.{key}.{part}"
+                causes += bad_all(where, value, errors(value)) if value else [required(where)]
     return causes
 
 
@@ -123,19 +145,31 @@ def _attributes(spec: Obj) -> list[Cause]:
 
 def validate_volume_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
-    source = {key: spec[key] for key in _sources(spec)}
+    source, had = ({key: part[key] for key in _sources(part)} for part in (spec, before))
+    if "csi" in source and "csi" in had and _EXPAND not in had["csi"]:  # which may be said later
+        source["csi"] = {key: value for key, value in source["csi"].items() if key != _EXPAND}
     causes: list[Cause] = []
-    if source != {key: before[key] for key in _sources(before)}:
+    if source != had:
         detail = "spec.persistentvolumesource is immutable after creation"
         causes.append(forbidden("spec.persistentvolumesource", detail))
     causes += immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
-    if before.get("nodeAffinity") is not None and spec.get("nodeAffinity") != before["nodeAffinity"]:
+    if before.get("nodeAffinity") is not None and not _is_like(spec.get("nodeAffinity"), before["nodeAffinity"]):
         detail = "field is immutable, except for updating from beta label to GA"
-        causes.append(bad("spec.nodeAffinity", spec.get("nodeAffinity"), detail))
+        causes.append(bad("nodeAffinity", spec.get("nodeAffinity"), detail))
     attributes = "volumeAttributesClassName"
     if before.get(attributes) is not None and spec.get(attributes) is None:
         causes.append(forbidden(f"spec.{attributes}", "update from non-nil value to nil is forbidden"))
     return causes
+
+
+def _is_like(new: Any, old: Any) -> bool:
+    """Whether an affinity is as it was, but for labels that are called by their newer names."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        renamed = {**new, "key": old["key"]} if _NEWER_LABELS.get(old.get("key", ""), "") == new.get("key") else new
+        return renamed.keys() == old.keys() and all(_is_like(renamed[key], old[key]) for key in old)
+    if isinstance(new, list) and isinstance(old, list):
+        return len(new) == len(old) and all(map(_is_like, new, old))
+    return bool(new == old)
 
 
 def default_class(obj: Obj) -> None:

@@ -29,10 +29,10 @@ def test_a_container_that_was_right_in_another_pod_is_held_to_the_rules_of_its_o
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }  # fmt: skip
     spec = {"containers": [main], "restartPolicy": "Always", "dnsPolicy": "ClusterFirst"}
-    assert validate_spec("spec", {**spec, "volumes": [{"name": "data", "emptyDir": {}}]}, is_pod=True) == []
-    found = validate_spec("spec", {**spec, "containers": [main, main]}, is_pod=True)
+    assert validate_spec("spec", {**spec, "volumes": [{"name": "data", "emptyDir": {}}]}, pod={"name": "web"}) == []
+    found = validate_spec("spec", {**spec, "containers": [main, main]}, pod={"name": "web"})
     assert [(cause.field, cause.message) for cause in found] == [
         ("spec.containers[0].volumeMounts[0].name", 'Not found: "data"'),
-        ("spec.containers[1].name", 'Duplicate value: "main"'),
         ("spec.containers[1].volumeMounts[0].name", 'Not found: "data"'),
+        ("spec.containers[1].name", 'Duplicate value: "main"'),
     ]

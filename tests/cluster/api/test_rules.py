@@ -63,7 +63,7 @@ def test_what_is_immutable_stays(api: Any, plural: str, key: str) -> None:
          "volume type"),
         ("storageclasses", named(), "provisioner: Required value"),
         ("namespaces", named("Team"), "a lowercase RFC 1123 label"),
-        ("services", named("1.st", spec={"ports": [{"port": 1}]}), "a lowercase RFC 1123 label must consist"),
+        ("services", named("1.st", spec={"ports": [{"port": 1}]}), "must not contain dots"),
         ("roles", named("a/b"), "may not contain '/'"),
         ("validatingwebhookconfigurations", named(webhooks=[{"name": "short"}]), "three segments"),
     ],
