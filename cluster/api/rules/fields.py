@@ -17,6 +17,9 @@ from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.names import label_value_errors, path_segment_errors, qualified_name_errors
 from steersman.cluster.meta.remembered import remembered
 
+#: as Go writes them within JSON
+_MARKUP = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
 
 def show(value: Any) -> str:
     """Returns a value as Kubernetes quotes it in messages."""
@@ -26,7 +29,7 @@ def show(value: Any) -> str:
         return "true" if value else "false"
     if value is None:
         return "null"
-    return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else str(value)
+    return orjson.dumps(value).decode().translate(_MARKUP) if isinstance(value, (dict, list)) else str(value)
 
 
 def required(path: str, detail: str = "") -> Cause:

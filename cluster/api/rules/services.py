@@ -5,17 +5,21 @@ Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
+from typing import Any
+
 from steersman.cluster.api.context import WriteContext
+from steersman.cluster.api.rules.cluster_ips import is_headless, validate_addresses, validate_addresses_update
+from steersman.cluster.api.rules.endpoints import special_address
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
     cidr,
     duplicate,
     forbidden,
-    immutable,
-    is_ip,
+    ip,
     labels,
     one_of,
+    parsed_ip,
     required,
     unsupported,
 )
@@ -35,10 +39,13 @@ _OF_TYPES = (
     (("allocateLoadBalancerNodePorts", "loadBalancerClass"), ("LoadBalancer",)),
 )
 _BALANCED_ONLY = "may only be used when `type` is 'LoadBalancer'"
-_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
-_KUBELET_PORT = 10250
-#: seconds a client sticks to an endpoint
-_STICKY_S = 10800
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+_HINTS, _MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
+_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+_SOURCES = "spec.LoadBalancerSourceRanges"
+#: seconds a client sticks to an endpoint, when it does not say, and at most
+_STICKY_S = 10_800
+_STICKY_MAX_S = 86_400
 
 
 def fields(obj: Obj) -> dict[str, str]:
@@ -66,7 +73,7 @@ def default_service(obj: Obj) -> None:
             port["protocol"] = "TCP"
         if port.get("targetPort") in (None, 0, ""):
             port["targetPort"] = port.get("port", 0)
-    if spec["type"] in _EXTERNAL and not spec.get("externalTrafficPolicy"):
+    if is_external(spec) and not spec.get("externalTrafficPolicy"):
         spec["externalTrafficPolicy"] = "Cluster"
     if spec["type"] != "ExternalName" and not spec.get("internalTrafficPolicy"):
         spec["internalTrafficPolicy"] = "Cluster"
@@ -110,104 +117,166 @@ def prepare_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
                     spec.pop(key, None)
 
 
+def is_external(spec: Obj) -> bool:
+    """Whether a Service is reached from outside."""
+    return spec.get("type") in _EXTERNAL or bool(spec.get("type") == "ClusterIP" and spec.get("externalIPs"))
+
+
 def validate_service(obj: Obj) -> list[Cause]:
-    """Every broken rule of a Service."""
-    spec = obj.get("spec") or {}
-    kind = spec.get("type")
-    causes = _ports(spec)
-    causes += labels("spec.selector", spec.get("selector") or {})
-    causes += one_of("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
-    if spec.get("sessionAffinity") == "ClientIP":
-        seconds = (((spec.get("sessionAffinityConfig") or {}).get("clientIP")) or {}).get("timeoutSeconds")
-        if seconds is None or not 0 < seconds <= 86400:
-            path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
-            causes.append(bad(path, seconds or 0, "must be greater than 0 and less than or equal to 86400"))
-    causes += one_of("spec.type", kind, _TYPES)
-    causes += _addresses(spec)
+    """Every broken rule of a Service; those of its addresses stand alone, since these are given out first."""
+    spec, marks = obj.get("spec") or {}, obj["metadata"].get("annotations") or {}
+    kind = spec.get("type", "")
+    if kind != "ExternalName" and (causes := validate_addresses(spec)):
+        return causes
+    causes = _marks(marks)
+    if not spec.get("ports") and not is_headless(spec) and kind != "ExternalName":
+        causes.append(required("spec.ports"))
+    if kind in _EXTERNAL and is_headless(spec):
+        causes.append(bad("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services"))
     if kind == "ExternalName":
-        name = (spec.get("externalName") or "").removesuffix(".")
-        if not name:
-            causes.append(required("spec.externalName"))
-        else:
-            causes += bad_all("spec.externalName", name, subdomain_errors(name))
-    for index, ip in enumerate(spec.get("externalIPs") or ()):
-        if not is_ip(ip):
-            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            causes.append(bad(f"spec.externalIPs[{index}]", ip, detail))
-    causes += _external(spec)
-    if kind != "ExternalName":
-        causes += one_of("spec.internalTrafficPolicy", spec.get("internalTrafficPolicy"), ("Cluster", "Local"))
-    distribution = spec.get("trafficDistribution")
-    if distribution is not None and distribution not in _DISTRIBUTIONS:
-        causes.append(unsupported("spec.trafficDistribution", distribution, _DISTRIBUTIONS))
+        causes += _alias(spec)
+    causes += _ports(spec.get("ports") or [])
+    causes += labels("spec.selector", spec.get("selector") or {})
+    causes += _affinity(spec)
+    for index, text in enumerate(spec.get("externalIPs") or ()):
+        path = f"spec.externalIPs[{index}]"
+        causes += ip(path, text) or special_address(path, text) or _loopback(path, text)
+    causes += one_of("spec.type", kind, _TYPES)
+    causes += _numbers(spec.get("ports") or [], kind) + _sources(spec, marks)
+    return causes + _balanced(spec) + _traffic(spec)
+
+
+def _marks(marks: Obj) -> list[Cause]:
+    if _HINTS not in marks or marks.get(_MODE, marks[_HINTS]) == marks[_HINTS]:
+        return []
+    detail = f"must match annotations[{_HINTS}] when both are specified"
+    return [bad(f"metadata.annotations[{_MODE}]", marks[_MODE], detail)]
+
+
+def _alias(spec: Obj) -> list[Cause]:
+    """The rules of a Service that is another name for one outside: it has no addresses."""
+    detail = "may not be set for ExternalName services"
+    causes = [
+        forbidden(f"spec.{key}", detail) for key in ("clusterIPs", "ipFamilies", "ipFamilyPolicy") if spec.get(key)
+    ]
+    name = (spec.get("externalName") or "").removesuffix(".")
+    if not name:
+        return [*causes, required("spec.externalName")]
+    return causes + bad_all("spec.externalName", name, subdomain_errors(name))
+
+
+def _affinity(spec: Obj) -> list[Cause]:
+    kind, path = spec.get("sessionAffinity", ""), "spec.sessionAffinityConfig"
+    causes = one_of("spec.sessionAffinity", kind, ("ClientIP", "None"))
+    if kind != "ClientIP":
+        return causes
+    seconds = (((spec.get("sessionAffinityConfig") or {}).get("clientIP")) or {}).get("timeoutSeconds")
+    if seconds is None:
+        causes.append(required(f"{path}.clientIP.timeoutSeconds", "when session affinity type is ClientIP"))
+    elif not 0 < seconds <= _STICKY_MAX_S:
+        detail = f"must be greater than 0 and less than {_STICKY_MAX_S}"
+        causes.append(bad(f"{path}.clientIP.timeoutSeconds", seconds, detail))
     return causes
 
 
-def _external(spec: Obj) -> list[Cause]:
-    """The rules of how a Service is reached from outside."""
-    kind, policy, probe = spec.get("type"), spec.get("externalTrafficPolicy"), spec.get("healthCheckNodePort")
+def _loopback(path: str, text: str) -> list[Cause]:
+    found = parsed_ip(text)
+    if found is None or not found.is_loopback:
+        return []
+    return [bad(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
+
+
+def _sources(spec: Obj, marks: Obj) -> list[Cause]:
+    """The rules of the ranges whose clients a load balancer lets in, told by the field or by an annotation."""
+    ranges, is_balanced = spec.get("loadBalancerSourceRanges") or [], spec.get("type") == "LoadBalancer"
     causes: list[Cause] = []
-    if policy is not None:
-        if kind not in _EXTERNAL and not (kind == "ClusterIP" and spec.get("externalIPs")):
-            detail = "may only be set for externally-accessible services"
-            causes.append(bad("spec.externalTrafficPolicy", policy, detail))
-        else:
-            causes += one_of("spec.externalTrafficPolicy", policy, ("Cluster", "Local"))
-    if probe and (kind != "LoadBalancer" or policy != "Local"):
+    if ranges:
+        causes += [] if is_balanced else [forbidden(_SOURCES, _BALANCED_ONLY)]
+        for index, text in enumerate(ranges):
+            causes += cidr(f"{_SOURCES}[{index}]", text.strip())
+    elif _RANGES in marks:
+        path = f"metadata.annotations[{_RANGES}]"
+        causes += [] if is_balanced else [forbidden(path, _BALANCED_ONLY)]
+        for text in marks[_RANGES].strip().split(",") if marks[_RANGES].strip() else ():
+            causes += cidr(path, text.strip())
+    return causes
+
+
+def _balanced(spec: Obj) -> list[Cause]:
+    """The rules of what only load balancers have."""
+    name, path = spec.get("loadBalancerClass"), "spec.loadBalancerClass"
+    if spec.get("type") == "LoadBalancer":
+        return bad_all(path, name, qualified_name_errors(name)) if name is not None else []
+    keys = ("allocateLoadBalancerNodePorts", "loadBalancerClass")
+    return [forbidden(f"spec.{key}", _BALANCED_ONLY) for key in keys if spec.get(key) is not None]
+
+
+def _traffic(spec: Obj) -> list[Cause]:
+    """The rules of where traffic goes: from outside, from within, and to the nearest."""
+    policy, probe = spec.get("externalTrafficPolicy"), spec.get("healthCheckNodePort")
+    causes: list[Cause] = []
+    if is_external(spec):
+        causes += one_of("spec.externalTrafficPolicy", policy, ("Cluster", "Local"))
+    elif policy:
+        causes.append(bad("spec.externalTrafficPolicy", policy, "may only be set for externally-accessible services"))
+    if probe and not needs_probe(spec):
         detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         causes.append(bad("spec.healthCheckNodePort", probe, detail))
-    if kind != "LoadBalancer":
-        for key in ("loadBalancerSourceRanges", "loadBalancerClass", "allocateLoadBalancerNodePorts"):
-            if spec.get(key) not in (None, []):
-                causes.append(forbidden(f"spec.{key}", _BALANCED_ONLY))
-        return causes
-    for index, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
-        causes += cidr(f"spec.loadBalancerSourceRanges[{index}]", text.strip())
-    if spec.get("loadBalancerClass") is not None:
-        causes += bad_all(
-            "spec.loadBalancerClass", spec["loadBalancerClass"], qualified_name_errors(spec["loadBalancerClass"])
-        )
-    for index, port in enumerate(spec.get("ports") or ()):
-        if port.get("port") == _KUBELET_PORT:
-            detail = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
-            causes.append(bad(f"spec.ports[{index}].port", _KUBELET_PORT, detail))
+    elif probe:
+        causes += port_number("spec.healthCheckNodePort", probe)
+    within, path = spec.get("internalTrafficPolicy"), "spec.internalTrafficPolicy"
+    if within is not None or spec.get("type") in ("ClusterIP", *_EXTERNAL):
+        causes += one_of(path, within, ("Cluster", "Local"))
+    nearest = spec.get("trafficDistribution")
+    if nearest is not None and nearest not in _DISTRIBUTIONS:
+        causes.append(unsupported("spec.trafficDistribution", nearest, _DISTRIBUTIONS, in_order=True))
     return causes
+
+
+def needs_probe(spec: Obj) -> bool:
+    """Whether nodes tell a load balancer if they have endpoints."""
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
 def validate_status(new: Obj, _old: Obj) -> list[Cause]:
     found = ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    if found and new["spec"].get("type") != "LoadBalancer":
-        return [forbidden("status.loadBalancer.ingress", "may only be used when `spec.type` is LoadBalancer")]
-    return balancer("status.loadBalancer", found)
-
-
-def _ports(spec: Obj) -> list[Cause]:
-    ports, kind = spec.get("ports") or [], spec.get("type")
     causes: list[Cause] = []
-    headless = spec.get("clusterIP") == "None"
-    if not ports and not headless and kind != "ExternalName":
-        causes.append(required("spec.ports"))
-    if kind in _EXTERNAL and headless:
-        detail = f"may not be set to 'None' for {kind} services"
-        causes.append(bad("spec.clusterIPs[0]", "None", detail))
+    if found and new["spec"].get("type") != "LoadBalancer":
+        detail = "may only be used when `spec.type` is 'LoadBalancer'"
+        causes.append(forbidden("status.loadBalancer.ingress", detail))
+    return causes + balancer("status.loadBalancer", found)
+
+
+def _ports(ports: list[Obj]) -> list[Cause]:
+    causes: list[Cause] = []
     names: set[str] = set()
-    numbers: set[tuple[str, int]] = set()
-    node_ports: set[tuple[str, int]] = set()
     for index, port in enumerate(ports):
-        path = f"spec.ports[{index}]"
-        causes += _port(path, port, names, required_name=len(ports) > 1)
-        found = (port.get("protocol", ""), port.get("port", 0))
-        if found in numbers:
-            causes.append(duplicate(path, {"protocol": found[0], "port": found[1]}))
-        numbers.add(found)
-        if port.get("nodePort"):
-            if kind not in _EXTERNAL:
-                causes.append(forbidden(f"{path}.nodePort", f"may not be used when `type` is '{kind}'"))
-            where = (port.get("protocol", ""), port["nodePort"])
-            if where in node_ports:
-                causes.append(duplicate(f"{path}.nodePort", port["nodePort"]))
-            node_ports.add(where)
+        causes += _port(f"spec.ports[{index}]", port, names, required_name=len(ports) > 1)
     return causes
+
+
+def _numbers(ports: list[Obj], kind: str) -> list[Cause]:
+    """The rules of numbers that two ports may not share."""
+    causes: list[Cause] = []
+    for index, port in enumerate(ports):
+        if kind == "ClusterIP" and port.get("nodePort"):
+            causes.append(forbidden(f"spec.ports[{index}].nodePort", "may not be used when `type` is 'ClusterIP'"))
+    for key in ("nodePort", "port"):
+        seen: set[tuple[str, int]] = set()
+        for index, port in enumerate(ports):
+            found = (port.get("protocol", ""), port.get(key, 0))
+            if found in seen:
+                causes.append(duplicate(*_shared(f"spec.ports[{index}]", key, *found)))
+            if found[1] or key == "port":
+                seen.add(found)
+    return causes
+
+
+def _shared(path: str, key: str, protocol: str, number: int) -> tuple[str, Any]:
+    if key == "nodePort":
+        return f"{path}.nodePort", number
+    found = {"Name": "", "Protocol": protocol, "AppProtocol": None, "Port": number, "TargetPort": 0, "NodePort": 0}
+    return path, found
 
 
 def _port(path: str, port: Obj, names: set[str], *, required_name: bool) -> list[Cause]:
@@ -224,49 +293,20 @@ def _port(path: str, port: Obj, names: set[str], *, required_name: bool) -> list
     causes += port_number(f"{path}.port", port.get("port", 0))
     causes += one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
     causes += port_or_name(f"{path}.targetPort", port.get("targetPort"))
-    if port.get("appProtocol"):
+    if port.get("appProtocol") is not None:
         causes += bad_all(f"{path}.appProtocol", port["appProtocol"], qualified_name_errors(port["appProtocol"]))
     return causes
 
 
-def _addresses(spec: Obj) -> list[Cause]:
-    address, addresses, kind = spec.get("clusterIP", ""), spec.get("clusterIPs") or [], spec.get("type")
-    if kind == "ExternalName":
-        detail = "may not be set for ExternalName services"
-        return [
-            forbidden(f"spec.{key}", detail) for key in ("clusterIPs", "ipFamilies", "ipFamilyPolicy") if spec.get(key)
-        ]
-    causes = []
-    if addresses and address and addresses[0] != address:
-        causes.append(bad("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
-    if len(addresses) > 1:
-        causes.append(bad("spec.clusterIPs", addresses, "may only hold up to 1 value in a single-stack cluster"))
-    for index, ip in enumerate(addresses[:1]):
-        if ip and ip != "None" and not is_ip(ip):
-            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            causes.append(bad(f"spec.clusterIPs[{index}]", ip, detail))
-    policy = spec.get("ipFamilyPolicy")
-    if policy is not None:
-        causes += one_of("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack"))
-    if policy == "RequireDualStack":
-        detail = "this cluster is not configured for dual-stack services"
-        causes.append(bad("spec.ipFamilyPolicy", policy, detail))
-    for index, family in enumerate(spec.get("ipFamilies") or ()):
-        causes += one_of(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
-    return causes
-
-
 def validate_service_update(new: Obj, old: Obj) -> list[Cause]:
-    """Every rule that a change breaks: a cluster IP stays."""
+    """Every rule that a change breaks: addresses and what a load balancer was made with stay."""
     spec, before = new["spec"], old.get("spec") or {}
-    causes: list[Cause] = []
-    if "ExternalName" in (spec["type"], before.get("type")):
-        return causes
-    if before.get("clusterIP") and spec.get("clusterIP") != before["clusterIP"]:
-        detail = "may not change once set"
-        causes.append(bad("spec.clusterIPs[0]", spec.get("clusterIP", ""), detail))
-    if before.get("ipFamilies") and (spec.get("ipFamilies") or [""])[0] != before["ipFamilies"][0]:
-        causes.append(bad("spec.ipFamilies[0]", (spec.get("ipFamilies") or [""])[0], "may not change once set"))
+    causes = validate_addresses_update(spec, before)
     if spec["type"] == before.get("type") == "LoadBalancer":
-        causes += immutable("spec.loadBalancerClass", spec.get("loadBalancerClass"), before.get("loadBalancerClass"))
+        name = spec.get("loadBalancerClass")
+        if name != before.get("loadBalancerClass"):
+            causes.append(bad("spec.loadBalancerClass", name, "may not change once set"))
+        probes = [side.get("healthCheckNodePort") for side in (spec, before)]
+        if needs_probe(spec) and needs_probe(before) and probes[0] != probes[1]:
+            causes.append(forbidden("spec.healthCheckNodePort", "field is immutable"))
     return causes
