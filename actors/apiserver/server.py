@@ -180,7 +180,7 @@ class ApiServer:
             Operations(self.registry, self.writer, self.authorizer),
             Reviews(self.registry, self.authenticator, self.authorizer),
             Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
-            Streams(self.registry, self.reader, self.writer, nodes, proxies),
+            Streams(self.registry, self.reader, self.writer, nodes, proxies, config.http.last_work_s),
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
         self._auditor = auditor_of(config.audit, now) if config.audit is not None else None

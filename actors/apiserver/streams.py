@@ -30,22 +30,31 @@ _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 _ERROR = 3
 #: the end of what a program reads, as `v5.channel.k8s.io` says it
 _STDIN_ENDS = Frame(255, b"\x00")
-#: how long a program may work on what its client sent before leaving; Kubernetes lets it run on
-_LAST_WORK_S = 10.0
 _CONTAINER_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 
 
 class Streams:
-    """Answers the subresources that a node agent serves."""
+    """Answers the subresources that a node agent serves.
+
+    Args:
+        last_work_s: how long a program may work on what its client sent before leaving.
+    """
 
     def __init__(
-        self, registry: Registry, reader: Reader, writer: Writer, nodes: NodeDirectory, proxies: Proxies
+        self,
+        registry: Registry,
+        reader: Reader,
+        writer: Writer,
+        nodes: NodeDirectory,
+        proxies: Proxies,
+        last_work_s: float,
     ) -> None:
         self._registry = registry
         self._reader = reader
         self._writer = writer
         self._nodes = nodes
         self._proxies = proxies
+        self._last_work_s = last_work_s
 
     async def _admit(self, call: Call, kind: Kind) -> None:
         """Lets admission look at a connection about to be made; raises ApiError."""
@@ -136,7 +145,7 @@ class Streams:
         inner = await (agent.exec(request) if command else agent.attach(request))
         wanted = ((0, request.stdin), (1, request.stdout), (2, request.stderr), (4, request.tty))
         channels = tuple(channel for channel, asked in wanted if asked)
-        works_on_s = _LAST_WORK_S if command and request.stdin and not tty else 0.0
+        works_on_s = self._last_work_s if command and request.stdin and not tty else 0.0
         run = partial(relay, inner=inner, works_on_s=works_on_s)
         return Response(101, {}, Upgrade(run=run, channels=channels, close=inner.close, works_on_s=works_on_s))
 

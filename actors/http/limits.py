@@ -33,6 +33,8 @@ class HttpLimits:
     idle_timeout_s: float = 90.0
     #: conversations (exec, attach, port-forward) in which neither side says anything, as of the kubelet
     conversation_idle_timeout_s: float = 4 * 3600.0
+    #: how long a program may work on what its client sent before leaving; Kubernetes lets it run on
+    last_work_s: float = 10.0
     #: a reader who takes less than `write_bytes_min` in so long is cut off
     write_timeout_s: float = 30.0
     write_bytes_min: int = 64 * 1024

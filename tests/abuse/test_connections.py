@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import struct
@@ -23,17 +24,17 @@ async def test_silent_and_half_finished_handshakes_are_cut_off(victim: Victim, a
         assert all(await asyncio.gather(*(wire.is_cut() for wire in quiet)))
 
 
-@pytest.mark.parametrize(
-    ("begun", "drip"),
-    [
-        pytest.param(b"GET /", b"a", id="request line"),
-        pytest.param(b"GET / HTTP/1.1\r\nhost: x\r\n", b"a: b\r\n", id="headers"),
-        pytest.param(POST + b"content-length: 1000\r\n\r\n", b" ", id="body"),
-        pytest.param(POST + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n", id="chunks"),
-    ],
-)
-async def test_a_request_that_drips_is_answered_408(victim: Victim, abuse: Abuse, begun: bytes, drip: bytes) -> None:
-    async def slow(wire: Wire) -> int:
+#: what is slow: (how it begins, what is sent again and again)
+DRIPS = {
+    "request line": (b"GET /", b"a"),
+    "headers": (b"GET / HTTP/1.1\r\nhost: x\r\n", b"a: b\r\n"),
+    "body": (POST + b"content-length: 1000\r\n\r\n", b" "),
+    "chunks": (POST + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+}
+
+
+async def test_a_request_that_drips_is_answered_408(victim: Victim, abuse: Abuse) -> None:
+    async def slow(wire: Wire, begun: bytes, drip: bytes) -> int:
         answer = asyncio.create_task(wire.answer())
         await wire.send(begun)
         while not answer.done():
@@ -41,8 +42,12 @@ async def test_a_request_that_drips_is_answered_408(victim: Victim, abuse: Abuse
             await asyncio.wait({answer}, timeout=0.2)
         return (await answer)[0]
 
-    async with abuse(growth_mib=30), wires(victim.port, victim.tls("mallory"), 40) as slowly:
-        assert set(await asyncio.gather(*map(slow, slowly))) == {408}
+    async with abuse(growth_mib=30), wires(victim.port, victim.tls("mallory"), 160) as slowly:
+        assert len(slowly) == 160
+        kinds = itertools.cycle(DRIPS.items())
+        answers = [(kind, slow(wire, *drip)) for wire, (kind, drip) in zip(slowly, kinds, strict=False)]
+        found = await asyncio.gather(*(answer for _, answer in answers))
+        assert {*zip((kind for kind, _ in answers), found, strict=True)} == {(kind, 408) for kind in DRIPS}
         assert all(await asyncio.gather(*(wire.is_cut() for wire in slowly)))
 
 

@@ -42,6 +42,7 @@ LIMITS = HttpLimits(
     idle_timeout_s=60.0,
     write_timeout_s=2.0,
     conversation_idle_timeout_s=3.0,
+    last_work_s=1.0,
 )
 USERS = {"admin": ("system:masters",), "jane": ("devs",), "mallory": ("devs",), "node": ("system:nodes",), "nobody": ()}
 #: common names of users whose files are called otherwise
