@@ -66,18 +66,19 @@ class Hosts:
         return asyncio.run(ask())
 
     def pids(self) -> dict[str, int]:
-        """Actor name to process, of those that answer."""
+        """Actor name to process; waits until each of them answers."""
 
-        async def ask() -> dict[str, int]:
+        async def ask() -> dict[str, int] | None:
             site = bringup.read_site(self.head.data_dir)
             watchman = Watchman(site)
             try:
                 replies = await watchman.statuses(bringup.actors_of(site))
             finally:
                 await watchman.close()
-            return {name: reply.pid for name, reply in replies.items() if reply is not None}
+            pids = {name: reply.pid for name, reply in replies.items() if reply is not None}
+            return pids if len(pids) == len(replies) else None
 
-        return asyncio.run(ask())
+        return dict(wait_for("an answer of every actor", lambda: asyncio.run(ask()), 30))
 
     def places(self) -> list[str]:
         """The addresses of the machines of the members that vote, answer and have applied everything."""
@@ -103,7 +104,7 @@ class Hosts:
 
     def leader(self) -> tuple[Machine, int]:
         """The leader's machine and process."""
-        row = next(row for row in self.members() if row.leads)
+        row = wait_for("a leader", lambda: next((row for row in self.members() if row.leads), None), 30)
         machine = next(m for m in self.machines if m.address == row.address.partition(":")[0])
         return machine, self.pids()[f"store-{row.member.slot}"]
 

@@ -74,7 +74,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine
     directory = tmp_path_factory.mktemp("hosts")
     names = [f"st{os.getpid()}-{index}" for index in (1, 2)]
     pair = [
-        Machine(name, f"10.99.8.{index}", directory / str(index), directory / "1" / "kubeconfig")
+        Machine(name, f"198.18.8.{index}", directory / str(index), directory / "1" / "kubeconfig")
         for index, name in enumerate(names, start=1)
     ]
     try:
@@ -115,7 +115,7 @@ def test_a_second_machine_joins_with_the_line_that_the_head_prints(machines):
     assert line in printed
     steer, *words = line.split()
     assert steer == "steer"
-    assert "This machine is node other at 10.99.8.2" in other.steer(*words, "--node-name", "other")
+    assert "This machine is node other at 198.18.8.2" in other.steer(*words, "--node-name", "other")
     assert "other" in nodes(head) and len(nodes(head)) == 2
     assert "node-other" in head.steer("status")
 
@@ -138,10 +138,10 @@ def test_pods_on_both_machines_answer_each_other_through_a_service(machines):
     assert len(hosts_of_pods(head)) == 2
     pods = head.lines("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}")
     for pod in pods:
-        script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do wget -q -O- http://web/; done"
+        script = "for i in $(seq 30); do wget -q -O- http://web/; done"
         answers = head.steer("exec", pod, "--", "sh", "-c", script).splitlines()
-        assert len(answers) == 12
-        assert len(set(answers)) > 1
+        assert len(answers) == 30
+        assert len(set(answers)) > 1, "one of 4 endpoints alone is chosen by chance in 1 of 10^17 tries"
 
 
 def test_the_head_remembers_the_other_machine_over_a_restart(machines):

@@ -90,7 +90,7 @@ def holds_config(obj: Obj, config: Obj) -> bool:
 
 
 @given(TREES, TREES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_field_sets_are_sets(left: Obj, right: Obj) -> None:
     left, right = ({k: v for k, v in tree.items() if k != "."} for tree in (left, right))
     before = copy.deepcopy((left, right))
@@ -101,7 +101,7 @@ def test_field_sets_are_sets(left: Obj, right: Obj) -> None:
 
 
 @given(CONFIGS, CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_applied_is_so_and_stays_so(first: Obj, second: Obj) -> None:
     live = apply(apply(None, first, "m"), second, "m", 1)
     assert holds_config(live, second)
@@ -110,7 +110,7 @@ def test_what_is_applied_is_so_and_stays_so(first: Obj, second: Obj) -> None:
 
 
 @given(CONFIGS, CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_second_apply_leaves_nothing_of_the_first_behind(first: Obj, second: Obj) -> None:
     again = apply(apply(None, first, "m"), second, "m", 1)
     fresh = apply(None, second, "m", 1)
@@ -121,7 +121,7 @@ def test_a_second_apply_leaves_nothing_of_the_first_behind(first: Obj, second: O
 
 
 @given(CONFIGS, CONFIGS, CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nobody_changes_what_another_owns_without_force(mine: Obj, theirs: Obj, later: Obj) -> None:
     live = apply(apply(None, mine, "me"), theirs, "them", 1)
     try:
@@ -139,7 +139,7 @@ def test_nobody_changes_what_another_owns_without_force(mine: Obj, theirs: Obj, 
 
 
 @given(CONFIGS, CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_an_update_owns_exactly_what_it_changed_besides(first: Obj, second: Obj) -> None:
     live = apply(None, first, "applier")
     new = {**second, "metadata": {"name": "t"}}

@@ -82,7 +82,7 @@ def rollouts(draw: st.DrawFn) -> tuple[Bounds, list[list[int]]]:
     return bounds, [[size, size] for size in [0, *old]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rollouts(), st.randoms(use_true_random=False))
 def test_no_step_breaks_the_bounds_and_the_rollout_ends(case: tuple[Bounds, list[list[int]]], chance: object) -> None:
     """Pods become available or break at random; the sizes never exceed what the strategy allows by its own doing."""

@@ -43,7 +43,7 @@ def numbered(count: int, value_bytes: int) -> list[Row]:
 
 
 @given(buckets=BUCKETS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_written_reads_the_same(buckets: dict[bytes, dict[bytes, bytes]]) -> None:
     rows = {name: sorted(found.items()) for name, found in buckets.items()}
     assert read(written(rows)) == rows

@@ -374,7 +374,7 @@ STORY = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.integers(1, len(STORY) - 1), max_size=12))
 def test_what_is_told_does_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) -> None:
     whole, parts = server(), server()
@@ -385,7 +385,7 @@ def test_what_is_told_does_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) 
     assert output(parts) == output(whole)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=200), st.integers(0, len(STORY)))
 def test_no_bytes_make_anything_but_an_event_or_an_end(data: bytes, at: int) -> None:
     side = server()
@@ -395,7 +395,7 @@ def test_no_bytes_make_anything_but_an_event_or_an_end(data: bytes, at: int) -> 
         assert side.outlet.has_output
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=300)), max_size=30),
     st.integers(1, 400),
