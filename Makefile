@@ -4,9 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PROTOS := $(wildcard proto/*.proto)
+# tests that compute on one processor: they run beside those that mostly wait, and give way to them
+COMPUTING := $(addprefix tests/,cli cluster deploy packaging sim)
+COMPUTED  := $(VENV)/computing.log
 
 .DEFAULT_GOAL := help
-.PHONY: help install machine up down test lint bench proto clean
+.PHONY: help install machine up down test waiting computing lint bench proto clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +32,15 @@ up: install machine  ## start a cluster, deploy an example, watch its rollout
 down: install  ## stop the cluster and remove what it made
 	@$(BIN)/steer down
 
-test: install machine lint  ## run every test
-	$(BIN)/python -m pytest
+test:  ## run every test
+	@$(MAKE) --no-print-directory --jobs=2 install machine
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going waiting lint computing
+
+waiting: install machine
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPUTING))
+
+computing: install
+	@nice $(BIN)/python -m pytest $(COMPUTING) >$(COMPUTED) 2>&1; code=$$?; cat $(COMPUTED); exit $$code
 
 lint: install  ## check style, types and layers
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ from typing import Any
 
 from tests.e2e.wire import Weather, Wire
 
-#: of the machines: the first three bytes, others for another run of the tests at the same time; the test itself is .254.
-#: Of the range for benchmarks (RFC 2544), as no cluster on this machine has it for Services, which it would refuse
+#: of the machines: first three bytes, others for another run of the tests at the same time; the test itself is .254.
+#: It is the range for benchmarks (RFC 2544): another cluster on this machine may refuse its range of Services
 SUBNET = f"198.18.{os.getpid() % 200 + 20}"
 BLKIO, UNIFIED = Path("/sys/fs/cgroup/blkio"), Path("/sys/fs/cgroup")
 
