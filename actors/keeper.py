@@ -89,7 +89,7 @@ class Keeper:
         join = invitation.command(self._site) if self._site.config.head else ""
         self._progress.tell("ready", api=bringup.endpoints(self._site)["api"][0], join=join)
         self._progress.finish()
-        await self._keep()
+        await self._keep_until_told()
         await server.stop(0.2)
         await self._head.close()
         await self._watchman.close()
@@ -194,10 +194,19 @@ class Keeper:
                 why = reply.detail if reply is not None else bringup.last_failure(self._site, spec.name)
                 raise BringUpFailed(f"{spec.name} did not become ready: {why}", self._site.logs / f"{spec.name}.log")
 
+    async def _keep_until_told(self) -> None:
+        """Keeps the cluster until told to stop, which breaks off whatever is under way: Ray can take long to answer."""
+        keeping, told = asyncio.create_task(self._keep()), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((keeping, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
     async def _keep(self) -> None:
-        """Looks after Ray and the actors until told to stop; Ray gone means Ray started anew, with all its actors."""
+        """Looks after Ray and the actors; Ray gone means Ray started anew, with all its actors."""
         misses: dict[str, int] = {}
-        while not self._stopping.is_set():
+        while True:
             if self._process is not None and self._process.returncode is not None:
                 bringup.note_state(self._site, "recovering")
                 with contextlib.suppress(BringUpFailed):
@@ -211,7 +220,7 @@ class Keeper:
             statuses = await self._watchman.statuses(actors)
             misses = {spec.name: 0 if statuses[spec.name] else misses.get(spec.name, 0) + 1 for spec in actors}
             lost = [name for name, count in misses.items() if count >= _MISSES_MAX]
-            if lost and not self._stopping.is_set():
+            if lost:
                 with contextlib.suppress(BringUpFailed):
                     await self._launch(lost)
                 misses = {}
@@ -220,10 +229,9 @@ class Keeper:
 
     async def _pause(self) -> None:
         """Until the next look: soon when something has changed."""
-        events = [asyncio.create_task(event.wait()) for event in (self._stopping, self._head.changed)]
-        await asyncio.wait(events, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-        for event in events:
-            event.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await self._head.changed.wait()
 
 
 async def _up(config: ClusterConfig) -> int:

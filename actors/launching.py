@@ -39,9 +39,11 @@ async def launch(ray: RayHost, site: Site, actors: Iterable[ActorSpec], replace:
         async with asyncio.timeout(_LAUNCH_S_MAX):
             _, said = await process.communicate(json.dumps(plan).encode())
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return f"Ray did not answer within {_LAUNCH_S_MAX:.0f} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     with (site.logs / "launch.log").open("ab") as log:
         log.write(said)
     lines = said.decode(errors="replace").strip().splitlines()

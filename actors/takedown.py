@@ -60,6 +60,8 @@ async def take_down(data_dir: Path, tell: Callable[..., None], *, delete_data: b
         await joining.withdraw(site)
     tell("step", name="containers", detail="removing containers, networks and rules")
     await _purge_node(site)
+    if joined and not stays:
+        await joining.release(site)
     shutil.rmtree(site.run, ignore_errors=True)
     if delete_data:
         _delete(data_dir, tell)
