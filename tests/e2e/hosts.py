@@ -142,7 +142,10 @@ class Machine:
 
 
 class FailingDisk:
-    """A file system of its own at a directory, which can have an error; then the kernel lets nobody write to it."""
+    """A file system of its own at a directory, which can have an error; then the kernel lets nobody write to it.
+
+    While it is repaired nobody can write to the directory either: what was written would be hidden afterwards.
+    """
 
     def __init__(self, directory: Path, image: Path, size_bytes: int) -> None:
         self._directory, self._image = directory, image
@@ -150,6 +153,7 @@ class FailingDisk:
             file.truncate(size_bytes)
         run("mkfs.ext4", "-q", str(self._image))
         self._directory.mkdir(parents=True)
+        run("mount", "-t", "tmpfs", "-o", "ro", "nothing", str(self._directory))
         self._mount()
 
     @classmethod
@@ -167,17 +171,19 @@ class FailingDisk:
         device = Path(run("findmnt", "-no", "SOURCE", str(self._directory)).strip()).name
         Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
 
-    def repair(self) -> None:
+    def repair(self, deadline_s: float = 40.0) -> None:
         """Waits for a moment in which nobody has a file open."""
-        self.remove()
-        subprocess.run(["e2fsck", "-fy", str(self._image)], check=False, capture_output=True)
-        self._mount()
-
-    def remove(self, deadline_s: float = 40.0) -> None:
         end = time.monotonic() + deadline_s
         while subprocess.run(["umount", str(self._directory)], check=False, capture_output=True).returncode:
             assert time.monotonic() < end, f"{self._directory} is in use"
             time.sleep(0.05)
+        subprocess.run(["e2fsck", "-fy", str(self._image)], check=False, capture_output=True)
+        self._mount()
+
+    def remove(self) -> None:
+        """Whoever still has a file open keeps it alone."""
+        for _ in range(2):
+            subprocess.run(["umount", "--lazy", str(self._directory)], check=False, capture_output=True)
 
 
 @contextlib.contextmanager

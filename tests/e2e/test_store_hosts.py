@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,10 +141,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     directory, bridge = tmp_path_factory.mktemp("hosts"), f"st{os.getpid()}br"
     machines = [Machine(number, directory, "store-hosts") for number in (1, 2, 3)]
     disk = None
-    if not FailingDisk.missing():
-        disk = FailingDisk(machines[2].data_dir / "store", directory / "disk.img", DISK_BYTES)
-    run("ip", "link", "add", bridge, "type", "bridge")
     try:
+        if not FailingDisk.missing():
+            disk = FailingDisk(machines[2].data_dir / "store", directory / "disk.img", DISK_BYTES)
+        run("ip", "link", "add", bridge, "type", "bridge")
         run("ip", "addr", "add", f"{SUBNET}.254/24", "dev", bridge)
         run("ip", "link", "set", bridge, "up")
         for machine in machines:
@@ -162,8 +163,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         for machine in reversed(machines):
             if machine.data_dir.exists():
                 machine.steer("down", "--delete-data", "--force", check=False)
-            run("ip", "netns", "del", machine.netns)
-        run("ip", "link", "del", bridge)
+            subprocess.run(["ip", "netns", "del", machine.netns], check=False)
+        subprocess.run(["ip", "link", "del", bridge], check=False)
         if disk is not None:
             disk.remove()
 
