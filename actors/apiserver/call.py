@@ -116,6 +116,5 @@ class Call:
             options.check(sort, manager="", applies=True)
 
     def field_manager(self) -> str:
-        """The explicit field manager, else the first word of the user agent."""
-        manager = self.query.get("fieldManager", "")
-        return manager or self.header.get("user-agent", "").partition("/")[0][:128] or "unknown"
+        """The explicit field manager, else what can be printed of the first word of the user agent."""
+        return self.query.get("fieldManager", "") or options.default_manager(self.header.get("user-agent", ""))

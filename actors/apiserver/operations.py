@@ -11,6 +11,7 @@ from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.removal import read_grace
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import MethodNotAllowed
 from steersman.cluster.meta.objects import Obj
@@ -75,7 +76,7 @@ class Operations:
 
     def _patch(self, call: Call, kind: Kind) -> Operation:
         attributes, query = call.attributes, call.query
-        media = call.header.get("content-type", "").partition(";")[0].strip()
+        media = pipeline.check_patch_type(kind, call.header.get("content-type", ""))
         applies = media.startswith(_APPLY)
         call.check_options("PatchOptions", applies=applies)
         manager = query.get("fieldManager", "") if applies else call.field_manager()
@@ -104,8 +105,8 @@ class Operations:
             assert kind is not None
             media = call.header.get("content-type", "")
             options, _ = pipeline.decode(self._registry, kind, call.request.body, media, "Ignore")
-        if (grace := query.number("gracePeriodSeconds")) is not None:
-            options.setdefault("gracePeriodSeconds", grace)
+        if grace := query.get("gracePeriodSeconds", ""):
+            options.setdefault("gracePeriodSeconds", read_grace(grace))
         if policy := query.get("propagationPolicy", ""):
             options.setdefault("propagationPolicy", policy)
         if "orphanDependents" in query:

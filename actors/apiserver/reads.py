@@ -9,6 +9,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-ve
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 
@@ -39,6 +40,20 @@ LIST_WHOLE_MAX = 5000
 LIST_WHOLE_BYTES_MAX = 2 << 20
 _PAGE = 1000
 _RAW = attrgetter("raw")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the objects of a kind.
+
+    Args:
+        revision: at which they are so; go_on: the token that continues the list; remaining: how many are left then.
+    """
+
+    found: list[Entry]
+    revision: int
+    go_on: str = ""
+    remaining: int = 0
 
 
 class Reader:
@@ -100,22 +115,25 @@ class Reader:
     # ---- list
 
     async def collection(self, call: Call, kind: Kind) -> Response:
-        form, selection = self.form(call, kind, "list"), read_selection(call, kind)
+        form = self.form(call, kind, "list")
+        return listed(form, await self.page(call, kind))
+
+    async def page(self, call: Call, kind: Kind) -> Page:
+        """The objects that a request for several is about; raises ApiError."""
+        selection = read_selection(call, kind)
         options = read_list_options(call.query, watch=False)
         revision, start = decode_continue(options.token) if options.token else (options.exact or 0, "")
         if revision > 0 and not self._shows(kind, revision):
-            return await self._list_past(selection, form, revision, start, options.limit)
+            return await self._list_past(selection, revision, start, options.limit)
         if revision <= 0:
             await self.fresh(None if options.token else options.version)
-        return await self._list_present(selection, form, revision, start, options)
+        return await self._list_present(selection, revision, start, options)
 
     def _shows(self, kind: Kind, revision: int) -> bool:
         """Whether the kind's objects in the cache are those of a revision, and will be while they are put together."""
         return kind.converter is None and self.shelf(kind).changed <= revision <= self._cache.revision
 
-    async def _list_present(
-        self, selection: Selection, form: Form, revision: int, start: str, options: ListOptions
-    ) -> Response:
+    async def _list_present(self, selection: Selection, revision: int, start: str, options: ListOptions) -> Page:
         """Lists the objects of the cache from `start` on.
 
         What may come from anywhere, as `0` says, comes whole, as in Kubernetes.
@@ -137,7 +155,7 @@ class Reader:
                 found = found[:limit]
                 go_on = encode_continue(revision, _below(found[-1].key, selection.namespace))
         await self.prepare(kind, found)
-        return _listed(form, found, revision, go_on, remaining)
+        return Page(found, revision, go_on, remaining)
 
     def select(self, selection: Selection, start: str = "") -> list[Entry]:
         """Every selected object of the cache, in order; from `start` on, which is a key in the namespace."""
@@ -149,7 +167,7 @@ class Reader:
         entries = shelf.within(selection.namespace, start)
         return list(entries) if selects is None else [entry for entry in entries if selects(entry)]
 
-    async def _list_past(self, selection: Selection, form: Form, revision: int, start: str, limit: int) -> Response:
+    async def _list_past(self, selection: Selection, revision: int, start: str, limit: int) -> Page:
         """Lists the objects from `start` on as they were at `revision`."""
         kind, selects = selection.kind, selection.test()
         prefix, base = kind.prefix(), kind.prefix(selection.namespace)
@@ -175,9 +193,9 @@ class Reader:
             found += entries if selects is None else filter(selects, entries)
             more = page.more
         if not limit or len(found) <= limit:
-            return _listed(form, found, revision, "", 0)
+            return Page(found, revision)
         go_on = encode_continue(revision, _below(found[limit - 1].key, selection.namespace))
-        return _listed(form, found[:limit], revision, go_on, count - limit if selects is None else 0)
+        return Page(found[:limit], revision, go_on, count - limit if selects is None else 0)
 
 
 def _below(key: str, namespace: str) -> str:
@@ -185,8 +203,10 @@ def _below(key: str, namespace: str) -> str:
     return key[len(namespace) + 1 :] if namespace else key
 
 
-def _listed(form: Form, found: list[Entry], revision: int, go_on: str, remaining: int) -> Response:
-    pieces = form.many(found, revision, go_on, remaining)
+def listed(form: Form, page: Page) -> Response:
+    """The answer that shows objects."""
+    found = page.found
+    pieces = form.many(found, page.revision, page.go_on, page.remaining)
     is_long = len(found) > LIST_WHOLE_MAX or sum(map(len, map(_RAW, found))) > LIST_WHOLE_BYTES_MAX
     # the other forms come in one piece anyway
     body = Pieces(pieces) if is_long and isinstance(form, Whole) else b"".join(pieces)

@@ -5,6 +5,7 @@ There is no handler per kind: what a kind can do stands in its row.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
@@ -15,9 +16,8 @@ from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.change import Outcome
 from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
 from steersman.actors.apiserver.operations import Operations
-from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.reads import Reader, listed
 from steersman.actors.apiserver.reviews import Reviews
-from steersman.actors.apiserver.selection import read_selection
 from steersman.actors.apiserver.streams import Streams
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.apiserver.writes import Writer
@@ -36,6 +36,7 @@ _SHOWN_WHEN_DELETED = frozenset(
 )  # fmt: skip
 #: bodies that are read aside when their format takes long to read
 _LARGE_BYTES = 64 * 1024
+_CONNECTS = frozenset({"attach", "exec", "portforward", "proxy"})
 _STORED_SUBRESOURCES = frozenset({"status", "scale", "finalize", "ephemeralcontainers", "approval", "resize"})
 
 Handle = Callable[[Call, Kind], Awaitable[Response]]
@@ -119,6 +120,8 @@ class Resources:
         # every method goes through a proxy, also such as no verb stands for
         if call.attributes.verb not in row.verbs and name != "proxy":
             raise _not_allowed()
+        if name in _CONNECTS and "dryRun" in call.query:
+            raise BadRequest("dryRun is not supported")
         if name in self._below:
             return await self._below[name](call, kind)
         if name not in _STORED_SUBRESOURCES:
@@ -201,25 +204,16 @@ class Resources:
         return Response(change.status, JSON_HEADERS, self._reader.form(call, kind).one(outcome.entry()))
 
     async def delete_collection(self, call: Call, kind: Kind) -> Response:
+        """Deletes what a list shows, which is the answer as well, as it was."""
         options = self._operations.delete_options(call)
-        if any((options.get("preconditions") or {}).values()):
-            raise BadRequest("preconditions make no sense for a collection")
-        selection = read_selection(call, kind)
         form = self._reader.form(call, kind, "list")
-        await self._reader.fresh()
-        if selection.fields.requirements:
-            await self._reader.prepare(kind, list(self._reader.shelf(kind).within(selection.namespace)))
-        deleted = []
-        for entry in self._reader.select(selection):
+        page = await self._reader.page(call, kind)
+        for entry in page.found:
             namespace, _, name = entry.key.rpartition("/")
             operation = self._operations.delete(call, kind, namespace, name, options)
-            try:
-                outcome = await self._writer.run(operation, dry_run=bool(options.get("dryRun")))
-            except NotFound:
-                continue
-            deleted.append(outcome.entry())
-        revision = max((entry.revision for entry in deleted), default=0)
-        return Response(200, JSON_HEADERS, b"".join(form.many(deleted, revision, "", 0)))
+            with contextlib.suppress(NotFound):
+                await self._writer.run(operation, dry_run=bool(options.get("dryRun")))
+        return listed(form, page)
 
 
 def _not_allowed() -> ApiError:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.api.protobuf.codec import ProtobufError
+from steersman.cluster.api.protobuf.codec import NoEnvelope, ProtobufError, UnknownKind
 from steersman.cluster.api.protobuf.codec import decode as decode_protobuf
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.syntax import (
@@ -263,19 +263,28 @@ def _mistaken(registry: Registry, kind: Kind, found_kind: str, found_version: st
         return BadRequest(
             f"the API version in the data ({found_version}) does not match the expected API version ({api_version})"
         )
-    if known or kind.is_custom:
-        hub = f"{kind.resource.group.partition('.')[0] or 'core'}.{wanted}"
-        detail = f"converting ({version}.{found_kind}) to ({hub}): unknown conversion"
-    else:
-        detail = f'no kind "{found_kind}" is registered for version "{found_version}" in scheme "{_SCHEME}"'
+    if not known and not kind.is_custom:
+        return _unregistered(kind, found_kind, found_version)
+    hub = f"{kind.resource.group.partition('.')[0] or 'core'}.{wanted}"
+    detail = f"converting ({version}.{found_kind}) to ({hub}): unknown conversion"
+    return Undecodable(f'{found_kind} in version "{version}" cannot be handled as a {wanted}: {detail}', detail)
+
+
+def _unregistered(kind: Kind, found_kind: str, found_version: str) -> Undecodable:
+    detail = f'no kind "{found_kind}" is registered for version "{found_version}" in scheme "{_SCHEME}"'
+    version, wanted = found_version.rpartition("/")[2], kind.resource.kind
     return Undecodable(f'{found_kind} in version "{version}" cannot be handled as a {wanted}: {detail}', detail)
 
 
 def _protobuf(body: bytes, kind: Kind) -> Any:
     try:
         return decode_protobuf(body, kind.api_version, kind.resource.kind)
+    except NoEnvelope as error:
+        raise _unrecognized(kind, str(error), body) from None
+    except UnknownKind as error:
+        raise _unregistered(kind, error.kind, error.api_version) from None
     except ProtobufError as error:
-        raise BadRequest(f"couldn't decode protobuf body: {error}") from None
+        raise _undecodable(kind, str(error)) from None
 
 
 def bounded(tree: Any, body: bytes = b"") -> None:

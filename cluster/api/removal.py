@@ -6,6 +6,8 @@ k8s.io/apiserver/pkg/registry/{rest/delete.go,generic/registry/store.go}
 
 from __future__ import annotations
 
+import re
+
 from steersman.cluster.api.allocate import releases_of
 from steersman.cluster.api.context import Deletion, WriteContext
 from steersman.cluster.api.kinds import Registry
@@ -14,6 +16,7 @@ from steersman.cluster.api.rules.fields import bad, unsupported
 from steersman.cluster.api.rules.options import dry_run
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time, parse_time
 
@@ -25,10 +28,20 @@ _PRECONDITIONS = (
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 #: longer than any cluster lives, short enough for a timestamp
 _GRACE_S_MAX = 2**31 - 1
+_INTEGER = re.compile(r"[+-]?[0-9]{1,100}", re.ASCII)
 _ORPHANED_BY_DEFAULT = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
     "propagationPolicy=Orphan to suppress this warning"
 )
+
+
+def read_grace(text: str) -> int:
+    """The grace period that a query asks for, in seconds; negative ones mean the shortest; raises BadRequest."""
+    if not _INTEGER.fullmatch(text):
+        raise errors.BadRequest(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
+    if not -(2**63) <= (grace := int(text)) < 2**63:
+        raise errors.BadRequest(f"strconv.ParseInt: parsing {quoted(text)}: value out of range")
+    return grace
 
 
 def delete(registry: Registry, kind: Kind, old: Obj, options: Obj | None, ctx: WriteContext) -> Deletion:

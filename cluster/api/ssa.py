@@ -51,6 +51,7 @@ _SERVER_METADATA = frozenset(
     ("name", "namespace", "uid", "creationTimestamp", "resourceVersion", "generation", "selfLink", "managedFields")
 )
 _TYPE = frozenset(("apiVersion", "kind"))
+_NAMED: FieldTree = {"f:metadata": {}}
 _POD: Obj = {"metadata": {}, "spec": {"containers": []}}
 _WORKLOAD = {"strategy": {}, "updateStrategy": {}, "template": _POD}
 #: what every object has before it is written, so that creating it owns its content and not these frames
@@ -231,7 +232,7 @@ def apply(
         Conflict: without `force`, others own fields whose values would change; `causes` names them.
         BadRequest: the configuration carries `managedFields`, or a keyed list in it has ambiguous items.
     """
-    if (applied.get("metadata") or {}).get("managedFields"):
+    if (applied.get("metadata") or {}).get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     entries = decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
     if live is not None and not entries:
@@ -244,7 +245,7 @@ def apply(
     declared = declared_set(schema, config)
     merged: Obj = applied if live is None else _merge(schema, live, config)
     if last is not None and last.fields != declared:
-        owned = declared
+        owned = union(declared, _NAMED)  # every configuration has metadata: it says its name there
         for identity, entry in entries.items():
             owned = owned if identity == mine else union(owned, entry.fields)
         merged = _pruned(schema, merged, last.fields, owned)

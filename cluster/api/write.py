@@ -35,9 +35,11 @@ from steersman.cluster.api.patching import (
 from steersman.cluster.api.removal import delete, is_done
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules import options
+from steersman.cluster.api.rules.fields import bad
 from steersman.cluster.api.rules.metadata import (
     DUPLICATE_OWNERS,
     DUPLICATE_OWNERS_AFTER_ADMISSION,
+    IMMUTABLE,
     dedupe_owners,
     validate_metadata,
     validate_metadata_update,
@@ -59,6 +61,7 @@ __all__ = [
     "admit",
     "as_json",
     "check_name",
+    "check_patch_type",
     "check_uid",
     "create",
     "decode",
@@ -171,16 +174,20 @@ def options_of(ctx: WriteContext) -> Obj:
 
 def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
     meta: Obj = obj.setdefault("metadata", {})
-    if kind.resource.namespaced:
-        if meta.get("namespace") and namespace and meta["namespace"] != namespace:
-            raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
-        if namespace:
-            meta["namespace"] = namespace
-    elif not meta.get("namespace"):
-        meta.pop("namespace", None)
+    _check_namespace(kind, meta, namespace)
+    if kind.resource.namespaced and namespace:
+        meta["namespace"] = namespace
     if meta.pop("resourceVersion", "") not in ("", "0", None):
         raise BadRequest("resourceVersion should not be set on objects to be created")
     return meta
+
+
+def _check_namespace(kind: Kind, meta: Obj, namespace: str) -> None:
+    """Refuses an object of another namespace; what is in none forgets that one was named."""
+    if not kind.resource.namespaced:
+        meta.pop("namespace", None)
+    elif meta.get("namespace") and namespace and meta["namespace"] != namespace:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 
 def _refuse(kind: Kind, name: str, causes: list[Cause], ctx: WriteContext) -> None:
@@ -282,8 +289,9 @@ def _rebase(kind: Kind, new: Obj, old: Obj) -> Obj:
     before = old["metadata"]
     resource = kind.resource
     check_name(new, before["name"])
-    if resource.namespaced and meta.setdefault("namespace", before["namespace"]) != before["namespace"]:
-        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+    _check_namespace(kind, meta, before.get("namespace", ""))
+    if resource.namespaced:
+        meta["namespace"] = before["namespace"]
     version = meta.get("resourceVersion") or "0"
     if not version.isdecimal():
         detail = f'strconv.ParseUint: parsing "{version}": invalid syntax'
@@ -369,6 +377,17 @@ def _owners(meta: Obj) -> list[Obj]:
     return [{key: value for key, value in row.items() if key != "time"} for row in meta.get("managedFields") or ()]
 
 
+def check_patch_type(kind: Kind, content_type: str) -> str:
+    """The media type of a patch; raises UnsupportedMediaType when the kind takes no such patches."""
+    media = media_type(content_type)
+    accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.is_custom else [STRATEGIC_PATCH]), APPLY_PATCH]
+    if media not in accepted:
+        raise errors.UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        )
+    return media
+
+
 def patch(
     registry: Registry,
     kind: Kind,
@@ -391,16 +410,11 @@ def patch(
     Raises:
         BadRequest, Invalid, Conflict (also of fields' owners), UnsupportedMediaType, NotFound, ...
     """
-    media = media_type(patch_type)
-    if media == APPLY_PATCH or media == "application/apply-patch+cbor":
+    media = check_patch_type(kind, patch_type)
+    if media == APPLY_PATCH:
         return (yield from _apply(registry, kind, old, body, subresource, ctx, force, namespace, name))
     if old is None:
         raise errors.not_found(kind.resource.plural, name, kind.resource.group)
-    accepted = [JSON_PATCH, MERGE_PATCH, *([] if kind.is_custom else [STRATEGIC_PATCH]), APPLY_PATCH]
-    if media not in accepted:
-        raise errors.UnsupportedMediaType(
-            f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
-        )
     before = scale_of(kind, old) if subresource == "scale" else old
     body_kind = registry.body_kind(kind, subresource)
     tree, warnings = patched(registry, body_kind, before, media, body, ctx.field_validation)
@@ -422,6 +436,11 @@ def _apply(
         raise errors.conflict(kind.resource.plural, name, detail, kind.resource.group)
     if old is None or meta.get("name"):
         check_name(applied, wanted_name)
+    _check_namespace(kind, meta, namespace)
+    if old is not None and meta.get("uid", uid := old["metadata"].get("uid")) != uid:
+        raise errors.invalid(
+            kind.resource.kind, wanted_name, [bad("metadata.uid", meta["uid"], IMMUTABLE)], kind.resource.group
+        )
     if subresource == "scale":
         applied = _scale_configuration(kind, applied)
     elif "status" in kind.subresources:

@@ -32,12 +32,26 @@ from steersman.cluster.api.protobuf.wire import (
 )
 from steersman.cluster.meta.objects import Obj
 
-__all__ = ["ProtobufError", "decode", "encode"]
+__all__ = ["NoEnvelope", "ProtobufError", "UnknownKind", "decode", "encode"]
 
 MAGIC = b"k8s\x00"
+_PREFIX = f"[{' '.join(map(str, MAGIC))}]"
 _DEPTH_MAX = 64
 #: fields of one body: two bytes can be one
 FIELDS_MAX = 400_000
+
+
+class NoEnvelope(ProtobufError):
+    """A body that is none of Kubernetes' protobuf."""
+
+
+class UnknownKind(ProtobufError):
+    """A body of a kind that has no message."""
+
+    def __init__(self, kind: str, api_version: str) -> None:
+        super().__init__(f'no kind "{kind}" is registered for version "{api_version}"')
+        self.kind = kind
+        self.api_version = api_version
 
 
 def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
@@ -46,8 +60,10 @@ def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
     Raises:
         ProtobufError: no such envelope, an unknown kind, or a broken message.
     """
+    if len(body) in (0, len(MAGIC)):
+        raise NoEnvelope("empty body" if body else "empty data")
     if not body.startswith(MAGIC):
-        raise ProtobufError("provided data does not appear to be a protobuf message, expected prefix 6b 38 73 00")
+        raise NoEnvelope(f"provided data does not appear to be a protobuf message, expected prefix {_PREFIX}")
     raw, content_type = b"", ""
     for number, wire, value in fields(memoryview(body)[4:]):
         if wire != BYTES or isinstance(value, int):
@@ -63,7 +79,7 @@ def decode(body: bytes, api_version: str = "", kind: str = "") -> Obj:
         return _json(raw)
     shape = message_of(api_version, kind)
     if shape is None:
-        raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
+        raise UnknownKind(kind, api_version)
     return {"apiVersion": api_version, "kind": kind, **_message(shape, memoryview(raw), 0, [FIELDS_MAX])}
 
 
@@ -170,7 +186,7 @@ def encode(obj: Obj) -> bytes:
     api_version, kind = obj.get("apiVersion", ""), obj.get("kind", "")
     shape = message_of(api_version, kind)
     if shape is None:
-        raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
+        raise UnknownKind(kind, api_version)
     meta = write_field(1, api_version.encode()) + write_field(2, kind.encode())
     own = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
     if "apiVersion" in shape.by_name and "kind" in shape.by_name:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from steersman.cluster.api.rules.fields import bad, forbidden, required, too_long, unsupported
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.remembered import remembered
 
 #: bytes of a field manager's name
 MANAGER_BYTES_MAX = 128
@@ -30,6 +31,13 @@ def field_manager(path: str, name: str) -> list[Cause]:
             if not char.isprintable():
                 causes.append(bad(path, name, f"invalid character U+{ord(char):04X} (at position {place})"))
     return causes
+
+
+@remembered(256)
+def default_manager(user_agent: str) -> str:
+    """The field manager of one who names none: what can be printed of the first word of the user agent."""
+    word = "".join(char for char in user_agent.partition("/")[0] if char.isprintable())
+    return word.encode()[:MANAGER_BYTES_MAX].decode("utf-8", "ignore") or "unknown"
 
 
 def check(

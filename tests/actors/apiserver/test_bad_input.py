@@ -69,8 +69,20 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "a YAML that makes Python objects": (
         "POST", CONFIG_MAPS, b"!!python/object/apply:os.system ['true']", YAML, 400, "",
     ),
-    "no protobuf": ("POST", CONFIG_MAPS, b"nonsense", PROTOBUF, 400, ""),
-    "a truncated protobuf": ("POST", CONFIG_MAPS, b"k8s\0\x0a\x0f\x0a\x02v1", PROTOBUF, 400, ""),
+    "no protobuf": (
+        "POST", CONFIG_MAPS, b"abc", PROTOBUF, 400,
+        "the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a "
+        "protobuf message, expected prefix [107 56 115 0] (616263)",
+    ),
+    "an empty protobuf": ("POST", CONFIG_MAPS, b"", PROTOBUF, 400, "(must be of type ConfigMap): empty data (<empty>)"),
+    "a protobuf of nothing": ("POST", CONFIG_MAPS, b"k8s\0", PROTOBUF, 400, ": empty body (6b387300)"),
+    "a protobuf of no kind": (
+        "POST", CONFIG_MAPS, b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Foo", PROTOBUF, 400,
+        'Foo in version "v1" cannot be handled as a ConfigMap: no kind "Foo" is registered for version "v1" in scheme',
+    ),
+    "a truncated protobuf": ("POST", CONFIG_MAPS, b"k8s\0\x0a\x0f\x0a\x02v1", PROTOBUF, 400, "unexpected EOF"),
+    "a patch of no type, to nothing": ("PATCH", f"{CONFIG_MAPS}/nothing", {}, "application/json", 415, "patch+json"),
+    "a dry run of a conversation": ("GET", f"{PODS}/pod/exec?dryRun=All", None, "", 400, "dryRun is not supported"),
     "an unknown format": ("POST", CONFIG_MAPS, b"x", "application/x-thing", 415, "unknown format"),
     "too large": ("POST", CONFIG_MAPS, b'"' + b"x" * 3_200_000 + b'"', "", 413, "too large"),
     "too deep": ("POST", CONFIG_MAPS, nested(100), "", 400, ""),
@@ -180,7 +192,10 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "another uid to delete": (
         "DELETE", f"{CONFIG_MAPS}/old", {"preconditions": {"uid": "x"}}, "", 409, "in the precondition (x) does not",
     ),
-    "a negative grace": ("DELETE", f"{PODS}/pod?gracePeriodSeconds=-5", None, "", 400, ""),
+    "a grace that is no number": (
+        "DELETE", f"{PODS}/pod?gracePeriodSeconds=soon", None, "", 400,
+        'strconv.ParseInt: parsing "soon": invalid syntax',
+    ),
     "a protected namespace": ("DELETE", "/api/v1/namespaces/default", None, "", 403, "may not be deleted"),
     "a bad label selector": ("GET", f"{CONFIG_MAPS}?labelSelector=a%20in%20(", None, "", 400, ""),
     "a bad field selector": ("GET", f"{CONFIG_MAPS}?fieldSelector=nonsense", None, "", 400, ""),

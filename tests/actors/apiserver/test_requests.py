@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 import pytest
@@ -332,6 +332,23 @@ async def test_a_collection_is_deleted_by_selector(api: Any) -> None:
     deleted = await api.ok("DELETE", f"{CONFIG_MAPS}?labelSelector=odd%3D1")
     assert [row["metadata"]["name"] for row in deleted["items"]] == ["c1", "c3"]
     assert await names(api, CONFIG_MAPS) == ["c0", "c2"]
+
+
+async def test_a_part_of_a_collection_is_deleted_and_shown_as_it_was(api: Any) -> None:
+    for name in "abc":
+        await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": name, "finalizers": ["a.example.com/b"]}})
+    found = await api.ok("DELETE", f"{CONFIG_MAPS}?limit=2&gracePeriodSeconds=-1")
+    assert [row["metadata"]["name"] for row in found["items"]] == ["a", "b"]
+    assert not any("deletionTimestamp" in row["metadata"] for row in found["items"])
+    assert found["metadata"]["remainingItemCount"] == 1
+    left = (await api.ok("GET", CONFIG_MAPS))["items"]
+    assert ["deletionTimestamp" in row["metadata"] for row in left] == [True, True, False]
+    await api.ok("DELETE", f"{CONFIG_MAPS}?{urlencode({'continue': found['metadata']['continue'], 'limit': 5})}")
+    assert all("deletionTimestamp" in row["metadata"] for row in (await api.ok("GET", CONFIG_MAPS))["items"])
+    refused = await api.refused(409, "DELETE", CONFIG_MAPS, {"preconditions": {"uid": "other"}})
+    assert "the UID in the precondition (other) does not match the UID in record" in refused["message"]
+    refused = await api.refused(400, "DELETE", f"{CONFIG_MAPS}/a?gracePeriodSeconds=1s")
+    assert refused["message"] == 'strconv.ParseInt: parsing "1s": invalid syntax'
 
 
 async def test_a_finalizer_keeps_an_object_until_it_is_taken_off(api: Any) -> None:

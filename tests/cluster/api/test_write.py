@@ -6,7 +6,15 @@ import pytest
 
 from steersman.cluster.api import write
 from steersman.cluster.api.steps import settled
-from steersman.cluster.meta.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, UnsupportedMediaType
+from steersman.cluster.meta.errors import (
+    ApiError,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    UnsupportedMediaType,
+)
 from steersman.cluster.meta.objects import Obj
 
 
@@ -147,6 +155,39 @@ def test_an_owner_named_twice_is_named_once_and_warned_of(api: Any) -> None:
     patched = api.patch("configmaps", "a", operations, write.JSON_PATCH, warn=warnings.append)
     assert patched["metadata"]["ownerReferences"] == made["metadata"]["ownerReferences"]
     assert "contains duplicate entries after mutating admission happens; API" in warnings[1]
+
+
+def test_an_apply_that_leaves_its_metadata_out_takes_nothing_of_others(api: Any) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"x": "y"}}}
+    api.patch("configmaps", "a", config, write.APPLY_PATCH, field_manager="me")
+    api.delete("configmaps", "a", {"propagationPolicy": "Foreground"})
+    config["metadata"] = {"name": "a"}
+    left = api.patch("configmaps", "a", config, write.APPLY_PATCH, field_manager="me")["metadata"]
+    assert left["finalizers"] == ["foregroundDeletion"] and "labels" not in left
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"uid": "x"}, Invalid, 'ConfigMap "a" is invalid: metadata.uid: Invalid value: "x": field is immutable'),
+        ({"namespace": "other"}, BadRequest,
+         "the namespace of the provided object does not match the namespace sent on the request"),
+        ({"name": "b"}, BadRequest, "the name of the object (b) does not match the name on the URL (a)"),
+        ({"managedFields": []}, BadRequest, "metadata.managedFields must be nil"),
+    ],
+)  # fmt: skip
+def test_an_apply_is_about_the_object_on_the_url(api: Any, change: Any, error: type[ApiError], message: str) -> None:
+    api.create("configmaps", {"metadata": {"name": "a"}})
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", **change}}
+    with pytest.raises(error) as refused:
+        api.patch("configmaps", "a", config, write.APPLY_PATCH, field_manager="me")
+    assert refused.value.message == message
+
+
+def test_what_is_in_no_namespace_forgets_that_one_was_named(api: Any) -> None:
+    made = api.create("nodes", {"metadata": {"name": "n", "namespace": "default"}})
+    assert "namespace" not in made["metadata"]
+    assert "namespace" not in api.patch("nodes", "n", {"metadata": {"namespace": "other"}})["metadata"]
 
 
 def test_the_four_patches_change_what_they_say(api: Any) -> None:
