@@ -59,6 +59,8 @@ class House:
 
     def __init__(self, cluster: testing.Cluster) -> None:
         self.cluster = cluster
+        #: the namespaces that the present test made
+        self.spaces: list[str] = []
         self._numbers = itertools.count()
 
     def call(self, method: str, target: str, body: Any = None, *, user: User = ADMIN, **headers: str) -> Response:
@@ -109,14 +111,23 @@ class House:
         """A new namespace whose service account is there; returns its name."""
         name = f"e2e-{next(self._numbers)}"
         self.ok("POST", "/api/v1/namespaces", {"metadata": {"name": name, **meta}})
+        self.spaces.append(name)
         self.until(f"/api/v1/namespaces/{name}/serviceaccounts/default", lambda found: found is not None)
         return name
 
 
 @pytest.fixture(scope="session")
-def house() -> Iterator[House]:
+def shared() -> Iterator[House]:
     with testing.cluster(nodes=2) as cluster:
         yield House(cluster)
+
+
+@pytest.fixture
+def house(shared: House) -> Iterator[House]:
+    """The cluster that all tests share; what a test leaves there goes with its namespaces: a node holds 110 pods."""
+    yield shared
+    while shared.spaces:
+        shared.call("DELETE", f"/api/v1/namespaces/{shared.spaces.pop()}")
 
 
 @pytest.fixture
