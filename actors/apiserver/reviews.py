@@ -54,7 +54,8 @@ class Reviews:
         if kind.resource.namespaced:
             local = True
             namespace = namespace or call.attributes.namespace
-        if causes := reviews.access_causes(spec, of_self=of_self, local=local, namespace=namespace):
+        causes = reviews.access_causes(spec, obj["metadata"], of_self=of_self, local=local, namespace=namespace)
+        if causes:
             raise errors.invalid(kind.resource.kind, "", causes, kind.resource.group)
         if local and namespace != call.attributes.namespace:
             text = f"spec.resourceAttributes.namespace must match namespace: {call.attributes.namespace}"

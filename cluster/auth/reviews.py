@@ -98,9 +98,11 @@ def _selector_causes(selector: Obj | None, path: str) -> list[Cause]:
     return causes
 
 
-def access_causes(spec: Obj, *, of_self: bool, local: bool = False, namespace: str = "") -> list[Cause]:
+def access_causes(
+    spec: Obj, metadata: Obj | None = None, *, of_self: bool, local: bool = False, namespace: str = ""
+) -> list[Cause]:
     """What is wrong with an access review; `namespace` is that of the metadata of a local one."""
-    causes = []
+    causes: list[Cause] = []
     resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource and other:
         text = f"Invalid value: {_shown(other)}: cannot be specified in combination with resourceAttributes"
@@ -112,6 +114,10 @@ def access_causes(spec: Obj, *, of_self: bool, local: bool = False, namespace: s
         causes.append(Cause("spec.user", 'Invalid value: "": at least one of user or group must be specified'))
     for field in ("fieldSelector", "labelSelector"):
         causes += _selector_causes((resource or {}).get(field), f"spec.resourceAttributes.{field}")
+    free = ("managedFields", "namespace") if local else ("managedFields",)
+    if any(value and key not in free for key, value in (metadata or {}).items()):
+        detail = "must be empty except for namespace" if local else "must be empty"
+        causes.append(Cause("metadata", f"Invalid value: {_shown(metadata or {})}: {detail}"))
     if local and resource and resource.get("namespace", "") != namespace:
         text = f'Invalid value: "{resource.get("namespace", "")}": must match metadata.namespace'
         causes.append(Cause("spec.resourceAttributes.namespace", text))
@@ -150,7 +156,9 @@ def rules_status(rules: Sequence[Rule], wrong: Sequence[str] = (), more: bool = 
 
 
 def user_info(name: str, groups: Sequence[str], uid: str, extra: Mapping[str, Sequence[str]]) -> Obj:
-    info: Obj = {"username": name, "groups": list(groups)}
+    info: Obj = {"username": name}
+    if groups:
+        info["groups"] = list(groups)
     if uid:
         info["uid"] = uid
     if extra:
@@ -161,6 +169,6 @@ def user_info(name: str, groups: Sequence[str], uid: str, extra: Mapping[str, Se
 def token_status(identity: Identity | None, audiences: Sequence[str], error: str = "") -> Obj:
     """The status of a TokenReview."""
     if identity is None:
-        return {"authenticated": False, "user": {}, **({"error": error} if error else {})}
+        return {"user": {}, **({"error": error} if error else {})}
     user = user_info(identity.name, identity.groups, identity.uid, dict(identity.extra))
-    return {"authenticated": True, "user": user, "audiences": list(audiences)}
+    return {"authenticated": True, "user": user, **({"audiences": list(audiences)} if audiences else {})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rows.core import status
-from steersman.cluster.api.rules import claims, devices
+from steersman.cluster.api.rules import allocations, claims, devices
 from steersman.cluster.meta.resources import Resource
 
 _GROUP = "resource.k8s.io"
@@ -18,7 +18,7 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource(_GROUP, "v1", "resourceclaims", "ResourceClaim"), singular="resourceclaim",
         subresources=status("ResourceClaim", _GROUP), new_status={}, defaults=claims.default_claim,
         validate_create=claims.validate_claim, validate_update=claims.validate_claim_update,
-        validate_status=claims.validate_claim_status,
+        validate_status=allocations.validate_status,
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "resourceclaimtemplates", "ResourceClaimTemplate"),
@@ -27,7 +27,8 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "resourceslices", "ResourceSlice", namespaced=False), singular="resourceslice",
-        has_generation=True, validate=devices.validate_slice,
+        has_generation=True, prepare_create=devices.prepare_create, prepare_update=devices.prepare_update,
+        validate=devices.validate_slice,
         validate_update=devices.validate_slice_update, selectable_fields=devices.slice_fields,
     ),
 )  # fmt: skip
