@@ -32,4 +32,7 @@ def test_an_access_review_has_no_metadata(metadata: Obj, local: bool, expected: 
 
 def test_the_review_of_a_token_leaves_out_what_is_empty() -> None:
     assert reviews.token_status(None, (), "no") == {"user": {}, "error": "no"}
-    assert reviews.token_status(Identity("jane", ()), ()) == {"authenticated": True, "user": {"username": "jane"}}
+    assert reviews.token_status(Identity(name="jane", groups=()), ()) == {
+        "authenticated": True,
+        "user": {"username": "jane"},
+    }
