@@ -84,7 +84,7 @@ def _cron_job(obj: Obj, now: float) -> list[Any]:
 
 _WIDE = wide("Containers", "Images", "Selector")
 _JOB = (Column("Status"), Column("Completions"), Column("Duration"))
-_CRON = (Column("Schedule"), Column("Timezone"), Column("Suspend"), Column("Active", type="integer"))
+_CRON = (Column("Schedule"), Column("Timezone"), Column("Suspend", "boolean"), Column("Active", type="integer"))
 COLUMNS = {
     ("batch", "Job"): Columns((Name, *_JOB, Age, *_WIDE), _job),
     ("batch", "CronJob"): Columns((Name, *_CRON, Column("Last Schedule"), Age, *_WIDE), _cron_job),

@@ -85,15 +85,14 @@ _EVENTS = (
     Column("Object"),
     *wide("Subobject", "Source"),
     Column("Message"),
-    *wide("First Seen"),
-    Column("Count", type="integer", priority=1),
+    *wide("First Seen", "Count"),
     Column("Name", priority=1, format="name"),
 )
 _PRIORITY = (Column("Value", type="integer"), Column("Global-Default", type="boolean"))
 COLUMNS = {
-    ("", "ConfigMap"): Columns((Name, Column("Data", type="integer"), Age), _config_map),
-    ("", "Secret"): Columns((Name, Column("Type"), Column("Data", type="integer"), Age), _secret),
-    ("", "ServiceAccount"): Columns((Name, Column("Secrets", type="integer"), Age), _service_account),
+    ("", "ConfigMap"): Columns((Name, Column("Data"), Age), _config_map),
+    ("", "Secret"): Columns((Name, Column("Type"), Column("Data"), Age), _secret),
+    ("", "ServiceAccount"): Columns((Name, Column("Secrets"), Age), _service_account),
     ("", "Event"): Columns(_EVENTS, _event),
     ("events.k8s.io", "Event"): Columns(_EVENTS, _event),
     ("coordination.k8s.io", "Lease"): Columns((Name, Column("Holder"), Age), _lease),

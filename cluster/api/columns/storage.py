@@ -93,8 +93,7 @@ COLUMNS = {
     ("storage.k8s.io", "StorageClass"): Columns(
         (
             Name,
-            *_columns("Provisioner", "ReclaimPolicy", "VolumeBindingMode"),
-            Column("AllowVolumeExpansion", type="boolean"),
+            *_columns("Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion"),
             Age,
         ),
         _class,

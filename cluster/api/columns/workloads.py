@@ -99,7 +99,7 @@ _PODS = wide("Containers", "Images")
 _REPLICAS = (Name, *_numbers("Desired", "Current", "Ready"), Age, *_PODS, *wide("Selector"))
 COLUMNS = {
     ("apps", "Deployment"): Columns(
-        (Name, Column("Ready"), *_numbers("Up-to-date", "Available"), Age, *_PODS, *wide("Selector")), _deployment
+        (Name, Column("Ready"), Column("Up-to-date"), Column("Available"), Age, *_PODS, *wide("Selector")), _deployment
     ),
     ("apps", "ReplicaSet"): Columns(_REPLICAS, _replica_set),
     ("", "ReplicationController"): Columns(_REPLICAS, _replication_controller),
@@ -116,5 +116,5 @@ COLUMNS = {
         _daemon_set,
     ),
     ("", "PodTemplate"): Columns((Name, Column("Containers"), Column("Images"), Column("Pod Labels")), _pod_template),
-    ("apps", "ControllerRevision"): Columns((Name, Column("Controller"), *_numbers("Revision"), Age), _revision),
+    ("apps", "ControllerRevision"): Columns((Name, Column("Controller"), Column("Revision"), Age), _revision),
 }

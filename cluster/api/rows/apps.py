@@ -6,6 +6,7 @@ from steersman.cluster.api.row import Kind, ScalePaths
 from steersman.cluster.api.rows.core import SCALE, status
 from steersman.cluster.api.rules import autoscaling, batch, job_status, scaling, stateful_sets, workloads
 from steersman.cluster.meta import resources as known
+from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.resources import Resource
 
 _ALL = ("all",)
@@ -13,7 +14,8 @@ _ALL = ("all",)
 ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource("apps", "v1", "controllerrevisions", "ControllerRevision"), singular="controllerrevision",
-        validate=workloads.validate_revision, validate_update=workloads.validate_revision_update,
+        validate=workloads.validate_revision, validate_create=workloads.validate_new_revision,
+        validate_update=workloads.validate_revision_update,
     ),
     Kind(
         resource=Resource("apps", "v1", "daemonsets", "DaemonSet"), singular="daemonset", short_names=("ds",),
@@ -43,6 +45,7 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("apps", "v1", "statefulsets", "StatefulSet"), singular="statefulset", short_names=("sts",),
         categories=_ALL, subresources={**status("StatefulSet", "apps"), "scale": SCALE}, scale=ScalePaths(),
         validate_status=stateful_sets.validate_status, has_generation=True,
+        name_errors=label_1123_errors, validate_create=stateful_sets.validate_new_stateful_set,
         defaults=stateful_sets.default_stateful_set, validate=stateful_sets.validate_stateful_set,
         validate_update=stateful_sets.validate_stateful_set_update, new_status={"replicas": 0, "availableReplicas": 0},
     ),
@@ -55,7 +58,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.JOBS, singular="job", categories=_ALL, subresources=status("Job", "batch"), has_generation=True,
         defaults=batch.default_job, validate=batch.validate_job, validate_update=batch.validate_job_update,
-        validate_status=job_status.validate_status,
+        validate_create=batch.validate_new_job, validate_status=job_status.validate_status,
         new_status={}, prepare_create=batch.prepare_job, selectable_fields=batch.job_fields,
         default_propagation="Orphan",
     ),

@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules import defaults
+from steersman.cluster.api.rules import cron, defaults
 from steersman.cluster.api.rules.fields import (
     bad,
     immutable,
+    internal,
     label_selector,
     not_negative,
     one_of,
@@ -22,21 +23,30 @@ from steersman.cluster.api.rules.fields import (
 )
 from steersman.cluster.api.rules.job_policies import failure_policy, manager, success_policy
 from steersman.cluster.api.rules.pods import validate_template
+from steersman.cluster.api.rules.workloads import unmatched
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.selectors import SelectorError, from_dict
+from steersman.cluster.meta.selectors import from_dict
 
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOB_NAME = "batch.kubernetes.io/job-name"
 _OLD_UID, _OLD_NAME = "controller-uid", "job-name"
 _RESTART = ("OnFailure", "Never")
+_MODES = ("NonIndexed", "Indexed")
+_BY_INDEX = "requires indexed completion mode"
 #: the most pods that an indexed Job runs at a time
 _INDEXED_PODS_MAX = 100_000
-_NO_ZONE = "TZ or CRON_TZ in schedule, use timeZone field instead"
+#: the most that an indexed Job of more pods than that runs at a time, and may fail, when failures count by index
+_HUGE_PODS_MAX = 10_000
+_NO_ZONE = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+_TWO_ZONES = "cannot use both timeZone field and TZ or CRON_TZ in schedule"
+_ZONE_PART = re.compile(r"(?!-)(?!\.\.?\Z)[A-Za-z.\-_0-9+]{1,14}\Z")
+_MANY = "when completions are above 100000 and used with backoff limit per index"
 #: a Job's name is the CronJob's and eleven characters more, and has 63 at most
-_CRON_NAME_CHARS_MAX = 52
-_CRON_MACROS = ("@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly")
-_CRON_FIELD = re.compile(r"^[\w*/,?#-]+\Z")
+_CRON_NAME_BYTES_MAX = 52
+#: what of a pod's spec may change while its Job is suspended
+_DIRECTIVES = ("nodeSelector", "affinity", "tolerations", "schedulingGates", "containers", "initContainers")
 
 
 def default_job(obj: Obj) -> None:
@@ -65,12 +75,18 @@ def prepare_job(obj: Obj, _ctx: WriteContext) -> None:
     spec, meta = obj["spec"], obj["metadata"]
     if not spec.get("manualSelector"):
         labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
-        labels[CONTROLLER_UID] = labels[_OLD_UID] = meta["uid"]
-        labels[JOB_NAME] = labels[_OLD_NAME] = meta.get("name", "")
+        for key, value in _labels_of(meta).items():
+            labels.setdefault(key, value)
         if not meta.get("labels"):
             meta["labels"] = dict(labels)
         selector = spec.setdefault("selector", {})
-        selector.setdefault("matchLabels", {})[CONTROLLER_UID] = meta["uid"]
+        selector.setdefault("matchLabels", {}).setdefault(CONTROLLER_UID, meta["uid"])
+
+
+def _labels_of(meta: Obj) -> Obj:
+    """The labels of a Job's own pods."""
+    uid, name = meta["uid"], meta.get("name", "")
+    return {_OLD_UID: uid, _OLD_NAME: name, CONTROLLER_UID: uid, JOB_NAME: name}
 
 
 def job_fields(obj: Obj) -> dict[str, str]:
@@ -81,18 +97,31 @@ def validate_job(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
     causes = _validate_job_spec("spec", spec)
     selector = spec.get("selector")
-    if selector is None:
-        causes.append(required("spec.selector"))
-        return causes
-    if wrong := label_selector("spec.selector", selector):
-        return [*causes, *wrong]
+    causes += [required("spec.selector")] if selector is None else []
+    return causes + (label_selector("spec.selector", selector) or unmatched(selector, spec["template"]))
+
+
+def validate_new_job(obj: Obj) -> list[Cause]:
+    """The rules of the names and labels that a Job's pods get."""
+    spec, meta = obj["spec"], obj["metadata"]
+    causes = [] if spec.get("manualSelector") or spec.get("selector") is None else _generated(spec, _labels_of(meta))
+    if spec.get("completionMode") == "Indexed" and (spec.get("completions") or 0) > 0:
+        host, name = f"{meta.get('name', '')}-{spec['completions'] - 1}", meta.get("name", "")
+        if label_1123_errors(host):
+            detail = f"will not able to create pod with invalid DNS label: {host}"
+            causes.append(bad("metadata.name", name, detail))
+    return causes
+
+
+def _generated(spec: Obj, own: Obj) -> list[Cause]:
+    """The rules of a selector that the server makes: nothing that the client sent speaks against it."""
     labels = (spec["template"].get("metadata") or {}).get("labels") or {}
-    try:
-        matches = from_dict(selector).matches(labels)
-    except SelectorError as error:
-        return [*causes, bad("spec.selector", selector, str(error))]
-    if not matches:
-        causes.append(bad("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
+    path = "spec.template.metadata.labels"
+    wrong = {key: value for key, value in own.items() if labels.get(key) != value}
+    causes = [bad(f"{path}[{key}]", labels, f"must be '{value}'") for key, value in wrong.items()]
+    selector = spec["selector"]
+    if not label_selector("spec.selector", selector) and not from_dict(selector).matches(own):
+        causes.append(bad("spec.selector", selector, "`selector` not auto-generated"))
     return causes
 
 
@@ -103,15 +132,21 @@ def _validate_job_spec(path: str, spec: Obj) -> list[Cause]:
         "backoffLimitPerIndex", "maxFailedIndexes",
     ):  # fmt: skip
         causes += not_negative(f"{path}.{key}", spec.get(key))
-    indexed = spec.get("completionMode") == "Indexed"
-    causes += one_of(f"{path}.completionMode", spec.get("completionMode"), ("Indexed", "NonIndexed"))
-    causes += _indexed(path, spec) if indexed else _not_indexed(path, spec)
-    if spec.get("podFailurePolicy") is not None:
-        causes += failure_policy(f"{path}.podFailurePolicy", spec["podFailurePolicy"], spec)
-    if spec.get("successPolicy") is not None and indexed:
-        causes += success_policy(f"{path}.successPolicy", spec["successPolicy"], spec)
+    if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
+        causes.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
     if spec.get("managedBy") is not None:
         causes += manager(f"{path}.managedBy", spec["managedBy"])
+    mode = spec.get("completionMode", _MODES[0])
+    if mode not in _MODES:
+        causes.append(unsupported(f"{path}.completionMode", mode, _MODES, in_order=True))
+    elif mode == "Indexed":
+        causes += _indexed(path, spec)
+    else:
+        causes += _not_indexed(path, spec)
+    if spec.get("podFailurePolicy") is not None:
+        causes += failure_policy(f"{path}.podFailurePolicy", spec["podFailurePolicy"], spec)
+    if spec.get("successPolicy") is not None:
+        causes += _success(f"{path}.successPolicy", spec["successPolicy"], spec)
     replacing = spec.get("podReplacementPolicy")
     policies = ("Failed",) if spec.get("podFailurePolicy") is not None else ("Failed", "TerminatingOrFailed")
     if replacing is not None and replacing not in policies:
@@ -122,27 +157,36 @@ def _validate_job_spec(path: str, spec: Obj) -> list[Cause]:
 
 
 def _indexed(path: str, spec: Obj) -> list[Cause]:
-    completions, most, limit = spec.get("completions"), spec.get("maxFailedIndexes"), spec.get("backoffLimitPerIndex")
-    if completions is None:
-        return [required(f"{path}.completions", "when completion mode is Indexed")]
-    causes: list[Cause] = []
-    if (spec.get("parallelism") or 0) > _INDEXED_PODS_MAX:
+    completions, most, pods = spec.get("completions"), spec.get("maxFailedIndexes") or 0, spec.get("parallelism") or 0
+    causes = [required(f"{path}.completions", "when completion mode is Indexed")] if completions is None else []
+    if pods > _INDEXED_PODS_MAX:
         detail = f"must be less than or equal to {_INDEXED_PODS_MAX} when completion mode is Indexed"
-        causes.append(bad(f"{path}.parallelism", spec["parallelism"], detail))
-    where = f"{path}.maxFailedIndexes"
-    if most is not None and most > completions:
-        causes.append(bad(where, most, "must be less than or equal to completions"))
-    if most is not None and limit is None:
-        causes.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
-    if limit is not None and completions > _INDEXED_PODS_MAX and most is None:
-        causes.append(required(where, f"must be specified when completions is above {_INDEXED_PODS_MAX}"))
+        causes.append(bad(f"{path}.parallelism", pods, detail))
+    if completions is not None and most > completions:
+        causes.append(bad(f"{path}.maxFailedIndexes", most, "must be less than or equal to completions"))
+    if most > _INDEXED_PODS_MAX:
+        causes.append(bad(f"{path}.maxFailedIndexes", most, f"must be less than or equal to {_INDEXED_PODS_MAX}"))
+    if (completions or 0) <= _INDEXED_PODS_MAX or spec.get("backoffLimitPerIndex") is None:
+        return causes
+    if spec.get("maxFailedIndexes") is None:
+        detail = f"must be specified when completions is above {_INDEXED_PODS_MAX}"
+        causes.append(required(f"{path}.maxFailedIndexes", detail))
+    for key, number in (("parallelism", pods), ("maxFailedIndexes", most)):
+        if number > _HUGE_PODS_MAX:
+            causes.append(bad(f"{path}.{key}", number, f"must be less than or equal to {_HUGE_PODS_MAX} {_MANY}"))
     return causes
 
 
 def _not_indexed(path: str, spec: Obj) -> list[Cause]:
-    needs = "requires indexed completion mode"
-    keys = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy")
-    return [bad(f"{path}.{key}", spec[key], needs) for key in keys if spec.get(key) is not None]
+    keys = ("backoffLimitPerIndex", "maxFailedIndexes")
+    return [bad(f"{path}.{key}", spec[key], _BY_INDEX) for key in keys if spec.get(key) is not None]
+
+
+def _success(path: str, policy: Obj, spec: Obj) -> list[Cause]:
+    if spec.get("completionMode") == "Indexed":
+        return success_policy(path, policy, spec)
+    rules = [internal(rule, ("succeededIndexes", "succeededCount")) for rule in policy.get("rules") or ()]
+    return [bad(path, {"Rules": rules}, _BY_INDEX)]
 
 
 def _restart(path: str, template: Obj, spec: Obj) -> list[Cause]:
@@ -167,26 +211,29 @@ def validate_job_update(new: Obj, old: Obj) -> list[Cause]:
             detail = "can only be modified in tandem with spec.parallelism"
             causes.append(bad("spec.completions", spec["completions"], detail))
     causes += immutable("spec.selector", spec.get("selector"), before.get("selector"))
-    if _frozen(spec["template"], old) != _frozen(before["template"], old):
-        causes.append(bad("spec.template", spec["template"], "field is immutable"))
+    causes += _template_update(spec["template"], before["template"], old)
     for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
         causes += immutable(f"spec.{key}", spec.get(key), before.get(key))
     return causes
 
 
-def _frozen(template: Obj, old: Obj) -> Obj:
-    suspended = (old.get("spec") or {}).get("suspend") and not (old.get("status") or {}).get("startTime")
-    if not suspended:
-        return template
-    spec = {
-        key: value
-        for key, value in (template.get("spec") or {}).items()
-        if key not in ("nodeSelector", "affinity", "tolerations", "schedulingGates")
-    }
-    affinity = (template.get("spec") or {}).get("affinity") or {}
+def _template_update(template: Obj, before: Obj, old: Obj) -> list[Cause]:
+    status = old.get("status") or {}
+    if not old["spec"].get("suspend") or (status.get("startTime") and status.get("active")):
+        return immutable("spec.template", template, before)
+    pod, pod_before = (side.get("spec") or {} for side in (template, before))
+    return [] if _frozen(pod) == _frozen(pod_before) else [bad("spec.template.spec", pod, "field is immutable")]
+
+
+def _frozen(pod: Obj) -> Obj:
+    """What of a pod's spec stays: neither where it may go nor what its containers ask for."""
+    spec = {key: value for key, value in pod.items() if key not in _DIRECTIVES}
+    affinity = pod.get("affinity") or {}
     if rest := {key: value for key, value in affinity.items() if key != "nodeAffinity"}:
         spec["affinity"] = rest
-    return {"spec": spec}
+    for key in ("containers", "initContainers"):
+        spec[key] = [{**one, "resources": None} for one in pod.get(key) or ()]
+    return spec
 
 
 def default_cron_job(obj: Obj) -> None:
@@ -204,24 +251,26 @@ def default_cron_job(obj: Obj) -> None:
 def validate_cron_job(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
     causes = [] if spec.get("schedule") else [required("spec.schedule")]
-    for key in ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
-        causes += not_negative(f"spec.{key}", spec.get(key))
+    causes += not_negative("spec.startingDeadlineSeconds", spec.get("startingDeadlineSeconds"))
     causes += one_of("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
     inner = (spec.get("jobTemplate") or {}).get("spec") or {}
+    causes += _validate_job_spec("spec.jobTemplate.spec", inner)
     if inner.get("selector") is not None:
         causes.append(bad("spec.jobTemplate.spec.selector", inner["selector"], "`selector` will be auto-generated"))
     if inner.get("manualSelector"):
-        causes.append(unsupported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
-    probe = {"completionMode": "NonIndexed", **inner}
-    return causes + _validate_job_spec("spec.jobTemplate.spec", probe)
+        path = "spec.jobTemplate.spec.manualSelector"
+        causes.append(unsupported(path, True, ("nil", "false"), in_order=True))
+    for key in ("successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
+        causes += not_negative(f"spec.{key}", spec.get(key))
+    return causes
 
 
 def validate_new_cron_job(obj: Obj) -> list[Cause]:
     """The rules that a CronJob has to keep when it is made: what breaks them since then may stay."""
     spec, name = obj["spec"], obj["metadata"].get("name", "")
     causes = _schedule(spec) + _time_zone(spec.get("timeZone"))
-    if len(name) > _CRON_NAME_CHARS_MAX:
-        causes.append(bad("metadata.name", name, f"must be no more than {_CRON_NAME_CHARS_MAX} characters"))
+    if len(name) > _CRON_NAME_BYTES_MAX:
+        causes.append(bad("metadata.name", name, f"must be no more than {_CRON_NAME_BYTES_MAX} bytes"))
     return causes
 
 
@@ -234,37 +283,35 @@ def validate_cron_job_update(new: Obj, old: Obj) -> list[Cause]:
 
 
 def _time_zone(zone: str | None) -> list[Cause]:
-    path = "spec.timeZone"
+    path, unknown = "spec.timeZone", f"unknown time zone {zone}"
     if zone is None:
         return []
     if not zone:
         return [bad(path, zone, "timeZone must be nil or non-empty string")]
+    if not all(_ZONE_PART.match(part) for part in zone.split("/")):
+        return [bad(path, zone, unknown)]
     if zone.lower() == "local":
         detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
         return [bad(path, zone, detail)]
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError):
-        return [bad(path, zone, f"unknown time zone {zone}")]
+        return [bad(path, zone, unknown)]
     return []
 
 
 def _schedule(spec: Obj, *, zone_allowed: bool = False) -> list[Cause]:
     """The rules of a schedule. Args: zone_allowed: whether it may name a time zone, as one from long ago does."""
     path, schedule = "spec.schedule", spec.get("schedule") or ""
-    if "TZ" in schedule:
-        if zone_allowed and spec.get("timeZone") is None:
-            return []
-        fault = "both timeZone field and TZ or CRON_TZ in schedule" if zone_allowed else _NO_ZONE
-        return [bad(path, schedule, f"cannot use {fault}")]
     if not schedule:
         return []
-    if schedule.startswith("@"):
-        if schedule in _CRON_MACROS or re.fullmatch(r"@every \d+(\.\d+)?(ns|us|ms|s|m|h).*", schedule):
-            return []
-        return [bad(path, schedule, f"unrecognized descriptor: {schedule}")]
-    parts = schedule.split()
-    if len(parts) != 5:
-        return [bad(path, schedule, f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")]
-    wrong = next((part for part in parts if not _CRON_FIELD.match(part)), None)
-    return [bad(path, schedule, f"failed to parse int from {wrong}")] if wrong else []
+    causes: list[Cause] = []
+    try:
+        cron.check(schedule)
+    except cron.ScheduleError as error:
+        causes.append(bad(path, schedule, str(error)))
+    if "TZ" in schedule and not zone_allowed:
+        causes.append(bad(path, schedule, _NO_ZONE))
+    elif "TZ" in schedule and spec.get("timeZone") is not None:
+        causes.append(bad(path, schedule, _TWO_ZONES))
+    return causes

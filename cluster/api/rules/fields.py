@@ -32,6 +32,11 @@ def show(value: Any) -> str:
     return orjson.dumps(value).decode().translate(_MARKUP) if isinstance(value, (dict, list)) else str(value)
 
 
+def internal(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Returns a part of an object as Kubernetes shows one of its internal types: every field, by its name in Go."""
+    return {f"{key[0].upper()}{key[1:]}": value.get(key) for key in keys}
+
+
 def required(path: str, detail: str = "") -> Cause:
     return Cause(path, f"Required value: {detail}" if detail else "Required value", "FieldValueRequired")
 

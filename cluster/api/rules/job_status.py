@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from steersman.cluster.api.rules import indexes
-from steersman.cluster.api.rules.fields import bad, duplicate, not_negative, required
+from steersman.cluster.api.rules.fields import bad, duplicate, internal, not_negative, required
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import parse_time
@@ -100,7 +100,7 @@ def _times(status: Obj, changed: set[str], turned: set[str]) -> list[Cause]:
         if end is None and complete:
             causes.append(required(path, "completionTime is required for Complete jobs"))
     if changed & {"startTime", "completionTime"} and start and end and parse_time(end) < parse_time(start):
-        causes.append(bad(path, end, "completionTime cannot be set before startTime"))
+        causes.append(bad(path, end, "must be equal to or after `startTime`"))
     return causes
 
 
@@ -115,8 +115,8 @@ def _finish(status: Obj, changed: set[str], was_finished: bool) -> list[Cause]:
     if status.get("startTime") is None and (ends or "startTime" in changed):
         causes.append(required("status.startTime", "startTime is required for finished job"))
     if any(uncounted.values()) and (ends or "uncountedTerminatedPods" in changed):
-        detail = "uncountedTerminatedPods needs to be empty for finished job"
-        causes.append(bad("status.uncountedTerminatedPods", uncounted, detail))
+        shown = internal(uncounted, ("succeeded", "failed"))
+        causes.append(bad("status.uncountedTerminatedPods", shown, "must be empty for finished job"))
     if terminating > 0 and (ends or "terminating" in changed):
         causes.append(bad("status.terminating", terminating, "terminating>0 is invalid for finished job"))
     return causes
@@ -182,7 +182,7 @@ def _steps(status: Obj, before: Obj, spec: Obj, changed: set[str]) -> list[Cause
             causes.append(bad(f"status.{key}", now, f"cannot decrease the {key} counter"))
     ended, end = before.get("completionTime"), status.get("completionTime")
     if end is not None and ended is not None and end != ended:
-        causes.append(bad("status.completionTime", end, "completionTime cannot be mutated"))
+        causes.append(bad("status.completionTime", end, "field is immutable"))
     if "startTime" in changed and before.get("startTime") is not None and not spec.get("suspend"):
         causes.append(required("status.startTime", "startTime cannot be removed for unsuspended job"))
     met, now_met = _says(before, "SuccessCriteriaMet"), _says(status, "SuccessCriteriaMet")

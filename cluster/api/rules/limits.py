@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required
+from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, internal, required
 from steersman.cluster.api.rules.resources import (
     HUGE_PAGES,
     OF_PODS,
@@ -164,7 +164,7 @@ def validate_quota(obj: Obj) -> list[Cause]:
 def _selector(selector: Obj, hard: Obj, scopes: Sequence[str]) -> list[Cause]:
     """Every broken rule of a selector of scopes; they are said of the path of all its rows."""
     path, rows = "spec.scopeSelector.matchExpressions", selector.get("matchExpressions") or []
-    said = {"MatchExpressions": [{f"{key[0].upper()}{key[1:]}": row.get(key) for key in _ROW} for row in rows]}
+    said = {"MatchExpressions": [internal(row, _ROW) for row in rows]}
     causes: list[Cause] = []
     for row in rows:
         scope = row.get("scopeName", "")

@@ -11,6 +11,7 @@ from steersman.cluster.api.rules.fields import (
     duplicate,
     forbidden,
     immutable,
+    internal,
     label_selector,
     labels,
     not_negative,
@@ -19,7 +20,7 @@ from steersman.cluster.api.rules.fields import (
 )
 from steersman.cluster.api.rules.resources import validate_resources
 from steersman.cluster.api.rules.scheduling import validate_tolerations
-from steersman.cluster.api.rules.workloads import int_or_percent
+from steersman.cluster.api.rules.workloads import int_or_percent, no_more_than_all
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
@@ -36,11 +37,12 @@ def validate_budget(obj: Obj) -> list[Cause]:
     causes: list[Cause] = []
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
     if least is not None and most is not None:
-        causes.append(bad("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+        shown = internal(spec, ("minAvailable", "selector", "maxUnavailable", "unhealthyPodEvictionPolicy"))
+        causes.append(bad("spec", shown, "minAvailable and maxUnavailable cannot be both set"))
     if least is not None:
-        causes += int_or_percent("spec.minAvailable", least, maximum=100)
+        causes += int_or_percent("spec.minAvailable", least) + no_more_than_all("spec.minAvailable", least)
     if most is not None:
-        causes += int_or_percent("spec.maxUnavailable", most, maximum=100)
+        causes += int_or_percent("spec.maxUnavailable", most) + no_more_than_all("spec.maxUnavailable", most)
     causes += label_selector("spec.selector", spec.get("selector"))
     policy = spec.get("unhealthyPodEvictionPolicy")
     if policy is not None and policy not in ("AlwaysAllow", "IfHealthyBudget"):

@@ -6,10 +6,27 @@ Source: k8s.io/kubernetes/pkg/apis/apps/{v1/defaults.go,validation/validation.go
 from __future__ import annotations
 
 from steersman.cluster.api.rules import defaults
-from steersman.cluster.api.rules.fields import bad, forbidden, not_negative, required, unsupported
+from steersman.cluster.api.rules.fields import (
+    bad,
+    bad_all,
+    forbidden,
+    internal,
+    not_negative,
+    required,
+    unsupported,
+)
 from steersman.cluster.api.rules.volume_claims import validate_claim_spec
-from steersman.cluster.api.rules.workloads import counts, int_or_percent, validate_selected_template
+from steersman.cluster.api.rules.workloads import (
+    amounts,
+    collisions,
+    int_or_percent,
+    is_zero,
+    no_more_than_all,
+    parts,
+    validate_selected_template,
+)
 from steersman.cluster.meta.errors import Cause
+from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
 
 _FREE = (
@@ -20,7 +37,8 @@ _FIXED = (
     "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
     "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
 )
-_RETENTION = ("Delete", "Retain")
+_RETENTION = ("Retain", "Delete")
+_STRATEGY = ("type", "rollingUpdate")
 
 
 def default_stateful_set(obj: Obj) -> None:
@@ -53,15 +71,26 @@ def validate_stateful_set(obj: Obj) -> list[Cause]:
     elif policy not in ("OrderedReady", "Parallel"):
         causes.append(bad("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
     causes += _strategy("spec.updateStrategy", spec.get("updateStrategy") or {})
-    for key, value in (spec.get("persistentVolumeClaimRetentionPolicy") or {}).items():
-        if value not in _RETENTION:
-            causes.append(unsupported(f"spec.persistentVolumeClaimRetentionPolicy.{key}", value, _RETENTION))
-    for key in ("replicas", "minReadySeconds", "revisionHistoryLimit"):
+    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    for key in ("whenDeleted", "whenScaled"):
+        if retention.get(key) not in _RETENTION:
+            path = f"spec.persistentVolumeClaimRetentionPolicy.{key}"
+            causes.append(unsupported(path, retention.get(key, ""), _RETENTION, in_order=True))
+    for key in ("replicas", "minReadySeconds"):
         causes += not_negative(f"spec.{key}", spec.get(key))
     causes += not_negative("spec.ordinals.start", (spec.get("ordinals") or {}).get("start"))
+    return causes + validate_selected_template(_as_pods(spec), "StatefulSet", "")
+
+
+def validate_new_stateful_set(obj: Obj) -> list[Cause]:
+    """The rules of what never changes."""
+    spec = obj["spec"]
+    causes: list[Cause] = []
     for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
         causes += validate_claim_spec(f"spec.volumeClaimTemplates[{index}].spec", claim.get("spec") or {})
-    return causes + validate_selected_template(_with_claims(spec), "StatefulSet")
+    if name := spec.get("serviceName"):
+        causes += bad_all("spec.serviceName", name, label_1123_errors(name))
+    return causes
 
 
 def _strategy(path: str, strategy: Obj) -> list[Cause]:
@@ -71,28 +100,29 @@ def _strategy(path: str, strategy: Obj) -> list[Cause]:
             return [required(path)]
         case "OnDelete":
             detail = "only allowed for updateStrategy 'RollingUpdate'"
-            return [] if rolling is None else [bad(where, rolling, detail)]
+            shown = internal(rolling or {}, ("partition", "maxUnavailable"))
+            return [] if rolling is None else [bad(where, shown, detail)]
         case "RollingUpdate":
             causes = not_negative(f"{where}.partition", (rolling or {}).get("partition"))
             most = (rolling or {}).get("maxUnavailable")
-            if most is not None:
-                causes += int_or_percent(f"{where}.maxUnavailable", most, maximum=100)
-            if most in (0, "0%"):
+            if most is None:
+                return causes
+            causes += int_or_percent(f"{where}.maxUnavailable", most)
+            if is_zero(most):
                 causes.append(bad(f"{where}.maxUnavailable", most, "cannot be 0"))
-            return causes
-    return [bad(path, strategy, "must be 'RollingUpdate' or 'OnDelete'")]
+            return causes + no_more_than_all(f"{where}.maxUnavailable", most)
+    return [bad(path, internal(strategy, _STRATEGY), "must be 'RollingUpdate' or 'OnDelete'")]
 
 
-def _with_claims(spec: Obj) -> Obj:
-    """The spec as its pods will have it: with the claims of the templates among their volumes."""
+def _as_pods(spec: Obj) -> Obj:
+    """The spec as its pods will have it: with the claims of the templates as volumes, and without names of its own."""
     claims = [(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()]
-    if not claims:
-        return spec
     template = spec.get("template") or {}
-    pod = template.get("spec") or {}
-    volumes = [volume for volume in pod.get("volumes") or () if volume.get("name") not in claims]
-    volumes += [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
-    return {**spec, "template": {**template, "spec": {**pod, "volumes": volumes}}}
+    pod = {key: value for key, value in (template.get("spec") or {}).items() if key not in ("hostname", "subdomain")}
+    if claims:
+        volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+        pod["volumes"] = volumes + [one for one in pod.get("volumes") or () if one.get("name") not in claims]
+    return {**spec, "template": {**template, "spec": pod}}
 
 
 def validate_stateful_set_update(new: Obj, old: Obj) -> list[Cause]:
@@ -102,8 +132,8 @@ def validate_stateful_set_update(new: Obj, old: Obj) -> list[Cause]:
     return []
 
 
-def validate_status(new: Obj, _old: Obj) -> list[Cause]:
+def validate_status(new: Obj, old: Obj) -> list[Cause]:
     status = new.get("status") or {}
-    keys = ("observedGeneration", "collisionCount")
-    causes = [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
-    return causes + counts(status, ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"))
+    shares = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+    causes = amounts(status, ("replicas", *shares, "observedGeneration", "collisionCount"))
+    return causes + parts(status, shares, "status.readyReplicas") + collisions(new, old)

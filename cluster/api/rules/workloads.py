@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/apps/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,17 +15,22 @@ from steersman.cluster.api.rules.fields import (
     bad,
     forbidden,
     immutable,
+    internal,
     label_selector,
     not_negative,
     required,
+    show,
     unsupported,
 )
 from steersman.cluster.api.rules.pods import validate_template
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.selectors import SelectorError, from_dict
+from steersman.cluster.meta.selectors import from_dict
 
-_UNMATCHED = "`selector` does not match template `labels`"
+_PERCENT = re.compile(r"[0-9]+%")
+_NUMBER = re.compile(r"[0-9]+(?=%?\Z)")
+_STRATEGY = ("type", "rollingUpdate")
+UNMATCHED = "`selector` does not match template `labels`"
 
 
 def replica_fields(obj: Obj) -> dict[str, str]:
@@ -74,30 +80,35 @@ def default_daemon_set(obj: Obj) -> None:
     spec.setdefault("revisionHistoryLimit", 10)
 
 
-def validate_selected_template(spec: Obj, kind: str) -> list[Cause]:
-    """The rules of a selector and the template that it must match; `kind` is whose they are."""
-    causes: list[Cause] = []
-    selector = spec.get("selector")
-    if selector is None:
-        causes.append(required("spec.selector"))
-    else:
-        causes += label_selector("spec.selector", selector)
-        if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            word = "deployment" if kind == "ReplicaSet" else kind.lower()
-            causes.append(bad("spec.selector", selector, f"empty selector is invalid for {word}"))
-    template: Obj = spec.get("template") or {}
+def validate_selected_template(spec: Obj, kind: str, fault: str = "invalid label selector") -> list[Cause]:
+    """The rules of a selector and the template that it must match.
+
+    Args:
+        kind: whose they are.
+        fault: what is said of a selector that selects nothing sensible; its template is not looked at.
+    """
+    selector, template = spec.get("selector"), spec.get("template") or {}
+    wrong = label_selector("spec.selector", selector)
+    causes = [required("spec.selector")] if selector is None else list(wrong)
+    if selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        word = "deployment" if kind == "ReplicaSet" else kind.lower()
+        causes.append(bad("spec.selector", selector, f"empty selector is invalid for {word}"))
+    if wrong:
+        detail = f"Invalid value: {show(selector)}{fault and ': '}{fault}"
+        return [*causes, Cause("spec.selector", detail, "FieldValueInvalid")]
+    causes += unmatched(selector, template)
+    return causes + validate_template("spec.template", template) + lasting(template, kind)
+
+
+def unmatched(selector: Obj | None, template: Obj) -> list[Cause]:
+    """The rule that a selector, which is right in itself, matches the pods of a template; none matches nothing."""
     labels = (template.get("metadata") or {}).get("labels") or {}
-    if selector and not causes:
-        try:
-            matches = from_dict(selector).matches(labels)
-        except SelectorError:
-            matches = True
-        if not matches:
-            causes.append(bad("spec.template.metadata.labels", labels, _UNMATCHED))
-    return causes + validate_template("spec.template", template) + _lasting(template, kind)
+    if selector is not None and from_dict(selector).matches(labels):
+        return []
+    return [bad("spec.template.metadata.labels", labels or None, UNMATCHED)]
 
 
-def _lasting(template: Obj, kind: str) -> list[Cause]:
+def lasting(template: Obj, kind: str) -> list[Cause]:
     """The rules of pods that are meant to run on."""
     spec = template.get("spec") or {}
     causes: list[Cause] = []
@@ -109,20 +120,24 @@ def _lasting(template: Obj, kind: str) -> list[Cause]:
     return causes
 
 
-def int_or_percent(path: str, value: Any, *, maximum: int | None = None) -> list[Cause]:
-    if isinstance(value, str):
-        number = value.removesuffix("%")
-        if not value.endswith("%") or not number.isdigit():
-            detail = "a valid percent string must be a numeric string followed by an ending '%'"
-            return [bad(path, value, f"{detail} (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')")]
-        if maximum is not None and int(number) > maximum:
-            return [bad(path, value, "must not be greater than 100%")]
+def int_or_percent(path: str, value: Any) -> list[Cause]:
+    if not isinstance(value, str):
+        return not_negative(path, value)
+    if _PERCENT.fullmatch(value):
         return []
-    return not_negative(path, value)
+    detail = "a valid percent string must be a numeric string followed by an ending '%'"
+    return [bad(path, value, f"{detail} (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')")]
 
 
-def _is_zero(value: Any) -> bool:
-    return value in (0, "0%", "0")
+def no_more_than_all(path: str, value: Any) -> list[Cause]:
+    if isinstance(value, str) and _PERCENT.fullmatch(value) and int(value[:-1]) > 100:
+        return [bad(path, value, "must not be greater than 100%")]
+    return []
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a number or a share of pods is none; what is neither counts as none."""
+    return not (value if isinstance(value, int) else int(found[0]) if (found := _NUMBER.match(value or "")) else 0)
 
 
 def validate_deployment(obj: Obj) -> list[Cause]:
@@ -149,31 +164,41 @@ def _strategy(path: str, strategy: Obj) -> list[Cause]:
             return [forbidden(where, "may not be specified when strategy `type` is 'Recreate'")]
         case "RollingUpdate":
             most, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
-            causes = int_or_percent(f"{where}.maxUnavailable", most, maximum=100)
-            causes += int_or_percent(f"{where}.maxSurge", surge)
-            if _is_zero(most) and _is_zero(surge):
+            causes = int_or_percent(f"{where}.maxUnavailable", most) + int_or_percent(f"{where}.maxSurge", surge)
+            if is_zero(most) and is_zero(surge):
                 causes.append(bad(f"{where}.maxUnavailable", most, "may not be 0 when `maxSurge` is 0"))
-            return causes
-    return [unsupported(path, strategy, ("Recreate", "RollingUpdate"))]
+            return causes + no_more_than_all(f"{where}.maxUnavailable", most)
+    return [unsupported(path, internal(strategy, _STRATEGY), ("Recreate", "RollingUpdate"))]
 
 
-def counts(status: Obj, keys: Sequence[str]) -> list[Cause]:
-    """The rules of numbers of pods: none is negative, and no part greater than the whole."""
-    total = status.get("replicas", 0)
-    causes = not_negative("status.replicas", total)
-    for key in keys:
-        causes += not_negative(f"status.{key}", status.get(key))
-    for key in keys:
-        if status.get(key, 0) > total:
-            causes.append(bad(f"status.{key}", status[key], "cannot be greater than status.replicas"))
+def amounts(status: Obj, keys: Sequence[str]) -> list[Cause]:
+    """The rule that numbers in a status are not negative."""
+    return [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
+
+
+def parts(status: Obj, keys: Sequence[str], ready: str = "readyReplicas") -> list[Cause]:
+    """The rules of numbers of pods: no part is greater than the whole, and only what is ready is available."""
+    total, available = status.get("replicas", 0), status.get("availableReplicas", 0)
+    detail = "cannot be greater than status.replicas"
+    causes = [bad(f"status.{key}", status[key], detail) for key in keys if status.get(key, 0) > total]
+    if available > status.get("readyReplicas", 0):
+        causes.append(bad("status.availableReplicas", available, f"cannot be greater than {ready}"))
     return causes
 
 
-def validate_deployment_status(new: Obj, _old: Obj) -> list[Cause]:
-    status = new.get("status") or {}
-    causes = not_negative("status.observedGeneration", status.get("observedGeneration"))
-    causes += not_negative("status.unavailableReplicas", status.get("unavailableReplicas"))
-    return causes + counts(status, ("updatedReplicas", "readyReplicas", "availableReplicas"))
+def collisions(new: Obj, old: Obj) -> list[Cause]:
+    """The rule that collisions of hashes are only counted up."""
+    before, after = ((side.get("status") or {}).get("collisionCount") for side in (old, new))
+    if before is None or (after or 0) >= before:
+        return []
+    return [bad("status.collisionCount", after or 0, "cannot be decremented")]
+
+
+def validate_deployment_status(new: Obj, old: Obj) -> list[Cause]:
+    status, shares = new.get("status") or {}, ("updatedReplicas", "readyReplicas", "availableReplicas")
+    others = ("unavailableReplicas", "terminatingReplicas", "collisionCount")
+    causes = amounts(status, ("observedGeneration", "replicas", *shares, *others))
+    return causes + parts(status, shares) + collisions(new, old)
 
 
 def validate_replica_set(obj: Obj) -> list[Cause]:
@@ -186,8 +211,9 @@ def validate_replica_set(obj: Obj) -> list[Cause]:
 def validate_replica_status(new: Obj, _old: Obj) -> list[Cause]:
     """Of replica sets and of replication controllers."""
     status = new.get("status") or {}
-    causes = not_negative("status.observedGeneration", status.get("observedGeneration"))
-    return causes + counts(status, ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"))
+    shares = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+    causes = amounts(status, ("replicas", *shares, "observedGeneration", "terminatingReplicas"))
+    return causes + parts(status, shares)
 
 
 def validate_replication_controller(obj: Obj) -> list[Cause]:
@@ -199,8 +225,8 @@ def validate_replication_controller(obj: Obj) -> list[Cause]:
     causes += not_negative("spec.replicas", spec.get("replicas"))
     labels = (template.get("metadata") or {}).get("labels") or {}
     if any(labels.get(key) != value for key, value in selector.items()):
-        causes.append(bad("spec.template.metadata.labels", labels, _UNMATCHED))
-    return causes + validate_template("spec.template", template) + _lasting(template, "ReplicationController")
+        causes.append(bad("spec.template.metadata.labels", labels, UNMATCHED))
+    return causes + validate_template("spec.template", template) + lasting(template, "ReplicationController")
 
 
 def validate_pod_template(obj: Obj) -> list[Cause]:
@@ -214,7 +240,11 @@ def validate_selector_update(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_daemon_set(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
-    causes = validate_selected_template(spec, "DaemonSet")
+    selector, template = spec.get("selector"), spec.get("template") or {}
+    causes = label_selector("spec.selector", selector) or unmatched(selector, template)
+    if selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        causes.append(bad("spec.selector", selector, "empty selector is invalid for daemonset"))
+    causes += validate_template("spec.template", template) + lasting(template, "DaemonSet")
     causes += not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
     causes += _daemon_strategy("spec.updateStrategy", spec.get("updateStrategy") or {})
     return causes + not_negative("spec.revisionHistoryLimit", spec.get("revisionHistoryLimit"))
@@ -225,29 +255,36 @@ def _daemon_strategy(path: str, strategy: Obj) -> list[Cause]:
     if kind == "OnDelete":
         return []
     if kind != "RollingUpdate":
-        return [unsupported(path, strategy, ("RollingUpdate", "OnDelete"), in_order=True)]
+        return [unsupported(path, internal(strategy, _STRATEGY), ("RollingUpdate", "OnDelete"), in_order=True)]
     most, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
-    causes = int_or_percent(f"{where}.maxUnavailable", most, maximum=100)
-    causes += int_or_percent(f"{where}.maxSurge", surge, maximum=100)
-    if _is_zero(most) and _is_zero(surge):
+    places = ((f"{where}.maxUnavailable", most), (f"{where}.maxSurge", surge))
+    causes = [cause for place, value in places for cause in int_or_percent(place, value)]
+    causes += [cause for place, value in places for cause in no_more_than_all(place, value)]
+    if is_zero(most) and is_zero(surge):
         causes.append(required(f"{where}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
-    elif not _is_zero(most) and not _is_zero(surge):
+    elif not is_zero(most) and not is_zero(surge):
         causes.append(bad(f"{where}.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
     return causes
 
 
-def validate_daemon_status(new: Obj, _old: Obj) -> list[Cause]:
+def validate_daemon_status(new: Obj, old: Obj) -> list[Cause]:
     keys = (
         "currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady", "observedGeneration",
-        "updatedNumberScheduled", "numberAvailable", "numberUnavailable",
+        "updatedNumberScheduled", "numberAvailable", "numberUnavailable", "collisionCount",
     )  # fmt: skip
-    status = new.get("status") or {}
-    return [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
+    return amounts(new.get("status") or {}, keys) + collisions(new, old)
 
 
 def validate_revision(obj: Obj) -> list[Cause]:
-    causes = [] if obj.get("data") is not None else [required("data", "data is mandatory")]
-    return causes + not_negative("revision", obj.get("revision"))
+    return not_negative("revision", obj.get("revision"))
+
+
+def validate_new_revision(obj: Obj) -> list[Cause]:
+    """The rule that what a revision keeps is an object."""
+    data = obj.get("data")
+    if isinstance(data, dict):
+        return []
+    return [required("data", "data is mandatory" if data is None else "data must be a valid JSON object")]
 
 
 def validate_revision_update(new: Obj, old: Obj) -> list[Cause]:

@@ -138,7 +138,7 @@ def test_a_cron_job_is_filled_in(api: Any, schedule: str) -> None:
         ({"failed": 0}, "status.failed: Invalid value: 0: cannot decrease the failed counter"),
         ({"succeeded": 0}, "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter"),
         ({"startTime": None}, "status.startTime: Required value: startTime cannot be removed for unsuspended job"),
-        ({"completionTime": "2026-01-03T00:00:00Z"}, "completionTime cannot be mutated"),
+        ({"completionTime": "2026-01-03T00:00:00Z"}, "field is immutable"),
         ({"conditions": [{"type": "SuccessCriteriaMet", "status": "True"}], "completionTime": None},
          "status.conditions: Invalid value: cannot disable the terminal Complete=True condition"),
         ({"conditions": [{"type": "Complete", "status": "True"}]}, "disable the SuccessCriteriaMet=True condition"),
