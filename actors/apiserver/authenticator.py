@@ -20,10 +20,12 @@ from steersman.cluster.auth.jwt import InvalidToken, Token
 from steersman.cluster.auth.tokens import (
     LEGACY_ISSUER,
     Identity,
+    Invalidated,
     TokenIssuer,
     check_bootstrap,
     check_legacy,
     check_service_account,
+    legacy_remarks,
     staleness,
     unmarked_use,
 )
@@ -122,19 +124,31 @@ class Authenticator:
             if issued_by in (self._issuer.issuer, LEGACY_ISSUER):
                 claims = self._verified(self._issuer, text)
                 if issued_by == LEGACY_ISSUER:
-                    identity = check_legacy(claims, text, self.find)
-                    if (used := unmarked_use(claims, now, self.find)) is not None:
-                        self.used(*used)
+                    try:
+                        identity = check_legacy(claims, text, self.find)
+                    except Invalidated:
+                        self._note_use(claims, now)
+                        raise
+                    self._note_use(claims, now)
                     return identity, _common(own, wanted)
                 identity = check_service_account(claims, wanted, now, self.find)
                 return identity, tuple(one for one in wanted if one in claims["aud"])
         identity, meant = self._others.verify(text, token, own)
         return identity, _common(meant, wanted)
 
-    def staleness(self, request: Request) -> str:
-        """What is to be said of the token of a request that was let in: that it should have been renewed."""
+    def _note_use(self, claims: Obj, now: float) -> None:
+        if (used := unmarked_use(claims, now, self.find)) is not None:
+            self.used(*used)
+
+    def remarks(self, request: Request) -> dict[str, str]:
+        """What the audit log is told of the token of a request that was let in."""
         claims = self._claims.get(token_of(request))
-        return staleness(claims, self._now()) if claims is not None else ""
+        if claims is None:
+            return {}
+        if claims.get("iss") == LEGACY_ISSUER:
+            return legacy_remarks(claims, self.find)
+        stale = staleness(claims, self._now())
+        return {"authentication.k8s.io/stale-token": stale} if stale else {}
 
     def _own_audiences(self) -> tuple[str, ...]:
         return (self._issuer.audience,) if self._issuer is not None else ()

@@ -1,6 +1,7 @@
 """Fills Secrets of the type `kubernetes.io/service-account-token` with a token, and removes those without an account.
 
-A label says when a token was used last; a ConfigMap since when that is written down.
+A label says when a token was used last; a ConfigMap since when that is written down. Once a day those that nobody has
+used for long are looked for.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#token-controller
 """
@@ -11,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+from functools import partial
 
 from steersman.actors.apiserver.authenticator import SERVER
 from steersman.actors.apiserver.cache import WatchCache
@@ -18,17 +20,20 @@ from steersman.actors.apiserver.entry import Event
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.ports import Now
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.auth.legacytokens import ACCOUNT_NAME, ACCOUNT_UID, Step, is_tracked, marked, step_of
+from steersman.cluster.auth.node import references
 from steersman.cluster.auth.tokens import LAST_USED, LEGACY_TYPE, TokenIssuer, day_of, legacy_claims
 from steersman.cluster.meta.errors import AlreadyExists, ApiError
 from steersman.cluster.meta.objects import Obj
-from steersman.cluster.meta.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
+from steersman.cluster.meta.resources import CONFIG_MAPS, PODS, SECRETS, SERVICE_ACCOUNTS
 from steersman.cluster.store.values import StoreError
 
 log = logging.getLogger(__name__)
 
-_NAME, _UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
 _TYPE = LEGACY_TYPE.encode()
 _RETRY_S = 1.0
+#: how often unused tokens are looked for
+_CLEAN_UP_PERIOD_S = 86_400.0
 _TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 
 
@@ -46,15 +51,16 @@ class LegacyTokens:
         self._registry = registry
         secrets = registry.kind(SECRETS.group, SECRETS.version, SECRETS.plural)
         accounts = registry.kind(SERVICE_ACCOUNTS.group, SERVICE_ACCOUNTS.version, SERVICE_ACCOUNTS.plural)
-        if secrets is None or accounts is None:
+        pods = registry.kind(PODS.group, PODS.version, PODS.plural)
+        if secrets is None or accounts is None or pods is None:
             raise LookupError("this version of Kubernetes has no Secrets")
-        self._secrets, self._accounts = secrets, accounts
+        self._secrets, self._accounts, self._pods = secrets, accounts, pods
         #: Secrets to look at: `namespace/name`
         self._due: dict[str, None] = {}
         #: of them those whose token was used today
         self._used: set[str] = set()
         self._stirred = asyncio.Event()
-        self._worker: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         shelf = self._cache.shelf(self._secrets.prefix())
@@ -62,12 +68,12 @@ class LegacyTokens:
         self._cache.shelf(self._accounts.prefix()).listeners.append(self._follow_account)
         for entry in shelf.within():
             self._follow(Event("ADDED", entry, None))
-        self._worker = asyncio.create_task(self._work())
+        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._clean_up_always())]
 
     async def stop(self) -> None:
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def used(self, namespace: str, name: str) -> None:
         """Has it written down that the token in a Secret was used today."""
@@ -121,9 +127,9 @@ class LegacyTokens:
         if secret is None or secret.get("type") != LEGACY_TYPE or "deletionTimestamp" in secret["metadata"]:
             return
         annotations = secret["metadata"].get("annotations") or {}
-        account = self._writer.lookup(SERVICE_ACCOUNTS, namespace, annotations.get(_NAME, ""))
+        account = self._writer.lookup(SERVICE_ACCOUNTS, namespace, annotations.get(ACCOUNT_NAME, ""))
         context = self._writer.context(SERVER, "steersman-tokens")
-        if account is None or annotations.get(_UID, account["metadata"]["uid"]) != account["metadata"]["uid"]:
+        if account is None or annotations.get(ACCOUNT_UID, account["metadata"]["uid"]) != account["metadata"]["uid"]:
             options = {"preconditions": {"uid": secret["metadata"]["uid"]}}
             await self._writer.run(self._writer.delete(self._secrets, namespace, name, options, context))
             return
@@ -135,7 +141,53 @@ class LegacyTokens:
                     self._secrets, namespace, name, context, lambda old: self._filled(old, account, today)
                 )
             )
-            log.debug("Secret %s/%s has a token of %s", namespace, name, wanted["metadata"]["annotations"][_NAME])
+            log.debug(
+                "Secret %s/%s has a token of %s", namespace, name, wanted["metadata"]["annotations"][ACCOUNT_NAME]
+            )
+
+    # ---- tokens that nobody uses
+
+    async def _clean_up_always(self) -> None:
+        while True:
+            await self.clean_up()
+            await asyncio.sleep(_CLEAN_UP_PERIOD_S)
+
+    async def clean_up(self) -> None:
+        """Marks and removes the Secrets whose tokens nobody has used for long."""
+        now = self._now()
+        if not is_tracked(self._writer.lookup(CONFIG_MAPS, "kube-system", _TRACKING), now):
+            return
+        for entry in list(self._cache.shelf(self._secrets.prefix()).within()):
+            if _TYPE in entry.raw:
+                try:
+                    await self._clean_up(entry.obj, now)
+                except (ApiError, StoreError, TimeoutError) as error:
+                    log.info("Secret %s is looked at again tomorrow: %s", entry.key, error)
+
+    async def _clean_up(self, secret: Obj, now: float) -> None:
+        meta = secret["metadata"]
+        namespace, name = meta["namespace"], meta["name"]
+        context = self._writer.context(SERVER, "legacy-service-account-token-cleaner")
+        match step_of(secret, self._account_of(secret), partial(self._is_mounted, namespace, name), now):
+            case Step.MARK:
+                log.info("the token in Secret %s/%s is not good any longer: nobody uses it", namespace, name)
+                await self._writer.run(
+                    self._writer.transform(self._secrets, namespace, name, context, lambda old: marked(old, now))
+                )
+            case Step.REMOVE:
+                log.info("Secret %s/%s goes: nobody has used its token for long", namespace, name)
+                version = {"preconditions": {"resourceVersion": meta["resourceVersion"]}}
+                await self._writer.run(self._writer.delete(self._secrets, namespace, name, version, context))
+
+    def _account_of(self, secret: Obj) -> Obj | None:
+        annotations = secret["metadata"].get("annotations") or {}
+        name, uid = annotations.get(ACCOUNT_NAME, ""), annotations.get(ACCOUNT_UID, "")
+        account = self._writer.lookup(SERVICE_ACCOUNTS, secret["metadata"]["namespace"], name)
+        return account if account is not None and uid in ("", account["metadata"]["uid"]) else None
+
+    def _is_mounted(self, namespace: str, name: str) -> bool:
+        pods = self._cache.shelf(self._pods.prefix()).within(namespace)
+        return any(("secrets", name) in references(entry.obj) for entry in pods)
 
     def _filled(self, secret: Obj, account: Obj, today: bool) -> Obj:
         """The Secret with all that it should hold; what it holds already stays. Args: today: its token was used."""
@@ -143,7 +195,7 @@ class LegacyTokens:
         token = self._issuer.sign(legacy_claims(account, meta["name"]))
         wanted = {"token": token.encode(), "namespace": meta["namespace"].encode(), "ca.crt": self._root_ca}
         data = {key: base64.b64encode(value).decode() for key, value in wanted.items() if value}
-        annotations = {**(meta.get("annotations") or {}), _UID: account["metadata"]["uid"]}
+        annotations = {**(meta.get("annotations") or {}), ACCOUNT_UID: account["metadata"]["uid"]}
         labels = {"labels": {**(meta.get("labels") or {}), LAST_USED: day_of(self._now())}} if today else {}
         return {
             **secret,

@@ -328,8 +328,7 @@ class ApiServer:
         user = self.authenticator.authenticate(request, path)
         if trail is not None:
             trail.known(user)
-            if stale := self.authenticator.staleness(request):
-                trail.annotate("authentication.k8s.io/stale-token", stale)
+            trail.annotations |= self.authenticator.remarks(request)
         if impersonation.is_wanted(request.headers):
             acting = self.authorizer.impersonate(user, request.headers, attributes)
             if acting is not None:

@@ -272,3 +272,40 @@ async def test_a_token_request_is_refused_in_kubernetes_words(api: Any) -> None:
     status = (await api.ok("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))["status"]
     assert status["user"]["extra"]["authentication.kubernetes.io/node-name"] == ["gone"]
     assert "authentication.kubernetes.io/node-uid" not in status["user"]["extra"]
+
+
+async def test_a_token_that_nobody_uses_is_given_up_after_a_year_and_goes_after_another(
+    make_api: Any, make_store: Any
+) -> None:
+    now, secrets = [time.time()], "/api/v1/namespaces/default/secrets"
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, lambda: now[0])
+    annotations = {"kubernetes.io/service-account.name": "robot"}
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    await api.ok("POST", accounts, {"metadata": {"name": "robot"}, "secrets": [{"name": "old"}]})
+    for name in ("old", "manual"):
+        body = {"metadata": {"name": name, "annotations": annotations}, "type": "kubernetes.io/service-account-token"}
+        await api.ok("POST", secrets, body)
+
+    async def holds(test: Any) -> Any:
+        async with asyncio.timeout(10):
+            while True:
+                if test(found := await api.ok("GET", f"{secrets}/old")):
+                    return found
+                await asyncio.sleep(0.01)
+
+    token = base64.b64decode((await holds(lambda row: row.get("data")))["data"]["token"]).decode()
+    cleaner = api.server._legacy_tokens
+    now[0] += 400 * 86_400
+    await cleaner.clean_up()
+    await holds(lambda row: "kubernetes.io/legacy-token-invalid-since" in (row["metadata"].get("labels") or {}))
+    review = {"spec": {"token": token}}
+    status = (await api.ok("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review))["status"]
+    assert "for service account default/robot has been marked invalid" in status["error"]
+    await holds(lambda row: "kubernetes.io/legacy-token-last-used" in row["metadata"]["labels"])
+    now[0] += 400 * 86_400
+    await cleaner.clean_up()
+    assert {row["metadata"]["name"] for row in (await api.ok("GET", secrets))["items"]} == {"manual"}
+    await api.server.stop()
+    await store.stop()
