@@ -1,21 +1,61 @@
-"""Counts of what an API server did, in Prometheus' text format.
+"""Counts of what an API server did, in Prometheus' text format, by the names and labels that kube-apiserver has.
 
-Source: https://prometheus.io/docs/instrumenting/exposition_formats/
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/ and
+k8s.io/apiserver/pkg/endpoints/metrics/metrics.go
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from steersman.cluster.auth.attributes import Attributes
+
+_BOUNDS_S = (
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
+)  # fmt: skip
 #: distinct label sets counted; requests beyond are counted under `other`, so that no client can grow the table
 _SERIES_MAX = 5000
+_VERBS = {"create": "POST", "update": "PUT"}
+_CONNECTS = frozenset({"attach", "exec", "portforward", "proxy"})
 
-#: verb, group, version, resource, subresource
-Labels = tuple[str, str, str, str, str]
-_OTHER: Labels = ("other", "", "", "", "")
+#: verb, dry run, group, version, resource, subresource, scope
+Labels = tuple[str, str, str, str, str, str, str]
+_OTHER: Labels = ("other", "", "", "", "", "", "")
+
+_NAMES = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope")
+_DURATION, _OBJECTIVE = "apiserver_request_duration_seconds", "apiserver_request_sli_duration_seconds"
+_HELP = {
+    "apiserver_request_total": "Counter of apiserver requests.",
+    _DURATION: "Response latency distribution in seconds.",
+    _OBJECTIVE: "Response latency distribution in seconds.",
+    "apiserver_current_inflight_requests": "Requests being answered, by request kind.",
+    "apiserver_longrunning_requests": "Watches being held.",
+    "apiserver_watch_cache_resource_version": "Revision the watch cache has reached.",
+    "authentication_attempts": "Counter of authenticated attempts.",
+    "authorization_attempts_total": "Counter of authorization attempts broken down by result.",
+}
+
+
+def labels_of(attributes: Attributes, *, dry_run: bool, is_apply: bool, is_known: bool) -> Labels:
+    """What tells a request from others.
+
+    Args:
+        is_known: whether there is what it names; names that anybody thinks up are not counted each for itself.
+    """
+    verb = "apply" if is_apply else attributes.verb
+    if not is_known:
+        return verb, "", "", "", "", "", ""
+    if not attributes.resource:
+        return verb, "", "", "", "", "", ""
+    scope = "resource" if attributes.name or verb == "create" else "namespace" if attributes.namespace else "cluster"
+    below = attributes.subresource
+    return (
+        "connect" if below in _CONNECTS else verb, "All" if dry_run else "", attributes.group, attributes.version,
+        attributes.resource, below, scope,
+    )  # fmt: skip
 
 
 class Metrics:
@@ -25,7 +65,11 @@ class Metrics:
         self._requests: Counter[tuple[Labels, int]] = Counter()
         self._buckets: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
-        self.in_flight = 0
+        #: being answered, by whether they change something
+        self.in_flight = {False: 0, True: 0}
+        #: by what came of it
+        self.authentications: Counter[str] = Counter()
+        self.authorizations: Counter[str] = Counter()
 
     def observe(self, labels: Labels, code: int, duration_s: float) -> None:
         """Counts one answered request."""
@@ -41,33 +85,55 @@ class Metrics:
 
     def render(self, revision: int, watches: int, more: Sequence[str] = ()) -> bytes:
         """The page that a scraper reads; `revision` is the watch cache's, `watches` are open, `more` lines follow."""
-        lines = [
-            "# HELP apiserver_request_total Counter of apiserver requests.",
-            "# TYPE apiserver_request_total counter",
-        ]
+        texts = {labels: _text(labels) for labels in self._buckets}
+        name = "apiserver_request_total"
+        lines = [*_head(name, "counter")]
         for (labels, code), count in self._requests.items():
-            lines.append(f'apiserver_request_total{{{_text(labels)},code="{code}"}} {count}')
-        name = "apiserver_request_duration_seconds"
-        lines += [f"# HELP {name} Response latency distribution in seconds.", f"# TYPE {name} histogram"]
-        for labels, buckets in self._buckets.items():
-            text, total = _text(labels), 0
-            for bound, count in zip((*_BOUNDS_S, "+Inf"), buckets, strict=True):
-                total += count
-                lines.append(f'{name}_bucket{{{text},le="{bound}"}} {total}')
-            lines.append(f"{name}_sum{{{text}}} {self._sums[labels]:.6f}")
-            lines.append(f"{name}_count{{{text}}} {total}")
-        gauges = (
-            ("apiserver_current_inflight_requests", "Requests being answered.", self.in_flight),
-            ("apiserver_longrunning_requests", "Watches being held.", watches),
-            ("apiserver_watch_cache_resource_version", "Revision the watch cache has reached.", revision),
-        )
-        for gauge, help_text, value in gauges:
-            lines += [f"# HELP {gauge} {help_text}", f"# TYPE {gauge} gauge", f"{gauge} {value}"]
+            lines.append(f'{name}{{{texts[labels]},code="{code}"}} {count}')
+        for name in (_DURATION, _OBJECTIVE):
+            lines += _head(name, "histogram")
+            for labels, buckets in self._buckets.items():
+                if name == _DURATION or not labels[1]:
+                    text = texts[labels] if name == _DURATION else _text(labels, "dry_run")
+                    lines += self._histogram(name, text, buckets, self._sums[labels])
+        rows: tuple[tuple[str, str, dict[str, int]], ...] = (
+            ("apiserver_current_inflight_requests", "gauge", {
+                'request_kind="mutating"': self.in_flight[True], 'request_kind="readOnly"': self.in_flight[False],
+            }),
+            ("apiserver_longrunning_requests", "gauge", {'component="apiserver",verb="WATCH"': watches}),
+            ("apiserver_watch_cache_resource_version", "gauge", {"": revision}),
+            ("authentication_attempts", "counter", _results(self.authentications)),
+            ("authorization_attempts_total", "counter", _results(self.authorizations)),
+        )  # fmt: skip
+        for name, kind, values in rows:
+            lines += _head(name, kind)
+            lines += [f"{name}{{{text}}} {value}" if text else f"{name} {value}" for text, value in values.items()]
         return ("\n".join([*lines, *more]) + "\n").encode()
 
+    @staticmethod
+    def _histogram(name: str, text: str, buckets: Sequence[int], sum_s: float) -> Iterator[str]:
+        total = 0
+        for bound, count in zip((*_BOUNDS_S, "+Inf"), buckets, strict=True):
+            total += count
+            yield f'{name}_bucket{{{text},le="{bound if isinstance(bound, str) else f"{bound:g}"}"}} {total}'
+        yield f"{name}_sum{{{text}}} {sum_s:.6f}"
+        yield f"{name}_count{{{text}}} {total}"
 
-def _text(labels: Labels) -> str:
-    verb, group, version, resource, subresource = (value.replace("\\", "").replace('"', "") for value in labels)
-    return (
-        f'verb="{verb.upper()}",group="{group}",version="{version}",resource="{resource}",subresource="{subresource}"'
-    )
+
+def _head(name: str, kind: str) -> tuple[str, str]:
+    return f"# HELP {name} {_HELP[name]}", f"# TYPE {name} {kind}"
+
+
+def _results(counts: Counter[str]) -> dict[str, int]:
+    return {f'result="{result}"': count for result, count in counts.items()}
+
+
+def _text(labels: Labels, without: str = "") -> str:
+    verb, *others = labels
+    values = (_VERBS.get(verb) or verb.upper(), *others)
+    rows = [f'{name}="{_escaped(value)}"' for name, value in zip(_NAMES, values, strict=True) if name != without]
+    return f'component="apiserver",{",".join(rows)}'
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -41,7 +41,7 @@ from steersman.actors.apiserver.forms import TEXT_HEADERS
 from steersman.actors.apiserver.frontproxy import identifier
 from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
-from steersman.actors.apiserver.metrics import Metrics
+from steersman.actors.apiserver.metrics import Metrics, labels_of
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.proxies import Proxies
 from steersman.actors.apiserver.reads import Reader, too_large
@@ -92,6 +92,8 @@ _STORE_RETRY_S = 0.3
 #: a client that asks for a state that is not here yet may try again after
 _AGAIN_S = 1
 _SPACED = "the provided Authorization header contains extra space before the bearer token, and is ignored"
+_READS = frozenset({"get", "list", "watch", "head"})
+_APPLY = "application/apply-patch"
 #: writes in one transaction; the store bounds its bytes
 TRANSACTION_MAX = 100
 
@@ -298,7 +300,8 @@ class ApiServer:
         query = Query(text)
         attributes = read_attributes(request.method, path, query)
         trail = self._auditor.begin(request, attributes) if self._auditor is not None else None
-        self.metrics.in_flight += 1
+        changes = attributes.verb not in _READS
+        self.metrics.in_flight[changes] += 1
         try:
             response = await self._answer(request, path, query, attributes, trail)
         except ApiError as error:
@@ -308,7 +311,7 @@ class ApiServer:
         except (StoreError, Behind) as error:
             response = failure(_store_failure(error))
         finally:
-            self.metrics.in_flight -= 1
+            self.metrics.in_flight[changes] -= 1
         if trail is not None:
             response = trail.finish(response)
         else:
@@ -317,9 +320,12 @@ class ApiServer:
         pretty = query.get("pretty", "")
         if is_rendered(request.headers, pretty) and attributes.verb != "watch" and not response.passed_on:
             response = await rendered(request, pretty, response)
-        labels = (attributes.verb, attributes.group, attributes.version, attributes.resource, attributes.subresource)
-        if response.status >= 400 and not self._is_known(attributes):
-            labels = (attributes.verb, "", "", "", "")
+        labels = labels_of(
+            attributes,
+            dry_run="dryRun" in query,
+            is_apply=attributes.verb == "patch" and request.headers.get("content-type", "").startswith(_APPLY),
+            is_known=response.status < 400 or self._is_known(attributes),
+        )
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response
 
@@ -370,7 +376,18 @@ class ApiServer:
     async def _answer_once(
         self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
     ) -> Response:
-        user = await self._admit(request, path, attributes, trail)
+        counts = self.metrics
+        try:
+            user = await self._admit(request, path, attributes, trail)
+        except Unauthorized:
+            counts.authentications["failure"] += 1
+            raise
+        except Forbidden:
+            counts.authentications["success"] += 1
+            counts.authorizations["no-opinion"] += 1
+            raise
+        counts.authentications["success"] += 1
+        counts.authorizations["allowed"] += 1
         ticket = self._flows.enter(user, attributes)
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
@@ -405,7 +422,7 @@ class ApiServer:
         return response
 
     def _is_known(self, attributes: Attributes) -> bool:
-        """Whether there is what a request names: names that anybody thinks up are not counted each for itself."""
+        """Whether there is what a request names."""
         kind = self.registry.kind(attributes.group, attributes.version, attributes.resource)
         return kind is not None and (not attributes.subresource or attributes.subresource in kind.subresources)
 

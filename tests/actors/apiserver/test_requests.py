@@ -431,11 +431,17 @@ async def test_warnings_come_in_headers(api: Any) -> None:
 async def test_version_and_metrics(api: Any) -> None:
     assert (await api.ok("GET", "/version/", user=None))["minor"] == "36"
     await api.ok("GET", CONFIG_MAPS)
+    await api.ok("POST", f"{CONFIG_MAPS}?dryRun=All", config_map("a"))
+    await api.refused(404, "GET", "/apis/thought-up.example.com/v1/things")
     page = (await api.call("GET", "/metrics")).body.decode()
-    assert (
-        'apiserver_request_total{verb="LIST",group="",version="v1",resource="configmaps",subresource="",code="200"} 1'
-        in page
-    )
+    of = 'component="apiserver",verb="{}",dry_run="{}",group="",version="v1",resource="configmaps",subresource=""'
+    assert f'apiserver_request_total{{{of.format("LIST", "")},scope="namespace",code="200"}} 1' in page
+    assert f'apiserver_request_total{{{of.format("POST", "All")},scope="resource",code="201"}} 1' in page
+    of = of.format("LIST", "").replace(',dry_run=""', "")
+    assert f'apiserver_request_sli_duration_seconds_count{{{of},scope="namespace"}} 1' in page
+    assert "thought-up" not in page and 'apiserver_current_inflight_requests{request_kind="readOnly"} 1' in page
+    assert 'authentication_attempts{result="success"} ' in page
+    assert 'authorization_attempts_total{result="allowed"} ' in page
     await api.refused(401, "GET", "/metrics", user=None)
 
 
