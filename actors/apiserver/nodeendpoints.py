@@ -5,7 +5,7 @@ Source: k8s.io/kubernetes/pkg/kubelet/server/server.go
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import orjson
@@ -18,7 +18,9 @@ from steersman.actors.ports import LogRequest, NodeStreams
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import PODS
+from steersman.cluster.node.metrics import resource_metrics, running_metrics
 
+_METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _TEXT = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
 
 
@@ -44,7 +46,11 @@ class NodeEndpoints:
                 return _json({"images": await agent.list_images()})
             case ["stats", "summary"]:
                 return _json(await agent.stats())
-            case ["healthz"] | ["healthz", "ping"]:
+            case ["metrics"]:
+                return Response(200, _METRICS, running_metrics(node, self._pods_on(node)).encode())
+            case ["metrics", "resource"]:
+                return Response(200, _METRICS, resource_metrics(await agent.stats()).encode())
+            case ["healthz"] | ["healthz", "ping" | "log" | "syncloop"]:
                 return Response(200, _TEXT, b"ok")
             case ["pods"]:
                 return _json(self._list(node, running=False))
@@ -55,13 +61,14 @@ class NodeEndpoints:
         return Response(404, _TEXT, b"404 page not found\n")
 
     def _list(self, node: str, *, running: bool) -> Obj:
-        items = []
-        for entry in self._reader.shelf(self._pods).within():
-            pod = entry.obj
-            phase = (pod.get("status") or {}).get("phase")
-            if (pod.get("spec") or {}).get("nodeName") == node and (phase == "Running" or not running):
-                items.append(pod)
+        pods = self._pods_on(node)
+        items = [pod for pod in pods if not running or (pod.get("status") or {}).get("phase") == "Running"]
         return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+
+    def _pods_on(self, node: str) -> Iterator[Obj]:
+        for entry in self._reader.shelf(self._pods).within():
+            if (entry.obj.get("spec") or {}).get("nodeName") == node:
+                yield entry.obj
 
     async def _logs(self, call: Call, agent: NodeStreams, namespace: str, pod: str, container: str) -> Response:
         query = call.query

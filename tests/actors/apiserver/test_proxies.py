@@ -380,6 +380,8 @@ async def test_a_node_answers_as_a_kubelet_and_its_other_ports_are_reached_direc
         "web",
     ]
     assert (await client.said("GET", f"{base}/stats/summary"))["node"] == {"nodeName": "n1"}
+    assert b"\nkubelet_running_pods 2\n" in (await client.raw("GET", f"{base}/metrics"))[2]
+    assert (await client.raw("GET", f"{base}/metrics/resource"))[2].endswith(b"\nresource_scrape_error 0\n")
     assert (await client.raw("GET", f"{base}/none"))[0] == 404
     assert (await client.raw("PUT", f"{base}/pods"))[0] == 405
     assert await client.refused("GET", "/api/v1/nodes/n1:80/proxy/") == (400, "address not allowed")
