@@ -109,6 +109,8 @@ class CustomKinds:
         """Deletes every object of a definition that is being deleted, then lets the definition go."""
         delay_s = _FIRST_S
         try:
+            if not await self._removed(name):
+                await self._say(name, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
             while not await self._removed(name):
                 await asyncio.sleep(delay_s)
                 delay_s = min(_RETRY_S, delay_s * 2)
@@ -129,7 +131,6 @@ class CustomKinds:
                 return True
         except (ApiError, StoreError) as error:
             log.info("objects of %s are not all gone yet: %s", name, error)
-            await self._say(name, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
         return False
 
     async def _delete_objects(self, name: str) -> bool:

@@ -68,6 +68,7 @@ def _row(crd: Obj, version: Obj, repairs: Mapping[str, Repair]) -> Kind:
         selectable_fields=_selectable(version.get("selectableFields") or ()),
         scale=scale,
         has_generation=True,
+        allows_unconditional_update=False,
         schema=schema,
         printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
         stored=_as_version(storage),

@@ -44,9 +44,8 @@ def with_scale(kind: Kind, obj: Obj, scale: Obj) -> Obj:
     replicas = (scale.get("spec") or {}).get("replicas", 0)
     if replicas < 0:
         raise invalid("Scale", obj["metadata"]["name"], not_negative("spec.replicas", replicas), "autoscaling")
-    meta = dict(obj["metadata"])
+    meta = dict(obj["metadata"])  # of the version that it is, unless the Scale names one
     asked = scale.get("metadata") or {}
-    meta.pop("resourceVersion", None)
     for key in ("uid", "resourceVersion", "name", "namespace"):
         if asked.get(key):
             meta[key] = asked[key]

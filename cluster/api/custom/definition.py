@@ -99,7 +99,7 @@ def _versions(spec: Obj) -> list[Cause]:
         path, name = f"spec.versions[{index}]", row.get("name", "")
         if errors := label_1035_errors(name):
             causes.append(bad(f"{path}.name", name, ",".join(errors)))
-        if not (row.get("schema") or {}).get("openAPIV3Schema"):
+        if (row.get("schema") or {}).get("openAPIV3Schema") is None:
             causes.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
         causes += _deprecation(row, f"{path}.deprecationWarning")
     for path, rows in _places(versions, "subresources"):

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from steersman.cluster.meta.objects import condition
+
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "/apis/example.com"
 V1, V2 = f"{GROUP}/v1/namespaces/default/gadgets", f"{GROUP}/v2/namespaces/default/gadgets"
@@ -38,6 +40,16 @@ async def edit(api: Any, change: Any, name: str = "gadgets.example.com") -> Any:
     found = await api.ok("GET", f"{CRDS}/{name}")
     change(found)
     return await api.ok("PUT", f"{CRDS}/{name}", found)
+
+
+async def ends(api: Any, reason: str, message: str) -> None:
+    """Returns when the definition says so of its end."""
+    for _ in range(1000):
+        found = condition(await api.ok("GET", f"{CRDS}/gadgets.example.com"), "Terminating")
+        if found and (found["status"], found["reason"], found["message"]) == ("True", reason, message):
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError(f"the definition does not say {reason}")
 
 
 async def answers(api: Any, path: str, status: int) -> None:
@@ -158,6 +170,7 @@ async def test_objects_go_with_their_definition(api: Any) -> None:
     marked = await api.ok("DELETE", f"{CRDS}/gadgets.example.com")
     assert marked["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
     await answers(api, f"{V1}/free", 404)
+    await ends(api, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
     refused = await api.refused(405, "POST", V1, gadget("late", size=1))
     assert refused["message"] == "create not allowed while custom resource definition is terminating"
     await api.ok("PATCH", f"{V1}/held", {"metadata": {"finalizers": None}}, content_type="application/merge-patch+json")
@@ -246,6 +259,21 @@ async def test_the_status_of_a_definition_is_written_apart(api: Any) -> None:
     assert patched["spec"]["scope"] == "Namespaced"
     assert [row["type"] for row in patched["status"]["conditions"]] == ["NamesAccepted", "Established", "Tested"]
     assert (await api.ok("GET", V1))["items"] == []
+
+
+async def test_an_object_is_written_anew_only_over_the_version_that_was_read(api: Any) -> None:
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    await api.ok("POST", CRDS, crd(version("v1", storage=True, subresources={"scale": scale})))
+    await api.ok("POST", V1, gadget(size=1))
+    refused = await api.refused(422, "PUT", f"{V1}/g", gadget(size=2))
+    told = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
+    assert refused["message"] == f'gadgets.example.com "g" is invalid: {told}'
+    wanted = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "g"}, "spec": {"replicas": 3}}
+    assert (await api.ok("PUT", f"{V1}/g/scale", wanted))["spec"] == {"replicas": 3}
+    await api.ok(
+        "PATCH", f"{V1}/g?fieldManager=m&force=true", gadget(size=4), content_type="application/apply-patch+yaml"
+    )
+    assert (await api.ok("GET", f"{V1}/g"))["spec"] == {"size": 4}
 
 
 async def test_replicas_that_are_no_count_are_refused(api: Any) -> None:

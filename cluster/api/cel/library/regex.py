@@ -25,12 +25,27 @@ def compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern, _OPTIONS)
     except re2.error as error:
-        raise EvaluationError(f"error parsing regexp: {_detail(error)}: `{pattern}`") from None
+        raise EvaluationError(f"error parsing regexp: {_detail(error, pattern)}") from None
 
 
-def _detail(error: Exception) -> str:
+#: what Go's parser says where the one in C++ says something else
+_GO_WORDS = {
+    "missing )": "missing closing )", "missing ]": "missing closing ]",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator", "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture", "trailing \\": "trailing backslash at end of expression",
+}  # fmt: skip
+
+
+def _detail(error: Exception, pattern: str) -> str:
+    """The error in Go's words, with the part of the pattern that it is about."""
     text = error.args[0] if error.args else ""
-    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    what, _, part = text.partition(": ")
+    if what in ("missing )", "unexpected )"):
+        part = pattern
+    return f"{_GO_WORDS.get(what, what)}: `{part}`"
 
 
 def _matches(text: str, pattern: str) -> bool:

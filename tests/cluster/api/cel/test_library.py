@@ -8,6 +8,7 @@ import pytest
 
 from steersman.cluster.api import cel
 from steersman.cluster.api.cel import DYN, Authorizer, Budget, Decision, Declarations, EvaluationError, Question, Type
+from steersman.cluster.api.cel.library.regex import compiled
 
 
 def _value(expression: str) -> Any:
@@ -85,6 +86,21 @@ def test_a_function_fails_with_this(expression: str, message: str) -> None:
     with pytest.raises(EvaluationError) as caught:
         _value(expression)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong"),
+    [
+        ("a(", "missing closing ): `a(`"), ("a)", "unexpected ): `a)`"), ("a[", "missing closing ]: `[`"),
+        ("*a", "missing argument to repetition operator: `*`"), ("a**", "invalid nested repetition operator: `**`"),
+        ("a{2001}", "invalid repeat count: `{2001}`"), ("a\\", "trailing backslash at end of expression: ``"),
+        ("(?z)", "invalid or unsupported Perl syntax: `(?z`"), ("[z-a]", "invalid character class range: `z-a`"),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_is_none_is_told_in_go_words(pattern: str, wrong: str) -> None:
+    with pytest.raises(EvaluationError) as refused:
+        compiled(pattern)
+    assert str(refused.value) == f"error parsing regexp: {wrong}"
 
 
 def test_a_pattern_that_backtracking_engines_choke_on_costs_no_time() -> None:
