@@ -10,11 +10,13 @@ gopkg.in/evanphx/json-patch.v4, makes of them: a value that is left out is null,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
+from steersman.cluster.api.syntax import name_of
 from steersman.cluster.meta.errors import BadRequest, Invalid, RequestEntityTooLarge
 from steersman.cluster.meta.objects import Obj
 
@@ -24,6 +26,12 @@ OPERATIONS_MAX = 10_000
 COPIED_BYTES_MAX = 3 * 1024 * 1024
 
 
+_OPERATIONS = frozenset({"add", "remove", "replace", "move", "copy", "test"})
+#: what is said of an operation on something within what is not there
+_ABSENT = {
+    "add": 'does not apply: doc is missing path: "{}"', "remove": 'does not apply: doc is missing path: "{}"',
+    "replace": "does not apply: doc is missing path: {}", "test": "does not apply: is missing path: {}",
+}  # fmt: skip
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
@@ -53,20 +61,20 @@ def json_patch(target: Obj, operations: Any) -> Obj:
         RequestEntityTooLarge: the document holds more operations than allowed.
     """
     if not isinstance(operations, list):
-        raise BadRequest("error decoding patch: a JSON patch is a list of operations")
+        raise BadRequest(f"json: cannot unmarshal {name_of(operations)} into Go value of type jsonpatch.Patch")
     if len(operations) > OPERATIONS_MAX:
         raise RequestEntityTooLarge(
             f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(operations)}"
         )
     document: Any = copied(target)
     copies = _CopyBudget()
-    for position, operation in enumerate(operations):
+    for operation in operations:
         if not isinstance(operation, dict):
-            raise BadRequest(f"error decoding patch: operation {position} is no object")
+            raise BadRequest(f"json: cannot unmarshal {name_of(operation)} into Go value of type jsonpatch.Operation")
         try:
             document = _operate(document, operation, copies)
         except _PatchError as error:
-            raise Inapplicable(f"operation {position} ({operation.get('op')}): {error}") from None
+            raise Inapplicable(str(error)) from None
         except _TooMuchCopied as error:
             raise Invalid(str(error)) from None
     if not isinstance(document, dict):
@@ -102,30 +110,62 @@ class _CopyBudget:
 
 def _operate(document: Any, operation: Obj, copies: _CopyBudget) -> Any:
     kind = operation.get("op")
-    path = _pointer(operation, "path")
-    match kind:
-        case "add":
-            return _add(document, path, copied(operation.get("value")))
-        case "remove":
-            return _remove(document, path)[0]
-        case "replace":
-            _find(document, path)
-            return _replace(document, path, copied(operation.get("value")))
-        case "move":
-            source = _pointer(operation, "from")
-            if path[: len(source)] == source and len(path) > len(source):
-                raise _PatchError(f"{_text(source)} cannot be moved into itself")
-            document, value = _remove(document, source)
-            return _add(document, path, value)
-        case "copy":
-            value = _find(document, _pointer(operation, "from"))
+    if kind not in _OPERATIONS:
+        raise _PatchError(f"Unexpected kind: {kind}")
+    if kind in ("move", "copy"):
+        return _taken_over(document, kind, operation, copies)
+    path, text = _pointer(operation, "path"), operation["path"]
+    value, missing = operation.get("value"), f"{kind} operation {_ABSENT[kind].format(text)}"
+    if not path and kind in ("add", "replace"):
+        return copied(value)
+    if not path and kind == "remove":
+        raise _PatchError(f"{missing}: missing value")
+    parent = _parent(document, path, missing)
+    if kind == "add":
+        with _told(f"error in add for path: '{text}'"):
+            _add(parent, path[-1], copied(value))
+    elif kind == "replace":
+        if not _has(parent, path[-1]):
+            raise _PatchError(f"replace operation does not apply: doc is missing key: {text}: missing value")
+        parent[_key(parent, path[-1])] = copied(value)
+    elif kind == "remove":
+        with _told(f"error in remove for path: '{text}'"):
+            _remove(parent, path[-1])
+    elif not _equal(_tested(document, parent, path), value):
+        raise _PatchError(f"testing value {text} failed: test failed")
+    return document
+
+
+def _taken_over(document: Any, kind: str, operation: Obj, copies: _CopyBudget) -> Any:
+    """What comes of a `move` or a `copy`."""
+    source, path, text = _pointer(operation, "from"), _pointer(operation, "path"), operation["path"]
+    missing = f"{kind} operation does not apply: doc is missing"
+    if not source:
+        raise _PatchError(f"{missing} from path: {operation['from']}: missing value")
+    parent = _parent(document, source, f"{missing} from path: {operation['from']}")
+    with _told(f"error in {kind} for {'path' if kind == 'move' else 'from'}: '{source[-1]}'"):
+        if kind == "move":
+            value = _remove(parent, source[-1])
+        elif _has(parent, source[-1]):
+            value = parent[_key(parent, source[-1])]
             copies.take(value)
-            return _add(document, path, copied(value))
-        case "test":
-            if not _equal(_find_or_null(document, path), operation.get("value")):
-                raise _PatchError(f"testing value {_text(path)} failed")
-            return document
-    raise _PatchError(f"Unexpected kind: {kind}")
+            value = copied(value)
+        else:
+            raise _PatchError(f"unable to get nonexistent key: {source[-1]}: missing value")
+    if not path:
+        return value
+    target = _parent(document, path, f"{missing} destination path: {text}")
+    with _told(f"error in {kind} for path: '{text}'"):
+        _add(target, path[-1], value)
+    return document
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    try:
+        yield
+    except _PatchError as error:
+        raise _PatchError(f"{where}: {error}") from None
 
 
 def _pointer(operation: Obj, member: str) -> list[str]:
@@ -133,10 +173,6 @@ def _pointer(operation: Obj, member: str) -> list[str]:
     if not isinstance(pointer, str) or (pointer and not pointer.startswith("/")):
         raise _PatchError(f"{member!r} must be a JSON pointer, got {pointer!r}")
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
-
-
-def _text(path: list[str]) -> str:
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -152,73 +188,60 @@ def _equal(left: Any, right: Any) -> bool:
 def _index(container: list[Any], part: str, *, end: int) -> int:
     """The place that a part of a path names; Kubernetes counts negative ones from the end."""
     if not _INDEX.fullmatch(part):
-        raise _PatchError(f"{part!r} is no index of a list")
+        wrong = f'strconv.Atoi: parsing "{part}": invalid syntax'
+        raise _PatchError(f"value was not a proper array index: '{part}': {wrong}")
     index = int(part)
     index = index + end if index < 0 else index
     if not 0 <= index < end:
-        raise _PatchError(f"index {index} is out of bounds ({len(container)} items)")
+        raise _PatchError(f"Unable to access invalid index: {part}: invalid index referenced")
     return index
 
 
-def _find(document: Any, path: list[str]) -> Any:
-    for depth, part in enumerate(path):
-        if isinstance(document, dict) and part in document:
-            document = document[part]
-        elif isinstance(document, list):
-            document = document[_index(document, part, end=len(document))]
-        else:
-            raise _PatchError(f"path {_text(path[: depth + 1])} does not exist")
+def _parent(document: Any, path: list[str], missing: str) -> Any:
+    """The object or list that holds the end of a path; `missing` is told when there is none."""
+    for part in path[:-1]:
+        try:
+            document = document[_key(document, part)] if isinstance(document, (dict, list)) else None
+        except (KeyError, _PatchError):
+            document = None
+    if not isinstance(document, (dict, list)):
+        raise _PatchError(f"{missing}: missing value")
     return document
 
 
-def _find_or_null(document: Any, path: list[str]) -> Any:
+def _key(container: Any, part: str) -> Any:
+    return _index(container, part, end=len(container)) if isinstance(container, list) else part
+
+
+def _has(container: Any, part: str) -> bool:
+    if isinstance(container, dict):
+        return part in container
+    try:
+        _key(container, part)
+    except _PatchError:
+        return False
+    return True
+
+
+def _tested(document: Any, parent: Any, path: list[str]) -> Any:
     """The value a `test` compares: a missing member of an existing object counts as null."""
     if not path:
         return document
-    parent = _find(document, path[:-1])
-    if isinstance(parent, dict):
-        return parent.get(path[-1])
-    return _find(document, path)
+    with _told(f"error in test for path: '/{'/'.join(path)}'"):
+        return parent.get(path[-1]) if isinstance(parent, dict) else parent[_key(parent, path[-1])]
 
 
-def _change(document: Any, path: list[str], change: Callable[[Any, str], None]) -> Any:
-    change(_find(document, path[:-1]), path[-1])
-    return document
-
-
-def _add(document: Any, path: list[str], value: Any) -> Any:
-    def change(parent: Any, part: str) -> None:
-        if isinstance(parent, list):
-            parent.insert(len(parent) if part == "-" else _index(parent, part, end=len(parent) + 1), value)
-        elif isinstance(parent, dict):
-            parent[part] = value
-        else:
-            raise _PatchError(f"{_text(path[:-1])} holds neither an object nor a list")
-
-    return _change(document, path, change) if path else value
-
-
-def _replace(document: Any, path: list[str], value: Any) -> Any:
-    def change(parent: Any, part: str) -> None:
-        if isinstance(parent, list):
-            parent[_index(parent, part, end=len(parent))] = value
-        else:
-            parent[part] = value
-
-    return _change(document, path, change) if path else value
-
-
-def _remove(document: Any, path: list[str]) -> tuple[Any, Any]:
-    """Returns the document without the value at `path`, and that value."""
-    if not path:
-        raise _PatchError("the whole object cannot be removed")
-    value = _find(document, path)
-    parent = _find(document, path[:-1])
+def _add(parent: Any, part: str, value: Any) -> None:
     if isinstance(parent, list):
-        del parent[_index(parent, path[-1], end=len(parent))]
+        parent.insert(len(parent) if part == "-" else _index(parent, part, end=len(parent) + 1), value)
     else:
-        del parent[path[-1]]
-    return document, value
+        parent[part] = value
+
+
+def _remove(parent: Any, part: str) -> Any:
+    if isinstance(parent, dict) and part not in parent:
+        raise _PatchError(f"Unable to remove nonexistent key: {part}: missing value")
+    return parent.pop(_key(parent, part))
 
 
 def merge_patch(target: Obj, patch: Any) -> Obj:

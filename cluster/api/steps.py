@@ -6,6 +6,7 @@ ask yields nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -96,12 +97,16 @@ _HTTP = {
 
 def http_failure(reply: HookReply) -> str:
     """What an HTTP answer that is no success says, in the words of Kubernetes' client."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        said = orjson.loads(reply.body)
+        if isinstance(said, dict) and (said.get("kind", "Status"), said.get("status")) == ("Status", "Failure"):
+            return str(said.get("message", ""))
     text = reply.body.decode(errors="replace").strip()[:500]
     if reply.status in (403, 503) and text:
         return text
     if reply.status in _HTTP:
         return _HTTP[reply.status]
     if reply.status >= 500:
-        said = orjson.dumps(text or "unknown").decode()
-        return f"an error on the server ({said}) has prevented the request from succeeding"
+        quoted = orjson.dumps(text or "unknown").decode()
+        return f"an error on the server ({quoted}) has prevented the request from succeeding"
     return f"the server responded with the status code {reply.status} but did not return more information"

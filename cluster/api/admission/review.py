@@ -115,7 +115,7 @@ def user_info(ctx: WriteContext) -> Obj:
 def options_of(attempt: Attempt) -> Obj | None:
     if attempt.operation == CONNECT:
         return None
-    return {"kind": _OPTIONS[attempt.operation], "apiVersion": "meta.k8s.io/v1", **attempt.options}
+    return {**attempt.options, "kind": _OPTIONS[attempt.operation], "apiVersion": "meta.k8s.io/v1"}
 
 
 def read(hook: Webhook, call: HookCall, reply: HookReply, uid: str, *, mutating: bool) -> Answer:

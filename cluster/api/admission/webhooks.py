@@ -130,7 +130,7 @@ def internal(text: str) -> InternalError:
 def _patched(registry: Registry, hook: Webhook, answer: Answer, attempt: Attempt, kind: Kind) -> bool:
     """Carries a webhook's patch out; returns whether it changed anything."""
     operations: Any = answer.patch
-    if not operations:
+    if operations is None or operations == []:
         return False
     if attempt.obj is None:
         raise internal(
