@@ -177,12 +177,6 @@ def test_a_new_node_begins_tainted_and_a_claim_with_the_default_class(api: Any) 
     )
 
 
-def test_what_will_not_do_what_it_seems_is_warned_of(api: Any) -> None:
-    env = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
-    written = api.prepare("pods", api.pod(containers=[{"name": "a", "image": "x:1", "env": env}]))
-    assert "hides previous definition" in written.warnings[0]
-
-
 def test_a_binding_puts_a_pod_on_a_node_once(api: Any) -> None:
     pod = api.create("pods", api.pod())
     binding = {"metadata": {"name": "web", "uid": pod["metadata"]["uid"]}, "target": {"kind": "Node", "name": "n1"}}

@@ -1,0 +1,227 @@
+"""Sentences about pods and templates of pods that are accepted but will not do what they seem to.
+
+Source: k8s.io/kubernetes/pkg/api/pod/warnings.go, pkg/api/node/util.go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from steersman.cluster.api.rules.fields import show
+from steersman.cluster.api.rules.pod_marks import APPARMOR, SECCOMP_CONTAINER, SECCOMP_POD
+from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.quantity import parse
+
+_LABELS = {
+    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
+    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
+    "failure-domain.beta.kubernetes.io/region": 'deprecated since v1.17; use "topology.kubernetes.io/region" instead',
+    "failure-domain.beta.kubernetes.io/zone": 'deprecated since v1.17; use "topology.kubernetes.io/zone" instead',
+    "beta.kubernetes.io/instance-type": 'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead',
+}
+_ANNOTATIONS = {
+    "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
+    "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
+    "security.alpha.kubernetes.io/unsafe-sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
+}
+#: sources of volumes that are gone or will go
+OLD_VOLUMES = {
+    "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
+    "gitRepo": "deprecated in v1.11",
+    "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
+    "flocker": "deprecated in v1.22, non-functional in v1.25+",
+    "storageOS": "deprecated in v1.22, non-functional in v1.25+",
+    "storageos": "deprecated in v1.22, non-functional in v1.25+",
+    "quobyte": "deprecated in v1.22, non-functional in v1.25+",
+    "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
+    "cephfs": "deprecated in v1.28, non-functional in v1.31+",
+    "rbd": "deprecated in v1.28, non-functional in v1.31+",
+}
+_SECCOMP = 'non-functional in v1.27+; use the "seccompProfile" field instead'
+_APPARMOR = 'deprecated since v1.30; use the "appArmorProfile" field instead'
+_NO_SELECTOR = "a null labelSelector results in matching no pod"
+_REQUIRED, _PREFERRED = (
+    "requiredDuringSchedulingIgnoredDuringExecution",
+    "preferredDuringSchedulingIgnoredDuringExecution",
+)
+_BYTES = ("memory", "ephemeral-storage")
+
+
+def of_pod(path: str, meta: Obj, spec: Obj) -> list[str]:
+    """Returns the warnings that a pod or a template deserves.
+
+    Args:
+        path: of the template, with a dot at its end; empty of a pod.
+    """
+    where, marks = f"{path}spec", meta.get("annotations") or {}
+    return [
+        *_placement(where, spec),
+        *(f"{path}metadata.annotations[{key}]: {text}" for key, text in _ANNOTATIONS.items() if key in marks),
+        *_volumes(f"{where}.volumes", spec.get("volumes") or []),
+        *_twice(f"{where}.hostAliases", spec.get("hostAliases") or [], "ip"),
+        *_twice(f"{where}.imagePullSecrets", spec.get("imagePullSecrets") or [], "name"),
+        *_nameless(f"{where}.imagePullSecrets", spec.get("imagePullSecrets") or []),
+        *_fractions(f"{where}.overhead", spec.get("overhead") or {}),
+        *(_profiles(path, spec, marks) if marks else ()),
+        *(text for place, one in _containers(where, spec) for text in _container(place, one)),
+        *_ports(where, spec),
+        *_grace(where, spec),
+        *_affinities(f"{where}.affinity", spec.get("affinity") or {}),
+    ]
+
+
+def fraction(path: str, value: str | None) -> Iterator[str]:
+    """The warning of a number of bytes that is not whole."""
+    if value is not None and (amount := parse(value)) != int(amount):
+        yield f"{path}: fractional byte value {show(value)} is invalid, must be an integer"
+
+
+def node_term(path: str, term: Obj) -> Iterator[str]:
+    """The warnings of a term that selects nodes by labels that have other names now."""
+    for index, row in enumerate(term.get("matchExpressions") or ()):
+        if (key := row.get("key", "")) in _LABELS:
+            yield f"{path}.matchExpressions[{index}].key: {key} is {_LABELS[key]}"
+
+
+def _containers(path: str, spec: Obj) -> Iterator[tuple[str, Obj]]:
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        for index, one in enumerate(spec.get(key) or ()):
+            yield f"{path}.{key}[{index}]", one
+
+
+def _placement(path: str, spec: Obj) -> Iterator[str]:
+    for key in spec.get("nodeSelector") or ():
+        if key in _LABELS:
+            yield f"{path}.nodeSelector[{key}]: {_LABELS[key]}"
+    nodes = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    base = f"{path}.affinity.nodeAffinity"
+    for index, term in enumerate((nodes.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ()):
+        yield from node_term(f"{base}.{_REQUIRED}.nodeSelectorTerms[{index}]", term)
+    for index, row in enumerate(nodes.get(_PREFERRED) or ()):
+        yield from node_term(f"{base}.{_PREFERRED}[{index}].preference", row.get("preference") or {})
+    for index, row in enumerate(spec.get("topologySpreadConstraints") or ()):
+        where, key = f"{path}.topologySpreadConstraints[{index}]", row.get("topologyKey", "")
+        if key in _LABELS:
+            yield f"{where}.topologyKey: {key} is {_LABELS[key]}"
+        if row.get("labelSelector") is None:
+            yield f"{where}.labelSelector: {_NO_SELECTOR}"
+
+
+def _volumes(path: str, volumes: list[Obj]) -> Iterator[str]:
+    for index, volume in enumerate(volumes):
+        for key, text in OLD_VOLUMES.items():
+            if volume.get(key) is not None:
+                yield f"{path}[{index}].{'storageOS' if key == 'storageos' else key}: {text}"
+        claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}
+        yield from claim_spec(f"{path}[{index}].ephemeral.volumeClaimTemplate.spec", claim.get("spec") or {})
+    tokens = {
+        source["serviceAccountToken"].get("path", "")
+        for volume in volumes
+        for source in (volume.get("projected") or {}).get("sources") or ()
+        if source.get("serviceAccountToken") is not None
+    }
+    for index, volume in enumerate(volumes if tokens else ()):
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            yield from _hidden(f"{path}[{index}].projected.sources", source, tokens)
+
+
+def _hidden(path: str, source: Obj, tokens: set[str]) -> Iterator[str]:
+    """The warnings of what is projected to where a token is."""
+    text = "has duplicated path with ServiceAccountToken"
+    for key, word in (("configMap", "configMap"), ("secret", "secrets"), ("downwardAPI", "downwardAPI")):
+        for index, item in enumerate((source.get(key) or {}).get("items") or ()):
+            if item.get("path", "") in tokens:
+                yield f"{path}.{word}[{index}]: {text} {show(item['path'])}"
+    bundle = source.get("clusterTrustBundle")
+    if bundle is not None and bundle.get("path", "") in tokens:
+        yield f"{path}.ClusterTrustBundle: {text} {show(bundle['path'])}"
+
+
+def claim_spec(path: str, spec: Obj) -> Iterator[str]:
+    """The warnings of a claim of storage."""
+    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    yield from fraction(f"{path}.resources.requests[storage]", asked)
+
+
+def _twice(path: str, rows: list[Obj], key: str) -> Iterator[str]:
+    seen: set[str] = set()
+    for index, row in enumerate(rows):
+        if (value := row.get(key, "")) in seen:
+            yield f"{path}[{index}].{key}: duplicate {key} {show(value)}"
+        seen.add(value)
+
+
+def _nameless(path: str, rows: list[Obj]) -> Iterator[str]:
+    for index, row in enumerate(rows):
+        if not row.get("name"):
+            yield f'{path}[{index}].name: invalid empty name ""'
+
+
+def _fractions(path: str, amounts: Mapping[str, str]) -> Iterator[str]:
+    for key in _BYTES:
+        yield from fraction(f"{path}[{key}]", amounts.get(key))
+
+
+def _profiles(path: str, spec: Obj, marks: Obj) -> Iterator[str]:
+    """The warnings of annotations that fields have replaced."""
+    pod = spec.get("securityContext") or {}
+    if SECCOMP_POD in marks and pod.get("seccompProfile") is None:
+        yield f"{path}metadata.annotations[{SECCOMP_POD}]: {_SECCOMP}"
+    for _, one in _containers("", spec):
+        own, name = one.get("securityContext") or {}, one.get("name", "")
+        if f"{SECCOMP_CONTAINER}{name}" in marks and own.get("seccompProfile") is None:
+            yield f"{path}metadata.annotations[{SECCOMP_CONTAINER}{name}]: {_SECCOMP}"
+        if f"{APPARMOR}{name}" in marks and (own.get("appArmorProfile") or pod.get("appArmorProfile")) is None:
+            yield f"{path}metadata.annotations[{APPARMOR}{name}]: {_APPARMOR}"
+
+
+def _container(path: str, one: Obj) -> Iterator[str]:
+    resources = one.get("resources") or {}
+    for key in _BYTES:
+        for side in ("limits", "requests"):
+            yield from fraction(f"{path}.resources.{side}[{key}]", (resources.get(side) or {}).get(key))
+    seen: set[str] = set()
+    for index, row in enumerate(one.get("env") or ()):
+        name, value = row.get("name", ""), row.get("value", "")
+        reference = f"$({name})"
+        if name in seen and (row.get("valueFrom") is not None or value == reference or reference not in value):
+            text = f"hides previous definition of {show(name)}, which may be dropped when using apply"
+            yield f"{path}.env[{index}]: {text}"
+        seen.add(name)
+
+
+def _ports(path: str, spec: Obj) -> Iterator[str]:
+    known: dict[tuple[int, str], list[tuple[str, str, int]]] = {}
+    for place, one in _containers(path, spec):
+        for index, port in enumerate(one.get("ports") or ()):
+            where, ip, host = f"{place}.ports[{index}]", port.get("hostIP", ""), port.get("hostPort", 0)
+            number, protocol = port.get("containerPort", 0), port.get("protocol", "")
+            if ip and not host:
+                shown = f"Name:{port.get('name', '')} HostPort:0 ContainerPort:{number} Protocol:{protocol} HostIP:{ip}"
+                yield f"{where}: hostIP set without hostPort: {{{shown}}}"
+            others = known.setdefault((number, protocol), [])
+            for other, other_ip, other_host in others:
+                if (ip, host) == (other_ip, other_host):
+                    yield f"{where}: duplicate port definition with {other}"
+                elif not host or not other_host:
+                    yield f"{where}: overlapping port definition with {other}"
+                elif host == other_host and bool(ip) != bool(other_ip):
+                    yield f"{where}: dangerously ambiguous port definition with {other}"
+            others.append((where, ip, host))
+
+
+def _grace(path: str, spec: Obj) -> Iterator[str]:
+    if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+        text = "must be >= 0; negative values are invalid and will be treated as 1"
+        yield f"{path}.terminationGracePeriodSeconds: {text}"
+
+
+def _affinities(path: str, affinity: Obj) -> Iterator[str]:
+    for kind in ("podAffinity", "podAntiAffinity"):
+        terms = affinity.get(kind) or {}
+        for index, term in enumerate(terms.get(_REQUIRED) or ()):
+            if term.get("labelSelector") is None:
+                yield f"{path}.{kind}.{_REQUIRED}[{index}].labelSelector: {_NO_SELECTOR}"
+        for index, row in enumerate(terms.get(_PREFERRED) or ()):
+            if (row.get("podAffinityTerm") or {}).get("labelSelector") is None:
+                yield f"{path}.{kind}.{_PREFERRED}[{index}].podAffinityTerm.labelSelector: {_NO_SELECTOR}"

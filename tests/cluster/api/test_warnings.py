@@ -1,0 +1,98 @@
+"""Tests of what clients are warned of, in Kubernetes' words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+_MAIN = {"name": "a", "image": "x:1"}
+_TERM = {"topologyKey": "zone"}
+_OLD_NODES = {"matchExpressions": [{"key": "failure-domain.beta.kubernetes.io/zone", "operator": "Exists"}]}
+_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"nodeSelector": {"beta.kubernetes.io/instance-type": "big"}},
+         ['spec.nodeSelector[beta.kubernetes.io/instance-type]: deprecated since v1.17; use '
+          '"node.kubernetes.io/instance-type" instead']),
+        ({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                                        {"nodeSelectorTerms": [_OLD_NODES]}}}},
+         ["spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]"
+          ".matchExpressions[0].key: failure-domain.beta.kubernetes.io/zone is deprecated since v1.17; use "
+          '"topology.kubernetes.io/zone" instead']),
+        ({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_TERM]}}},
+         ["spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector: "
+          "a null labelSelector results in matching no pod"]),
+        ({"topologySpreadConstraints": [{**_TERM, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]},
+         ["spec.topologySpreadConstraints[0].labelSelector: a null labelSelector results in matching no pod"]),
+        ({"hostAliases": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.1"}], "imagePullSecrets": [{"name": "a"}, {"name": "a"}]},
+         ['spec.hostAliases[1].ip: duplicate ip "10.0.0.1"', 'spec.imagePullSecrets[1].name: duplicate name "a"']),
+        ({"imagePullSecrets": [{}]}, ['spec.imagePullSecrets[0].name: invalid empty name ""']),
+        ({"terminationGracePeriodSeconds": -1},
+         ["spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"]),
+        ({"volumes": [{"name": "g", "gitRepo": {"repository": "r"}}]},
+         ["spec.volumes[0].gitRepo: deprecated in v1.11"]),
+        ({"volumes": [{"name": "p", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "t"}},
+            {"secret": {"name": "s", "items": [{"key": "k", "path": "t"}]}},
+        ]}}]}, ['spec.volumes[0].projected.sources.secrets[0]: has duplicated path with ServiceAccountToken "t"']),
+        ({"containers": [{**_MAIN, "resources": {"limits": {"memory": "100m"}}}]},
+         [f'spec.containers[0].resources.{side}[memory]: fractional byte value "100m" is invalid, must be an integer'
+          for side in ("limits", "requests")]),
+        ({"containers": [{**_MAIN, "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}]}]}, []),
+        ({"containers": [{**_MAIN, "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}]},
+         ['spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply']),
+        ({"containers": [{**_MAIN, "ports": [{"containerPort": 80}]},
+                         {"name": "b", "image": "x:1", "ports": [{"containerPort": 80}]}]},
+         ["spec.containers[1].ports[0]: duplicate port definition with spec.containers[0].ports[0]"]),
+        ({"containers": [{**_MAIN, "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 80},
+                                             {"containerPort": 80, "hostPort": 8080, "hostIP": "10.0.0.1"}]}]},
+         ["spec.containers[0].ports[1]: overlapping port definition with spec.containers[0].ports[0]",
+          "spec.containers[0].ports[2]: dangerously ambiguous port definition with spec.containers[0].ports[0]",
+          "spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[1]"]),
+        ({"containers": [{**_MAIN, "ports": [{"containerPort": 80, "hostIP": "10.0.0.1"}]}]},
+         ["spec.containers[0].ports[0]: hostIP set without hostPort: "
+          "{Name: HostPort:0 ContainerPort:80 Protocol:TCP HostIP:10.0.0.1}"]),
+    ],
+)  # fmt: skip
+def test_a_pod_that_will_not_do_what_it_seems_is_warned_of(api: Any, spec: Any, expected: list[str]) -> None:
+    assert list(api.prepare("pods", api.pod(**spec)).warnings) == expected
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec", "meta", "expected"),
+    [
+        ("services", {"ports": [{"port": 1}], "clusterIP": "None", "sessionAffinity": "ClientIP"}, {},
+         ["spec.SessionAffinity is ignored for headless services"]),
+        ("services", {"ports": [{"port": 1}], "externalIPs": ["10.0.0.1"], "trafficDistribution": "PreferClose"}, {},
+         ["spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+          'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"']),
+        ("services", {"ports": [{"port": 1}], "externalName": "a.example.com"}, {},
+         ['spec.externalName is ignored when spec.type is not "ExternalName"']),
+        ("persistentvolumeclaims",
+         {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100m"}}},
+         {"annotations": {_BETA_CLASS: "x"}},
+         [f'metadata.annotations[{_BETA_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead',
+          'spec.resources.requests[storage]: fractional byte value "100m" is invalid, must be an integer']),
+        ("persistentvolumes",
+         {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"},
+          "persistentVolumeReclaimPolicy": "Recycle"}, {},
+         ["spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended "
+          "approach is to use dynamic provisioning."]),
+        ("jobs", {"template": {"spec": {"restartPolicy": "Never", "containers": [_MAIN],
+                                        "nodeSelector": {"beta.kubernetes.io/os": "linux"}}}}, {},
+         ["spec.template.spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "
+          '"kubernetes.io/os" instead']),
+        ("jobs", {"template": {"spec": {"restartPolicy": "Never", "containers": [_MAIN]}}}, {"name": "a.b"},
+         ["metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS "
+          "label is recommended: [must not contain dots]"]),
+    ],
+)  # fmt: skip
+def test_other_kinds_have_warnings_of_their_own(
+    api: Any, plural: str, spec: Any, meta: Any, expected: list[str]
+) -> None:
+    written = api.prepare(plural, {"metadata": {"name": "web", **meta}, "spec": spec})
+    assert list(written.warnings) == expected
