@@ -49,9 +49,9 @@ class ControlPlane(_Section):
     requests_in_flight: int = Field(
         600, ge=10, description="requests that each API server works on at once, shared out by priority"
     )
-    admission_plugins: list[Literal["AlwaysPullImages", "OwnerReferencesPermissionEnforcement"]] = Field(
-        [], description="admission plugins beside those that are always on"
-    )
+    admission_plugins: list[
+        Literal["AlwaysPullImages", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement"]
+    ] = Field([], description="admission plugins beside those that are always on")
     controllers: Literal["each", "grouped", "packed"] = Field(
         "each",
         description="actors that run controllers: one each, one for those that watch the same things, or one for all",

@@ -97,6 +97,8 @@ def mutate(registry: Registry, attempt: Attempt, ctx: WriteContext) -> Steps[Non
 def _run_plugins(attempt: Attempt, ctx: WriteContext) -> None:
     if optional.PULL in ctx.settings.plugins:
         optional.pull_images(attempt)
+    if optional.TOLERATION in ctx.settings.plugins:
+        optional.tolerate_devices(attempt)
     if attempt.operation == CREATE:
         namespaces.admit_create(attempt, ctx)
     noderestriction.admit(attempt, ctx)

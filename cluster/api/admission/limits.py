@@ -32,16 +32,19 @@ def _ranges(namespace: str | None, ctx: WriteContext) -> list[list[Obj]]:
 
 def admit_pod(pod: Obj, ctx: WriteContext) -> None:
     """Fills in the namespace's defaults, and notes what it filled in."""
-    notes: list[str] = []
-    for item in (item for limits in _ranges(pod["metadata"].get("namespace"), ctx) for item in limits):
-        if item.get("type") == "Container":
-            for field, noun in _KINDS:
-                for container in pod["spec"].get(field) or ():
-                    notes += _filled(container, item, noun)
-    if notes:
-        annotations = pod["metadata"].get("annotations") or {}
-        text = "LimitRanger plugin set: " + "; ".join(notes)
-        pod["metadata"]["annotations"] = {**annotations, _ANNOTATION: text}
+    for limits in _ranges(pod["metadata"].get("namespace"), ctx):
+        notes = [
+            note
+            for item in limits
+            if item.get("type") == "Container"
+            for field, noun in _KINDS
+            for container in pod["spec"].get(field) or ()
+            for note in _filled(container, item, noun)
+        ]
+        if notes:  # those of the last range stay
+            annotations = pod["metadata"].get("annotations") or {}
+            text = "LimitRanger plugin set: " + "; ".join(notes)
+            pod["metadata"]["annotations"] = {**annotations, _ANNOTATION: text}
 
 
 def _filled(container: Obj, item: Obj, noun: str) -> Iterator[str]:
@@ -71,6 +74,7 @@ def _broken_by_pod(pod: Obj, item: Obj) -> Iterator[str]:
                 resources = container.get("resources") or {}
                 yield from _broken("Container", item, resources.get("requests") or {}, resources.get("limits") or {})
     elif item.get("type") == "Pod":
+        pod = {**pod, "spec": {key: value for key, value in pod["spec"].items() if key != "overhead"}}
         yield from _broken("Pod", item, *(_texts(pod_total(pod, side), item) for side in ("requests", "limits")))
 
 

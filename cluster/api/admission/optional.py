@@ -1,6 +1,7 @@
 """Plugins that are off unless the cluster's configuration names them.
 
     AlwaysPullImages                       nobody runs an image without being allowed to pull it
+    ExtendedResourceToleration             who asks for a special device tolerates the taint of its name
     OwnerReferencesPermissionEnforcement   nobody binds the life of objects that they may not delete
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
@@ -8,13 +9,15 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 
 from __future__ import annotations
 
-from steersman.cluster.api.admission.attempt import Attempt
+from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.rules.resources import is_extended
 from steersman.cluster.meta.objects import Obj, owner_references
 
 PULL, OWNERS = "AlwaysPullImages", "OwnerReferencesPermissionEnforcement"
+TOLERATION = "ExtendedResourceToleration"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 
@@ -25,6 +28,19 @@ def pull_images(attempt: Attempt) -> None:
     for field in _CONTAINERS:
         for container in ((attempt.obj or {}).get("spec") or {}).get(field) or ():
             container["imagePullPolicy"] = "Always"
+
+
+def tolerate_devices(attempt: Attempt) -> None:
+    """Makes a pod tolerate the taints that keep others off the nodes with the devices it asks for."""
+    if attempt.resource != ("", "pods") or attempt.subresource or attempt.operation not in (CREATE, UPDATE):
+        return
+    spec = (attempt.obj or {}).get("spec") or {}
+    containers = [row for field in ("containers", "initContainers") for row in spec.get(field) or ()]
+    names = {name for row in containers for name in (row.get("resources") or {}).get("requests") or ()}
+    for name in sorted(names):
+        row = {"key": name, "operator": "Exists", "effect": "NoSchedule"}
+        if is_extended(name) and row not in (spec.get("tolerations") or ()):
+            spec["tolerations"] = [*(spec.get("tolerations") or ()), row]
 
 
 def validate_owners(registry: Registry, attempt: Attempt, ctx: WriteContext) -> None:

@@ -170,14 +170,12 @@ def _acted(policy: Policy, binding: Binding, failures: Sequence[_Failure], ctx: 
                 f"{failure.message}"
             )
     if failures and "Audit" in binding.actions:
-        rows = [
-            {
-                "message": failure.message, "policy": policy.name, "binding": binding.name,
-                "expressionIndex": max(failure.index, 0), "validationActions": list(binding.actions),
-            }
-            for failure in failures
-        ]  # fmt: skip
-        ctx.annotate("validation.policy.admission.k8s.io/validation_failure", orjson.dumps(rows).decode())
+        first = failures[0]  # others have the same key, and an annotation is not overwritten
+        row = {
+            "message": first.message, "policy": policy.name, "binding": binding.name,
+            "expressionIndex": max(first.index, 0), "validationActions": list(binding.actions),
+        }  # fmt: skip
+        ctx.annotate("validation.policy.admission.k8s.io/validation_failure", orjson.dumps([row]).decode())
 
 
 def _refused(attempt: Attempt, denial: _Denial) -> Refused:

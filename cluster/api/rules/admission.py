@@ -6,11 +6,10 @@ Source: k8s.io/kubernetes/pkg/apis/admissionregistration/{v1/defaults.go,validat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from steersman.cluster.api.admission.names import Expression, Names, compiled_variables, expression
-from steersman.cluster.api.cel.types import BOOL, STRING, Type
 from steersman.cluster.api.rules.clients import validate_client
 from steersman.cluster.api.rules.fields import (
     bad,
@@ -214,24 +213,22 @@ def _rule_resources(path: str, resources: Sequence[str]) -> list[Cause]:
 # ---- expressions
 
 
-def _expression(path: str, source: str, names: Names, wanted: Mapping[str, str]) -> list[Cause]:
-    """Args: wanted: types it may have to what is said when it has another one; empty for any."""
+def _expression(path: str, source: str, names: Names, wanted: Sequence[str]) -> list[Cause]:
+    """Args: wanted: types it may have, as CEL writes them; empty for any."""
     if not source.strip():
         return [required(path)]
     return _compiled(path, expression(source, names), wanted)
 
 
-def _compiled(path: str, made: Expression, wanted: Mapping[str, str]) -> list[Cause]:
+def _compiled(path: str, made: Expression, wanted: Sequence[str]) -> list[Cause]:
     if made.program is None:
         failure = made.failure.removeprefix("compilation error: ")
         return [bad(path, made.source, f"compilation failed: {failure}")]
-    if wanted and made.type.name not in wanted:
-        return [bad(path, made.source, next(iter(wanted.values())))]
+    found = str(made.type) if made.type.params else made.type.name
+    if wanted and found not in wanted:
+        listed = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
+        return [bad(path, made.source, f"must evaluate to {listed} but got {found}")]
     return []
-
-
-def _must_be(kind: Type) -> dict[str, str]:
-    return {kind.name: f"must evaluate to {kind}"}
 
 
 def _conditions(path: str, rows: Sequence[Obj], names: Names) -> list[Cause]:
@@ -241,7 +238,7 @@ def _conditions(path: str, rows: Sequence[Obj], names: Names) -> list[Cause]:
     seen: set[str] = set()
     for index, row in enumerate(rows[:_CONDITIONS_MAX]):
         where, name = f"{path}[{index}]", row.get("name", "")
-        causes += _expression(f"{where}.expression", row.get("expression", ""), names, _must_be(BOOL))
+        causes += _expression(f"{where}.expression", row.get("expression", ""), names, ("bool",))
         if not name:
             causes.append(required(f"{where}.name"))
             continue
@@ -286,20 +283,19 @@ def _annotation(path: str, source: str, names: Names) -> list[Cause]:
         return [required(path, "valueExpression is not specified")]
     if len(plain.encode()) > _ANNOTATION_BYTES_MAX:
         return [required(path, f"must not exceed {_ANNOTATION_BYTES_MAX} bytes in length")]
-    detail = "must evaluate to one of the types: [string null_type]"
-    return _expression(path, source, names, {"string": detail, "null_type": detail})
+    return _expression(path, source, names, ("string", "null_type"))
 
 
 def _validation(path: str, row: Obj, names: Names) -> list[Cause]:
     source, message, other = row.get("expression", ""), row.get("message", ""), row.get("messageExpression", "")
     causes = (
-        _expression(f"{path}.expression", source, names, _must_be(BOOL))
+        _expression(f"{path}.expression", source, names, ("bool",))
         if source.strip()
         else [required(f"{path}.expression", "expression is not specified")]
     )
     if other.strip():
         without = Names(params=names.params, authorizer=False, variables=names.variables)
-        causes += _expression(f"{path}.messageExpression", other, without, _must_be(STRING))
+        causes += _expression(f"{path}.messageExpression", other, without, ("string",))
     elif other:
         causes.append(bad(f"{path}.messageExpression", other, "must be non-empty if specified"))
     if message and not message.strip():
@@ -339,11 +335,7 @@ def _mutation(path: str, row: Obj, names: Names) -> list[Cause]:
     source = (row.get(parts[kind]) or {}).get("expression", "")
     if row.get(parts[kind]) is None:
         return [*causes, required(f"{path}.{parts[kind]}", f"must be specified when patchType is {kind}")]
-    wanted = (
-        {"Object": "must evaluate to Object"}
-        if kind == "ApplyConfiguration"
-        else {"list": "must evaluate to array of JSONPatch"}
-    )
+    wanted = ("Object",) if kind == "ApplyConfiguration" else ("list(JSONPatch)",)
     return causes + _expression(f"{path}.{parts[kind]}.expression", source, names, wanted)
 
 
@@ -375,7 +367,7 @@ def _policy(spec: Obj, *, makes: bool) -> tuple[list[Cause], Names]:
         if not row.get("expression", "").strip():
             causes.append(required(f"{path}.expression", "expression is not specified"))
         else:
-            causes += _compiled(f"{path}.expression", variables[name], {})
+            causes += _compiled(f"{path}.expression", variables[name], ())
     return causes, names
 
 

@@ -202,7 +202,11 @@ REFUSED = [
     ),
     (
         "validatingadmissionpolicies", {"validations": [{"expression": "'text'"}]},
-        "spec.validations[0].expression: Invalid value: \"'text'\": must evaluate to bool",
+        "spec.validations[0].expression: Invalid value: \"'text'\": must evaluate to bool but got string",
+    ),
+    (
+        "validatingadmissionpolicies", {"validations": [{"expression": "object.spec.paused"}]},
+        "must evaluate to bool but got dyn",
     ),
     (
         "validatingadmissionpolicies", {"validations": [{"expression": "variables.none"}]},
@@ -263,12 +267,13 @@ REFUSED = [
         "validatingadmissionpolicies",
         {"auditAnnotations": [{"key": "a", "valueExpression": ""}, {"key": "a", "valueExpression": "1"}]},
         "[spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified, "
-        "spec.auditAnnotations[1].valueExpression: Invalid value: \"1\": must evaluate to one of the types: "
-        "[string null_type], spec.auditAnnotations[1].key: Duplicate value: \"a\"]",
+        "spec.auditAnnotations[1].valueExpression: Invalid value: \"1\": must evaluate to one of "
+        "[string null_type] but got int, spec.auditAnnotations[1].key: Duplicate value: \"a\"]",
     ),
     (
         "mutatingadmissionpolicies", {"mutations": [applied("[1]")]},
-        "spec.mutations[0].applyConfiguration.expression: Invalid value: \"[1]\": must evaluate to Object",
+        "spec.mutations[0].applyConfiguration.expression: Invalid value: \"[1]\": must evaluate to Object but got "
+        "list(int)",
     ),
 ]  # fmt: skip
 

@@ -407,6 +407,12 @@ def test_plugins_that_are_off_by_default_can_be_had(api: Any) -> None:
     for settings, policy in ((ApiSettings(), "IfNotPresent"), (pulls, "Always")):
         made = api.prepare("pods", api.pod(), settings=settings).obj
         assert made["spec"]["containers"][0]["imagePullPolicy"] == policy
+    devices = ApiSettings(plugins=frozenset({"ExtendedResourceToleration"}))
+    asking = api.pod(containers=_container({"example.com/gpu": "1", "cpu": "1"}, {"example.com/gpu": "1", "cpu": "1"}))
+    for settings, keys in ((ApiSettings(), []), (devices, ["example.com/gpu"])):
+        made = api.prepare("pods", asking, settings=settings).obj
+        rows = made["spec"]["tolerations"]
+        assert [row["key"] for row in rows if (row["operator"], row["effect"]) == ("Exists", "NoSchedule")] == keys
     owners = {"settings": ApiSettings(plugins=frozenset({"OwnerReferencesPermissionEnforcement"}))}
     reference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "1", "blockOwnerDeletion": True}
     owned = {"metadata": {"name": "a", "ownerReferences": [reference]}}
