@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
@@ -10,6 +11,7 @@ from steersman.actors.ports import User
 from steersman.cluster.api.rules import options
 from steersman.cluster.auth.attributes import Attributes
 from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.parameters import is_true
 from steersman.cluster.meta.remembered import remembered
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
@@ -47,6 +49,15 @@ class Query(dict[str, str]):
             return None
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise BadRequest(f'{key}: Invalid value: "{text}": must be a non-negative integer')
+        return int(text)
+
+    def integer(self, key: str) -> int | None:
+        """Raises BadRequest, as Go's conversion does, when it is there and no whole number."""
+        text = self.get(key, "")
+        if not text:
+            return None
+        if re.fullmatch(r"[-+]?[0-9]{1,18}", text) is None:
+            raise BadRequest(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
         return int(text)
 
     def dry_run(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from functools import partial
 
 from steersman.actors.apiserver.call import Call
@@ -20,6 +21,7 @@ from steersman.cluster.api import proxying
 from steersman.cluster.api.admission.connect import connection
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
+from steersman.cluster.api.rules.logs import log_options
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, MethodNotAllowed
 from steersman.cluster.meta.objects import Obj, annotations_of
@@ -79,32 +81,11 @@ class Streams:
     # ---- logs
 
     async def log(self, call: Call, kind: Kind) -> Response:
-        query = call.query
+        asked = _log_request(call)
         pod = await self._pod(call, kind)
-        container = container_of(pod, query.get("container", ""))
-        since_time = query.get("sinceTime", "")
-        try:
-            since = parse_time(since_time) if since_time else None
-        except ValueError:
-            raise BadRequest(f"sinceTime: Invalid value: {since_time!r}: must be an RFC 3339 timestamp") from None
-        since_s = query.number("sinceSeconds")
-        if since is not None and since_s is not None:
-            raise BadRequest("at most one of `sinceTime` or `sinceSeconds` may be specified")
+        asked = replace(asked, container=container_of(pod, asked.container))
         agent = await self._agent(pod)
-        pieces = await agent.logs(
-            LogRequest(
-                namespace=call.attributes.namespace,
-                pod=call.attributes.name,
-                container=container,
-                follow=query.flag("follow"),
-                previous=query.flag("previous"),
-                timestamps=query.flag("timestamps"),
-                tail_lines=query.number("tailLines"),
-                limit_bytes=query.number("limitBytes"),
-                since_s=None if since_s is None else float(since_s),
-                since_time=since,
-            )
-        )
+        pieces = await agent.logs(asked)
         return Response(200, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-cache"}, pieces)
 
     # ---- exec and attach
@@ -214,6 +195,32 @@ async def relay(client: Channel, inner: Channel, works_on_s: float) -> None:
             await inner.close()
         with contextlib.suppress(ConnectionError, TimeoutError, errors.ApiError):
             await client.close()
+
+
+def _log_request(call: Call) -> LogRequest:
+    """The lines that a query asks for; raises BadRequest and Invalid."""
+    query = call.query
+    since_time = query.get("sinceTime", "")
+    try:
+        since = parse_time(since_time) if since_time else None
+    except ValueError:
+        raise BadRequest(f"sinceTime: Invalid value: {since_time!r}: must be an RFC 3339 timestamp") from None
+    tail_lines, limit_bytes, since_s = (query.integer(key) for key in ("tailLines", "limitBytes", "sinceSeconds"))
+    causes = log_options(tail_lines=tail_lines, limit_bytes=limit_bytes, since_s=since_s, since_time=since)
+    if causes:
+        raise errors.invalid("PodLogOptions", call.attributes.name, causes)
+    return LogRequest(
+        namespace=call.attributes.namespace,
+        pod=call.attributes.name,
+        container=query.get("container", ""),
+        follow=query.flag("follow"),
+        previous=query.flag("previous"),
+        timestamps=query.flag("timestamps"),
+        tail_lines=tail_lines,
+        limit_bytes=limit_bytes,
+        since_s=None if since_s is None else float(since_s),
+        since_time=since,
+    )
 
 
 def container_of(pod: Obj, wanted: str) -> str:

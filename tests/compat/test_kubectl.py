@@ -47,7 +47,7 @@ def kubectls() -> dict[tuple[int, int], Path]:
 
 
 #: commands that no transcript has yet; `tests/e2e` uses port-forward; the API that `top` asks for is not served here
-NOT_PLAYED = {"attach", "drain", "port-forward", "top node", "top pod"}
+NOT_PLAYED: set[str] = set()
 #: scenes at a time: a command waits for the server, or a scene for a pod, while another is at work
 PLAYERS = 3
 #: no garbage is collected in commands that live for 50 ms, a quarter of which it takes

@@ -255,6 +255,13 @@ async def test_logs_flow_from_the_node(api: Any) -> None:
     assert (request.tail_lines, request.follow, request.since_s, request.timestamps) == (2, True, 5.0, True)
     refused = await api.refused(404, "GET", f"{PODS}/p/log?previous=true")
     assert "previous terminated container" in refused["message"]
+    refused = await api.refused(422, "GET", f"{PODS}/p/log?tailLines=-1&limitBytes=0&sinceSeconds=0")
+    assert refused["message"] == (
+        'PodLogOptions "p" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, '
+        "limitBytes: Invalid value: 0: must be greater than 0, sinceSeconds: Invalid value: 0: must be greater than 0]"
+    )
+    refused = await api.refused(400, "GET", f"{PODS}/p/log?tailLines=many")
+    assert refused["message"] == 'strconv.ParseInt: parsing "many": invalid syntax'
 
 
 async def test_images_stats_and_proxies_go_through_to_the_node(api: Any) -> None:
