@@ -45,8 +45,9 @@ def _waiting_reason(pod: Mapping[str, Any], name: str) -> str:
         for row in status.get(field) or ():
             if row["name"] == name:
                 reason = ((row.get("state") or {}).get("waiting") or {}).get("reason")
-                return str(reason or "ContainerCreating")
-    return "ContainerCreating"
+                if reason:
+                    return str(reason)
+    return "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
 
 
 def choose_running(pod: Mapping[str, Any], name: str, containers: Iterable[ContainerStatus]) -> ContainerStatus:
