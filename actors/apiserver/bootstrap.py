@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from ipaddress import ip_address, ip_network
 from string import Template
@@ -70,6 +71,12 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def read_objects(service_cidr: str, port: int) -> list[Obj]:
     """The objects of `deploy/bootstrap`, complete for this cluster."""
+    found: list[Obj] = orjson.loads(_objects(service_cidr, port))
+    return found
+
+
+@lru_cache(maxsize=8)  # clusters of one process are mostly alike; reading YAML takes half of what it takes to start one
+def _objects(service_cidr: str, port: int) -> bytes:
     network = ip_network(service_cidr)
     own_port = str(port or 443)
     # without rights nobody can listen on 443 of a loopback address
@@ -84,7 +91,7 @@ def read_objects(service_cidr: str, port: int) -> list[Obj]:
         text = Template(folder.joinpath(name).read_text()).safe_substitute(values)
         found += [obj for obj in yaml.load_all(text, Loader=_LOADER) if obj]
     found += of_controllers(yaml.load(folder.joinpath(_CONTROLLERS_FILE).read_text(), Loader=_LOADER))
-    return [marked(obj) if obj["apiVersion"].startswith("rbac.") else obj for obj in found]
+    return orjson.dumps([marked(obj) if obj["apiVersion"].startswith("rbac.") else obj for obj in found])
 
 
 class Bootstrap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import glob
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,8 +148,10 @@ def service_account_key() -> bytes:
     )
 
 
-def replica(now: Callable[[], float], seed: int = 1) -> Replica:
-    return Replica(name="s", member_id=1, peers={1: ""}, disk=MemoryDisk(), transport=None, rng=random.Random(seed))
+def replica(now: Callable[[], float], seed: int = 1, disk: MemoryDisk | None = None) -> Replica:
+    return Replica(
+        name="s", member_id=1, peers={1: ""}, disk=disk or MemoryDisk(), transport=None, rng=random.Random(seed)
+    )
 
 
 class Api:
@@ -265,16 +269,34 @@ async def furnish(api: Api) -> None:
     await api.ok("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[Api]:
-    store, nodes = replica(time.time), FakeNodes()
+@asynccontextmanager
+async def serving(disk: MemoryDisk) -> AsyncIterator[Api]:
+    store, nodes = replica(time.time, disk=disk), FakeNodes()
     await store.start()
     config = ApiServerConfig(port=None, service_account_key=service_account_key())
     found = Api(await started(store, nodes, config, time.time), store, nodes)
-    await furnish(found)
     yield found
     await found.server.stop()
     await store.stop()
+
+
+@pytest.fixture(scope="session")
+def furnished() -> MemoryDisk:
+    """What every cluster has in its store: to make it takes longer than most tests."""
+    disk = MemoryDisk()
+
+    async def make() -> None:
+        async with serving(disk) as api:
+            await furnish(api)
+
+    asyncio.run(make())
+    return disk
+
+
+@pytest.fixture
+async def api(furnished: MemoryDisk) -> AsyncIterator[Api]:
+    async with serving(copy.deepcopy(furnished)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from steersman.actors.http.client import ConnectionFailed, HttpTransport
 from steersman.actors.http.messages import Request, Response, Upgrade
 from steersman.actors.http.server import HttpServer
 from steersman.actors.kubeconfig import KubeconfigError, load
-from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest, User
+from steersman.actors.ports import STRANGER, Channel, ExecRequest, Frame, LogRequest, User
 from steersman.cluster.meta.errors import AlreadyExists, BadRequest, Conflict, NotFound, ServerTimeout, Unauthorized
 from steersman.cluster.meta.resources import CONFIG_MAPS, PODS
 from steersman.runtime.pki import Authority, Identity
@@ -304,7 +304,7 @@ async def test_client_certificates_tell_who_asks_and_a_foreign_authority_is_refu
             later.setattr(time, "time", lambda: server_clock + 400 * 86_400)
             await client.get(PODS, "a", "default")
     assert names == ["admin"], "both came over one connection"
-    assert [request.user and request.user.name for request in handler.requests] == ["admin", None], "it has expired"
+    assert [request.user for request in handler.requests] == [User("admin"), STRANGER], "it has expired"
     async with Client.from_kubeconfig(config(theirs)) as client:
         with pytest.raises(ConnectionFailed, match="its certificate is not trusted"):
             await client.get(PODS, "a", "default")
