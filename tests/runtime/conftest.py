@@ -232,7 +232,7 @@ async def subject(subject_name: str, tmp_path: Path, request: pytest.FixtureRequ
     if reason := why_not(name, tmp_path):
         pytest.skip(reason)
     daemon: Containerd | None = request.getfixturevalue("containerd") if name == "cri" else None
-    found = Subject(name, make(name, tmp_path / "runtime", daemon), tmp_path / "runtime", "10.97.0.0/24", daemon)
+    found = Subject(name, make(name, tmp_path / "runtime", daemon), tmp_path / "runtime", "198.19.7.0/24", daemon)
     await found.runtime.start()
     await found.runtime.set_pod_cidr(found.cidr)
     try:

@@ -240,7 +240,7 @@ async def test_pods_reach_each_other_by_address(subject: Any) -> None:
 async def test_an_address_that_no_pod_holds_is_refused_at_once(subject: Any) -> None:
     with pytest.raises(OSError):
         async with asyncio.timeout(2):
-            await asyncio.open_connection("10.97.0.200", 80)
+            await asyncio.open_connection("198.19.7.200", 80)
 
 
 async def test_a_host_port_leads_to_the_pod(subject: Any) -> None:
@@ -368,7 +368,7 @@ from steersman.runtime.oci import OciRuntime
 async def main():
     runtime = OciRuntime(Path(sys.argv[1]), now=time.time)
     await runtime.start()
-    await runtime.set_pod_cidr("10.97.0.0/24")
+    await runtime.set_pod_cidr("198.19.7.0/24")
     sandbox = await runtime.run_sandbox(SandboxSpec(pod_uid="uid-a", name="a", namespace="default", hostname="a"))
     image = await runtime.image("localhost/web:v1")
     for name, command in (("web", ()), ("brief", ("sh", "-c", "sleep 1; exit 9"))):
@@ -397,7 +397,7 @@ async def test_containers_survive_the_murder_of_their_agent_and_its_whole_sessio
     await asyncio.sleep(1.2)
     fresh = subject.another(root)
     await fresh.start()
-    await fresh.set_pod_cidr("10.97.0.0/24")
+    await fresh.set_pod_cidr("198.19.7.0/24")
     subject.runtime, used = fresh, subject.runtime
     try:
         found = {status.id: status for status in await fresh.containers()}
@@ -479,7 +479,7 @@ async def test_runc_serves_as_well(subject: Any, tmp_path: Path) -> None:
 
     runtime = OciRuntime(tmp_path / "runc", engine="runc", now=time.time)
     assert (await runtime.start()).version.startswith("runc ")
-    await runtime.set_pod_cidr("10.98.0.0/24")
+    await runtime.set_pod_cidr("198.19.8.0/24")
     subject.runtime, used = runtime, subject.runtime
     try:
         container = await subject.run(await subject.sandbox())

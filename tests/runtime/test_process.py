@@ -135,7 +135,7 @@ from steersman.runtime.process import ProcessRuntime
 async def main():
     runtime = ProcessRuntime(Path(sys.argv[1]), now=time.time)
     await runtime.start()
-    await runtime.set_pod_cidr("10.97.0.0/24")
+    await runtime.set_pod_cidr("198.19.7.0/24")
     sandbox = await runtime.run_sandbox(SandboxSpec(pod_uid="uid-a", name="a", namespace="default", hostname="a"))
     image = await runtime.image("localhost/web:v1")
     for name, command in (("long", ("sleep", "600")), ("brief", ("sh", "-c", "sleep 0.5; echo bye; exit 9"))):

@@ -281,7 +281,7 @@ async def serving(disk: MemoryDisk) -> AsyncIterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def furnished() -> MemoryDisk:
+def common_disk() -> MemoryDisk:
     """What every cluster has in its store: to make it takes longer than most tests."""
     disk = MemoryDisk()
 
@@ -294,8 +294,8 @@ def furnished() -> MemoryDisk:
 
 
 @pytest.fixture
-async def api(furnished: MemoryDisk) -> AsyncIterator[Api]:
-    async with serving(copy.deepcopy(furnished)) as found:
+async def api(common_disk: MemoryDisk) -> AsyncIterator[Api]:
+    async with serving(copy.deepcopy(common_disk)) as found:
         yield found
 
 
