@@ -14,6 +14,7 @@ from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.aside import aside
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.change import Outcome
+from steersman.actors.apiserver.entry import Entry
 from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.reads import Reader, listed
@@ -26,12 +27,17 @@ from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
+from steersman.cluster.meta.objects import Obj
 
 #: kinds whose immediate delete is answered with the object rather than with a Status
 _SHOWN_WHEN_DELETED = frozenset(
     {
         ("", "pods"), ("", "services"), ("", "serviceaccounts"), ("", "podtemplates"), ("", "resourcequotas"),
-        ("", "persistentvolumes"), ("", "persistentvolumeclaims"), ("storage.k8s.io", "storageclasses"),
+        ("", "persistentvolumes"), ("", "persistentvolumeclaims"), ("storage.k8s.io", "csidrivers"),
+        ("storage.k8s.io", "csinodes"), ("storage.k8s.io", "storageclasses"), ("storage.k8s.io", "volumeattachments"),
+        ("storage.k8s.io", "volumeattributesclasses"), ("resource.k8s.io", "deviceclasses"),
+        ("resource.k8s.io", "resourceclaims"), ("resource.k8s.io", "resourceclaimtemplates"),
+        ("resource.k8s.io", "resourceslices"),
     }
 )  # fmt: skip
 #: bodies that are read aside when their format takes long to read
@@ -137,8 +143,13 @@ class Resources:
         entry = await self._reader.find(
             kind, attributes.namespace, attributes.name, call.query.get("resourceVersion", "")
         )
-        obj = entry.served(kind, prefix_of(kind))
-        return Response(200, JSON_HEADERS, orjson.dumps(pipeline.representation(kind, obj, name)))
+        return self._scale(call, kind, entry.served(kind, prefix_of(kind)), entry.revision)
+
+    def _scale(self, call: Call, kind: Kind, obj: Obj, revision: int, status: int = 200) -> Response:
+        """The Scale of an object in the form that the client wants."""
+        shown = Entry("", revision, orjson.dumps(pipeline.representation(kind, obj, "scale")))
+        form = self._reader.form(call, self._registry.body_kind(kind, "scale"))
+        return Response(status, JSON_HEADERS, form.one(shown))
 
     # ---- writes
 
@@ -200,7 +211,7 @@ class Resources:
         subresource = call.attributes.subresource
         if subresource == "scale":
             obj = {**change.obj, "metadata": {**change.obj["metadata"], "resourceVersion": str(outcome.revision)}}
-            return Response(change.status, JSON_HEADERS, orjson.dumps(pipeline.representation(kind, obj, subresource)))
+            return self._scale(call, kind, obj, outcome.revision, change.status)
         return Response(change.status, JSON_HEADERS, self._reader.form(call, kind).one(outcome.entry()))
 
     async def delete_collection(self, call: Call, kind: Kind) -> Response:

@@ -60,6 +60,8 @@ def table(
     if resource_version:
         found["metadata"]["resourceVersion"] = resource_version
     found["columnDefinitions"] = [_definition(column) for column in layout.columns] if with_definitions else None
+    if layout.order:
+        objects = sorted(objects, key=layout.order)
     found["rows"] = [_row(layout, obj, now, include_object) for obj in objects]
     return found
 

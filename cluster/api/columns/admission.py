@@ -24,8 +24,24 @@ def _policy(part: str) -> Callable[[Obj, float], list[Any]]:
 def _binding(obj: Obj, now: float) -> list[Any]:
     spec = sub(obj, "spec")
     reference = sub(spec, "paramRef")
-    named = f"{reference.get('namespace') or '*'}/{reference['name']}" if reference.get("name") else "<unset>"
-    return [name(obj), spec.get("policyName", ""), named, age(obj, now)]
+    shown = "<unset>"
+    if reference.get("name"):
+        shown = f"{reference.get('namespace') or '*'}/{reference['name']}"
+    elif "selector" in reference:
+        shown = _selector(reference["selector"])
+    return [name(obj), spec.get("policyName", ""), shown, age(obj, now)]
+
+
+def _selector(selector: Obj) -> str:
+    """As Go prints the struct."""
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    rules = "".join(
+        f"LabelSelectorRequirement{{Key:{row.get('key', '')},Operator:{row.get('operator', '')},"
+        f"Values:[{' '.join(row.get('values') or ())}],}},"
+        for row in selector.get("matchExpressions") or ()
+    )
+    listed = f"MatchExpressions:[]LabelSelectorRequirement{{{rules}}}"
+    return f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},{listed},}}"
 
 
 _BINDINGS = Columns((Name, Column("PolicyName"), Column("ParamRef"), Age), _binding)

@@ -31,10 +31,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a kind and the function that fills a row."""
+    """The columns of a kind and the function that fills a row; `order` is what lists are sorted by."""
 
     columns: tuple[Column, ...]
     cells: Callable[[Obj, float], list[Any]]
+    order: Callable[[Obj], Any] | None = None
 
 
 Name = Column("Name", format="name")

@@ -23,14 +23,15 @@ def _service_account(obj: Obj, now: float) -> list[Any]:
 def event_target(event: Obj) -> str:
     """`pod/web-1` of the object an event is about."""
     about = event.get("involvedObject") or event.get("regarding") or {}
-    return f"{about.get('kind', '').lower()}/{about.get('name', '')}"
+    kind = str(about.get("kind", "")).lower()
+    return f"{kind}/{about['name']}" if about.get("name") else kind
 
 
 def event_source(event: Obj) -> str:
     source = event.get("source") or event.get("deprecatedSource") or {}
     component = source.get("component") or event.get("reportingComponent") or event.get("reportingController") or ""
     host = source.get("host") or event.get("reportingInstance") or ""
-    return f"{component}, {host}" if host and source.get("host") else str(component)
+    return f"{component}, {host}" if host else str(component)
 
 
 def _event(obj: Obj, now: float) -> list[Any]:

@@ -58,7 +58,8 @@ COLUMNS = {
     (_GROUP, "CSINode"): Columns((Name, Column("Drivers", type="integer"), Age), _node),
     (_GROUP, "CSIStorageCapacity"): Columns((Name, *_columns("StorageClassName", "Capacity")), _capacity),
     (_GROUP, "VolumeAttachment"): Columns(
-        (Name, *_columns("Attacher", "PV", "Node"), Column("Attached", type="boolean"), Age), _attachment
+        (Name, Column("Attacher", format="name"), *_columns("PV", "Node"), Column("Attached", type="boolean"), Age),
+        _attachment,
     ),
     (_GROUP, "VolumeAttributesClass"): Columns((Name, Column("DriverName"), Age), _attributes),
 }

@@ -1,4 +1,4 @@
-"""Columns of CustomResourceDefinition, PodDisruptionBudget and HorizontalPodAutoscaler."""
+"""Columns of CustomResourceDefinition, PodDisruptionBudget, HorizontalPodAutoscaler and Scale."""
 
 from __future__ import annotations
 
@@ -61,6 +61,11 @@ def _autoscaler(obj: Obj, now: float) -> list[Any]:
     ]
 
 
+def _scale(obj: Obj, now: float) -> list[Any]:
+    wanted, found = (sub(obj, part).get("replicas", 0) for part in ("spec", "status"))
+    return [name(obj), wanted, found, age(obj, now)]
+
+
 _AUTOSCALER = Columns(
     (
         Name,
@@ -86,4 +91,7 @@ COLUMNS = {
         _budget,
     ),
     ("autoscaling", "HorizontalPodAutoscaler"): _AUTOSCALER,
+    ("autoscaling", "Scale"): Columns(
+        (Column("Name"), Column("Desired", type="integer"), Column("Available", type="integer"), Age), _scale
+    ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from steersman.cluster.api.columns.column import (
@@ -21,6 +22,13 @@ from steersman.cluster.api.columns.column import (
 )
 from steersman.cluster.meta.objects import Obj
 
+_HOSTS_SHOWN = 3
+
+
+def _balancers(ingress: Sequence[Obj]) -> list[str]:
+    """Where load balancers are, each once."""
+    return sorted({row.get("ip") or row.get("hostname") or "" for row in ingress} - {""})
+
 
 def external_ip(service: Obj) -> str:
     """Where a Service is reached from outside, as `get services` words it."""
@@ -31,10 +39,9 @@ def external_ip(service: Obj) -> str:
             return joined(outside)
         case "LoadBalancer":
             ingress = rows(service, "status", "loadBalancer", "ingress")
-            found = [row.get("ip") or row.get("hostname") or "" for row in ingress]
-            return ",".join([*(text for text in found if text), *outside]) or "<pending>"
+            return ",".join([*_balancers(ingress), *outside]) or "<pending>"
         case "ExternalName":
-            return spec.get("externalName") or "<unknown>"
+            return str(spec.get("externalName", ""))
     return "<unknown>"
 
 
@@ -71,11 +78,11 @@ def endpoints_text(obj: Obj) -> str:
         ips = [row.get("ip", "") for row in rows(subset, "addresses")]
         ports = rows(subset, "ports")
         texts += [_host_port(ip, port.get("port")) for port in ports for ip in ips] if ports else ips
-    return shortened(texts, "<none>")
+    return shortened(texts, "" if rows(obj, "subsets") else "<none>")
 
 
 def _endpoint_slice(obj: Obj, now: float) -> list[Any]:
-    ports = ["*" if row.get("port") is None else str(row["port"]) for row in rows(obj, "ports")]
+    ports = [str(row["port"] if row.get("port") is not None else row.get("name", "*")) for row in rows(obj, "ports")]
     addresses = [address for row in rows(obj, "endpoints") for address in rows(row, "addresses")]
     return [
         name(obj),
@@ -86,13 +93,20 @@ def _endpoint_slice(obj: Obj, now: float) -> list[Any]:
     ]
 
 
+def _hosts(rules: Sequence[Obj]) -> str:
+    """The first hosts, and how many more rules there are, of hosts or not."""
+    at = [index for index, row in enumerate(rules) if row.get("host")][:_HOSTS_SHOWN]
+    shown = ",".join(rules[index]["host"] for index in at) or "*"
+    if len(at) < _HOSTS_SHOWN or at[-1] == len(rules) - 1:
+        return shown
+    return f"{shown} + {len(rules) - _HOSTS_SHOWN} more..."
+
+
 def _ingress(obj: Obj, now: float) -> list[Any]:
-    hosts = [row["host"] for row in rows(obj, "spec", "rules") if row.get("host")]
-    found = [row.get("ip") or row.get("hostname") or "" for row in rows(obj, "status", "loadBalancer", "ingress")]
+    found = _balancers(rows(obj, "status", "loadBalancer", "ingress"))
     ports = "80, 443" if rows(obj, "spec", "tls") else "80"
-    shown = shortened(hosts, "*")
     ingress_class = sub(obj, "spec").get("ingressClassName") or "<none>"
-    return [name(obj), ingress_class, shown, ",".join(text for text in found if text), ports, age(obj, now)]
+    return [name(obj), ingress_class, _hosts(rows(obj, "spec", "rules")), ",".join(found), ports, age(obj, now)]
 
 
 def _policy(obj: Obj, now: float) -> list[Any]:

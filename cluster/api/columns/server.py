@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steersman.cluster.api.columns.column import Age, Column, Columns, Name, age, name, rows, sub
-from steersman.cluster.meta.objects import Obj, condition, is_true
+from steersman.cluster.meta.objects import Obj, condition
 from steersman.cluster.meta.times import human_duration
 
 _NONE = "<none>"
@@ -13,8 +13,9 @@ _NONE = "<none>"
 
 def request_state(request: Obj) -> str:
     """`Pending`, `Approved`, `Denied`, with `,Failed` and `,Issued` as they come."""
-    word = "Denied" if is_true(request, "Denied") else "Approved" if is_true(request, "Approved") else "Pending"
-    failed = ",Failed" if is_true(request, "Failed") else ""
+    said = {row.get("type") for row in rows(request, "status", "conditions")}
+    word = next((kind for kind in ("Denied", "Approved") if kind in said), "Pending")
+    failed = ",Failed" if "Failed" in said else ""
     return word + failed + (",Issued" if sub(request, "status").get("certificate") else "")
 
 
@@ -42,7 +43,7 @@ def _schema(obj: Obj, now: float) -> list[Any]:
 def _level(obj: Obj, now: float) -> list[Any]:
     spec = sub(obj, "spec")
     limited = sub(spec, "limited")
-    shares = (limited or sub(spec, "exempt")).get("nominalConcurrencyShares", _NONE)
+    shares = limited.get("nominalConcurrencyShares", _NONE)
     queuing = sub(limited, "limitResponse", "queuing")
     dealt = [queuing.get(key, _NONE) for key in ("queues", "handSize", "queueLengthLimit")]
     return [name(obj), spec.get("type", ""), shares, *dealt, age(obj, now)]
@@ -75,6 +76,7 @@ COLUMNS = {
     (_FLOWS, "FlowSchema"): Columns(
         (Name, *_columns("PriorityLevel", "MatchingPrecedence", "DistinguisherMethod"), Age, Column("MissingPL")),
         _schema,
+        order=lambda obj: (sub(obj, "spec").get("matchingPrecedence", 0), name(obj)),
     ),
     (_FLOWS, "PriorityLevelConfiguration"): Columns((Name, *_QUEUES, Age), _level),
     ("apiregistration.k8s.io", "APIService"): Columns((Name, *_columns("Service", "Available"), Age), _service),

@@ -59,7 +59,7 @@ def _class(obj: Obj, now: float) -> list[Any]:
         name(obj) + (" (default)" if default else ""),
         obj.get("provisioner", ""),
         obj.get("reclaimPolicy") or "Delete",
-        obj.get("volumeBindingMode") or "<unset>",
+        obj.get("volumeBindingMode") or "Immediate",
         bool(obj.get("allowVolumeExpansion")),
         age(obj, now),
     ]

@@ -34,6 +34,12 @@ _NEVER_BLIND = {
     "poddisruptionbudgets", "runtimeclasses", "validatingadmissionpolicies", "validatingadmissionpolicybindings",
     "validatingwebhookconfigurations", "volumeattachments",
 }  # fmt: skip
+#: kinds whose delete is answered with the object, as the published OpenAPI says, or as there is more to do for it
+_SHOWN = {
+    "csidrivers", "csinodes", "customresourcedefinitions", "deviceclasses", "persistentvolumeclaims",
+    "persistentvolumes", "pods", "podtemplates", "resourceclaims", "resourceclaimtemplates", "resourcequotas",
+    "resourceslices", "serviceaccounts", "services", "storageclasses", "volumeattachments", "volumeattributesclasses",
+}  # fmt: skip
 #: kinds whose status the server itself writes as well
 _OWN_STATUS = ("customresourcedefinitions", "flowschemas")
 _BODIES = {
@@ -183,6 +189,9 @@ async def scale(api: Any, one: str) -> None:
         assert (await api.ok("PATCH", target, patch, content_type=media))["spec"]["replicas"] == replicas
     obj = await api.ok("GET", one)
     assert obj["spec"]["replicas"] == 5
+    table = await api.ok("GET", f"{one}/scale", accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert table["rows"][0]["cells"][1:3] == [5, obj["status"].get("replicas", 0)]
     owners = [row for row in obj["metadata"]["managedFields"] if row.get("subresource") == "scale"]
     assert [(row["manager"], row["fieldsV1"]) for row in owners] == [("scaler", {"f:spec": {"f:replicas": {}}})]
     refused = await api.refused(422, "PATCH", f"{one}/scale", {"spec": {"replicas": -1}}, content_type=_MERGE)
@@ -190,8 +199,9 @@ async def scale(api: Any, one: str) -> None:
 
 
 async def deleted(api: Any, watch: Any, key: str, one: str) -> None:
-    await api.ok("DELETE", one)
+    gone = await api.ok("DELETE", one)
     if key not in _LINGER:
+        assert gone["kind"] == (_ROWS[key].resource.kind if key.rpartition("/")[2] in _SHOWN else "Status")
         while (await watch.next())[0] != "DELETED":
             pass
         await api.refused(404, "GET", one)

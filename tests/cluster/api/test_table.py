@@ -380,3 +380,46 @@ def test_policies_and_bindings_show_what_they_refer_to() -> None:
     assert row("MutatingAdmissionPolicyBinding", group, binding) == {
         "Name": "b", "PolicyName": "p", "ParamRef": "*/x", "Age": "5m",
     }  # fmt: skip
+
+
+INGRESS_RULES = [
+    ([], "*"),
+    ([{"host": "a"}, {}], "a"),
+    ([{"host": "a"}, {"host": "b"}, {"host": "c"}], "a,b,c"),
+    ([{"host": "a"}, {"host": "b"}, {"host": "c"}, {}], "a,b,c + 1 more..."),
+    ([{"host": "a"}, {}, {"host": "b"}, {"host": "c"}, {"host": "d"}], "a,b,c + 2 more..."),
+]
+
+
+@pytest.mark.parametrize(("rules", "hosts"), INGRESS_RULES)
+def test_an_ingress_shows_three_hosts_and_each_balancer_once(rules: list[Obj], hosts: str) -> None:
+    balancers = [{"ip": "10.0.0.2"}, {"hostname": "lb"}, {"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}, {}]
+    status = {"loadBalancer": {"ingress": balancers}}
+    cells = row("Ingress", "networking.k8s.io/v1", {"metadata": meta("i"), "spec": {"rules": rules}, "status": status})
+    assert (cells["Hosts"], cells["Address"]) == (hosts, "10.0.0.1,10.0.0.2,lb")
+
+
+def test_what_is_unusual_is_shown_as_kubernetes_shows_it() -> None:
+    group = "flowcontrol.apiserver.k8s.io/v1"
+    schemas = [
+        {"metadata": meta(name), "spec": {"matchingPrecedence": at}} for name, at in (("a", 9), ("c", 1), ("b", 1))
+    ]
+    assert [found["cells"][0] for found in table("FlowSchema", group, schemas, NOW)["rows"]] == ["b", "c", "a"]
+    level = {"metadata": meta("l"), "spec": {"type": "Exempt", "exempt": {"nominalConcurrencyShares": 5}}}
+    assert row("PriorityLevelConfiguration", group, level)["NominalConcurrencyShares"] == "<none>"
+    unready = {"metadata": meta("e"), "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.1"}]}]}
+    assert row("Endpoints", "v1", unready)["Endpoints"] == ""
+    ports = [{"name": "web"}, {"port": 80, "name": "x"}, {}]
+    assert row("EndpointSlice", "discovery.k8s.io/v1", {"metadata": meta("e"), "ports": ports})["Ports"] == "web,80,*"
+    selector = {
+        "matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}],
+    }  # fmt: skip
+    binding = {"metadata": meta("b"), "spec": {"policyName": "p", "paramRef": {"selector": selector}}}
+    assert row("ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", binding)["ParamRef"] == (
+        "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{"
+        "LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
+    )
+    event = {"metadata": meta("e"), "involvedObject": {"kind": "Pod"}}
+    event |= {"reportingComponent": "c", "reportingInstance": "n1"}
+    cells = row("Event", "v1", event)
+    assert (cells["Object"], cells["Source"]) == ("pod", "c, n1")
