@@ -66,13 +66,15 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
         subresources=status("HorizontalPodAutoscaler", "autoscaling", "v2"), defaults=autoscaling.default_v2,
-        validate=scaling.validate, new_status={"currentMetrics": None, "desiredReplicas": 0},
+        validate=scaling.validate, validate_status=scaling.validate_status,
+        new_status={"currentMetrics": None, "desiredReplicas": 0},
     ),
     Kind(
         resource=Resource("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         singular="horizontalpodautoscaler", short_names=("hpa",), categories=_ALL,
         subresources=status("HorizontalPodAutoscaler", "autoscaling", "v1"), defaults=autoscaling.default_v1,
-        validate=scaling.validate, new_status={"currentReplicas": 0, "desiredReplicas": 0},
+        validate=scaling.validate, validate_status=scaling.validate_status,
+        new_status={"currentReplicas": 0, "desiredReplicas": 0},
         stored=autoscaling.to_v2, served=autoscaling.from_v2,
     ),
 )  # fmt: skip

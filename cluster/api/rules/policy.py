@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/{policy,scheduling,node}/validation/validatio
 
 from __future__ import annotations
 
+from steersman.cluster.api.rules.conditions import validate_conditions
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
@@ -103,7 +104,8 @@ def validate_runtime_class(obj: Obj) -> list[Cause]:
 def validate_budget_status(new: Obj, _old: Obj) -> list[Cause]:
     status = new.get("status") or {}
     keys = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
-    return [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
+    causes = validate_conditions("status.conditions", status.get("conditions") or ())
+    return causes + [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
 
 
 def validate_runtime_class_update(new: Obj, old: Obj) -> list[Cause]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, label_selector, required, segments, unsupported
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, not_negative, required, segments, unsupported
+from steersman.cluster.api.rules.resources import container_resource_name
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.names import path_segment_errors
+from steersman.cluster.meta.names import label_1123_errors, path_segment_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
@@ -48,13 +49,25 @@ def validate(obj: Obj) -> list[Cause]:
     if high < low:
         causes.append(bad("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
     causes += _reference("spec.scaleTargetRef", spec.get("scaleTargetRef") or {})
+    metrics = spec.get("metrics") or ()
     if spec.get(_PERCENT, 1) < 1:
-        causes.append(bad(f"spec.{_PERCENT}", spec[_PERCENT], "must be greater than 0"))
-    for index, metric in enumerate(spec.get("metrics") or ()):
+        path = "spec.metrics[0].resource.target.averageUtilization"
+        causes.append(bad(path, spec[_PERCENT], "must be greater than 0"))
+    for index, metric in enumerate(metrics):
         causes += _metric(f"spec.metrics[{index}]", metric)
-    for key, rules in (spec.get("behavior") or {}).items():
-        causes += _rules(f"spec.behavior.{key}", rules)
+    if low == 0 and not any(metric.get("type") in ("Object", "External") for metric in metrics):
+        detail = "must specify at least one Object or External metric to support scaling to zero replicas"
+        causes.append(forbidden("spec.metrics", detail))
+    for key in ("scaleUp", "scaleDown"):
+        if (rules := (spec.get("behavior") or {}).get(key)) is not None:
+            causes += _rules(f"spec.behavior.{key}", rules)
     return causes
+
+
+def validate_status(new: Obj, _old: Obj) -> list[Cause]:
+    status = new.get("status") or {}
+    keys = ("currentReplicas", "desiredReplicas")
+    return [cause for key in keys for cause in not_negative(f"status.{key}", status.get(key))]
 
 
 def _reference(path: str, found: Obj) -> list[Cause]:
@@ -63,20 +76,19 @@ def _reference(path: str, found: Obj) -> list[Cause]:
 
 def _metric(path: str, metric: Obj) -> list[Cause]:
     kind = metric.get("type", "")
-    if not kind:
-        return [required(f"{path}.type", "must specify a metric source type")]
-    if kind not in _SOURCES:
-        return [unsupported(f"{path}.type", kind, _SOURCES)]
-    field = kind[0].lower() + kind[1:]
-    given = [key for key in metric if key != "type"]
-    causes: list[Cause] = []
-    if metric.get(field) is None:
+    field = kind[:1].lower() + kind[1:]
+    given = [key for key in _RULES if metric.get(key) is not None]
+    causes = [required(f"{path}.type", "must specify a metric source type")] if not kind else []
+    unknown = [] if kind in _SOURCES else [unsupported(f"{path}.type", kind, _SOURCES)]
+    causes += unknown
+    if given:
+        causes += _RULES[given[0]](f"{path}.{given[0]}", metric[given[0]])
+    causes += unknown
+    if not unknown and field not in given:
         causes.append(required(f"{path}.{field}", "must populate information for the given metric source"))
-    elif given == [field]:
-        causes += _RULES[field](f"{path}.{field}", metric[field])
-    for other in sorted(given):
-        if other != field:
-            causes.append(forbidden(f"{path}.{other}", "must populate the given metric source only"))
+    if len(given) > 1:
+        detail = "must populate the given metric source only"
+        causes += [forbidden(f"{path}.{other}", detail) for other in sorted(given) if other != field]
     return causes
 
 
@@ -85,7 +97,7 @@ def _target(path: str, target: Mapping[str, Any]) -> list[Cause]:
     causes: list[Cause] = []
     if not kind:
         causes.append(required(f"{path}.type", "must specify a metric target type"))
-    elif kind not in _TARGETS:
+    if kind not in _TARGETS:
         causes.append(bad(f"{path}.type", kind, "must be either Utilization, Value, or AverageValue"))
     for key in ("value", "averageValue"):
         if target.get(key) is not None and parse(target[key]) <= 0:
@@ -100,8 +112,7 @@ def _identifier(path: str, metric: Obj) -> list[Cause]:
     name = metric.get("name", "")
     if not name:
         return [required(f"{path}.name", "must specify a metric name")]
-    causes = bad_all(f"{path}.name", name, path_segment_errors(name))
-    return causes + label_selector(f"{path}.selector", metric.get("selector"))
+    return bad_all(f"{path}.name", name, path_segment_errors(name))
 
 
 def _object(path: str, source: Obj) -> list[Cause]:
@@ -109,7 +120,7 @@ def _object(path: str, source: Obj) -> list[Cause]:
     causes = _reference(f"{path}.describedObject", source.get("describedObject") or {})
     causes += _identifier(f"{path}.metric", source.get("metric") or {}) + _target(f"{path}.target", target)
     if target.get("value") is None and target.get("averageValue") is None:
-        causes.append(required(f"{path}.target.averageValue", _EITHER))
+        causes.append(required(f"{path}.target.averageValue", "must set either a target value or averageValue"))
     return causes
 
 
@@ -119,7 +130,7 @@ def _external(path: str, source: Obj) -> list[Cause]:
     given = [key for key in ("value", "averageValue") if target.get(key) is not None]
     if not given:
         causes.append(required(f"{path}.target.averageValue", _EITHER))
-    elif len(given) > 1:
+    if len(given) > 1:
         detail = "may not set both a target value for metric and a per-pod target"
         causes.append(forbidden(f"{path}.target.value", detail))
     return causes
@@ -128,8 +139,7 @@ def _external(path: str, source: Obj) -> list[Cause]:
 def _pods(path: str, source: Obj) -> list[Cause]:
     target = source.get("target") or {}
     causes = _identifier(f"{path}.metric", source.get("metric") or {}) + _target(f"{path}.target", target)
-    average = target.get("averageValue")
-    if average is None or parse(average) <= 0:
+    if target.get("averageValue") is None:
         causes.append(required(f"{path}.target.averageValue", "must specify a positive target averageValue"))
     return causes
 
@@ -149,16 +159,23 @@ def _resource(path: str, source: Obj) -> list[Cause]:
 
 
 def _container_resource(path: str, source: Obj) -> list[Cause]:
-    missing = [] if source.get("container") else [required(f"{path}.container", "must specify a container")]
-    return missing + _resource(path, source)
+    name, container = source.get("name", ""), source.get("container", "")
+    causes = container_resource_name(f"{path}.name", name) if name else []
+    if container:
+        wrong = bad_all(f"{path}.container", container, label_1123_errors(container))
+    else:
+        wrong = [required(f"{path}.container", "must specify a container")]
+    found = _resource(path, source)
+    return causes + found[: not name] + wrong + found[not name :]
 
 
+#: in the order in which they are looked at
 _RULES: Mapping[str, Callable[[str, Obj], list[Cause]]] = {
-    "containerResource": _container_resource,
-    "external": _external,
     "object": _object,
+    "external": _external,
     "pods": _pods,
     "resource": _resource,
+    "containerResource": _container_resource,
 }
 
 
@@ -174,6 +191,8 @@ def _rules(path: str, rules: Obj) -> list[Cause]:
         causes.append(unsupported(f"{path}.selectPolicy", rules["selectPolicy"], choices))
     if not rules.get("policies"):
         causes.append(required(f"{path}.policies", "must specify at least one Policy"))
+    if rules.get("tolerance") is not None and parse(rules["tolerance"]) < 0:
+        causes.append(bad(f"{path}.tolerance", rules["tolerance"], "must be greater than or equal to 0"))
     for index, row in enumerate(rules.get("policies") or ()):
         causes += _policy(f"{path}.policies[{index}]", row)
     return causes
