@@ -185,7 +185,9 @@ class Resources:
         self._reader.form(call, kind)  # what cannot be answered as asked is not begun
         request, media = call.request, call.header.get("content-type", "")
         if len(request.body) > _LARGE_BYTES and pipeline.reads_slowly(media):
-            request.body = await aside(pipeline.as_json, kind, request.body, media)
+            validation = call.query.field_validation()
+            request.body, warnings = await aside(pipeline.as_json, kind, request.body, media, validation)
+            call.warn(*warnings)
             if not media.startswith("application/apply-patch"):
                 request.headers = {**request.headers, "content-type": "application/json"}
         operation, dry_run = self._operations(call, kind)

@@ -23,7 +23,6 @@ from steersman.cluster.api.syntax import (
     DEPTH_MAX,
     Malformed,
     name_of,
-    parse_yaml,
     read_json,
     read_yaml,
     says_once,
@@ -48,6 +47,7 @@ _SCHEME = "pkg/api/legacyscheme/scheme.go:30"
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+_YAMLS = (YAML, "application/x-yaml", "text/yaml")
 
 
 def media_type(content_type: str) -> str:
@@ -69,7 +69,7 @@ def decode(
     """
     if len(body) > BODY_BYTES_MAX:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {BODY_BYTES_MAX}")
-    media = media_type(content_type)
+    media = _accepted(kind, content_type)
     repeated: list[str] = []
     sent, twice = body, b""
     if media == PROTOBUF:
@@ -85,19 +85,25 @@ def decode(
             twice = body
         if not body.isascii():  # what is no UTF-8 has been replaced
             body = orjson.dumps(tree) if isinstance(tree, dict) else body
-    elif media in (YAML, "application/x-yaml", "text/yaml"):
+    else:
         try:
             tree, repeated = read_yaml(body)
         except Malformed as error:
             raise _unrecognized(kind, error.message, sent) from None
         body = b""
-    else:
-        raise UnsupportedMediaType(
-            "the body of the request was in an unknown format - accepted media types include: "
-            f"{JSON}, {YAML}, {PROTOBUF}"
-        )
     tree = identified(registry, kind, tree, sent)
     return check(registry, kind, tree, body, field_validation, repeated=repeated, twice=twice)
+
+
+def _accepted(kind: Kind, content_type: str) -> str:
+    """The media type of a body; raises UnsupportedMediaType when objects of the kind do not come so."""
+    media = media_type(content_type)
+    if media in _YAMLS or media == JSON or (media == PROTOBUF and not kind.is_custom):
+        return media
+    accepted = (JSON, YAML) if kind.is_custom else (JSON, YAML, PROTOBUF)
+    raise UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+    )
 
 
 def reads_slowly(content_type: str) -> bool:
@@ -106,21 +112,51 @@ def reads_slowly(content_type: str) -> bool:
     return media == PROTOBUF or media.endswith("yaml")
 
 
-def as_json(kind: Kind, body: bytes, content_type: str) -> bytes:
-    """Returns a YAML or protobuf body of an object of a kind as JSON.
+def as_json(kind: Kind, body: bytes, content_type: str, field_validation: str) -> tuple[bytes, list[str]]:
+    """Reads a YAML or protobuf body of an object of a kind, or of a configuration to apply, and checks nothing.
+
+    Returns:
+        it as JSON, and the texts of warnings.
 
     Raises:
-        BadRequest: malformed.
-        RequestEntityTooLarge
+        BadRequest: malformed, or a key named again under `Strict`. UnsupportedMediaType, RequestEntityTooLarge
     """
     if len(body) > BODY_BYTES_MAX:
         raise RequestEntityTooLarge(f"Request entity too large: limit is {BODY_BYTES_MAX}")
-    if media_type(content_type) == PROTOBUF:
-        return orjson.dumps(_protobuf(body, kind))
+    media = media_type(content_type)
+    if media == PROTOBUF:
+        _accepted(kind, content_type)
+        return orjson.dumps(_protobuf(body, kind)), []
+    if media.startswith("application/apply-patch"):
+        tree, repeated = read_configuration(body, field_validation)
+        return orjson.dumps(tree), repeated
     try:
-        return orjson.dumps(parse_yaml(body))
+        tree, repeated = read_yaml(body)
     except Malformed as error:
         raise _unrecognized(kind, error.message, body) from None
+    if repeated and field_validation == "Strict":
+        raise _undecodable(kind, strict(repeated))
+    return orjson.dumps(tree), repeated if field_validation == "Warn" else []
+
+
+def read_configuration(body: bytes, field_validation: str) -> tuple[Any, list[str]]:
+    """Reads the document of an apply: YAML, which clients mostly send as JSON.
+
+    Returns:
+        its tree, and sentences about what it says again.
+
+    Raises:
+        BadRequest: it is no YAML, or says something again under `Strict`.
+    """
+    try:
+        tree, repeated = read_yaml(body)
+    except Malformed as error:
+        raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error.message}") from None
+    if repeated and field_validation == "Strict":
+        lines = "\n  ".join(repeated)
+        prefix = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:"
+        raise BadRequest(f"{prefix}\n  {lines}")
+    return tree, [] if field_validation == "Ignore" else repeated
 
 
 def check(
@@ -153,8 +189,9 @@ def check(
         bounded(tree)
     text = body or orjson.dumps(tree)
     fits = schema.fast is not None and b"null" not in text and schema.fast(text)
-    is_small = len(text) < 2 * BRANCHES_MAX
-    if body and not (is_small and (is_shallow or (fits and schema.shut and _owned_are_shallow(tree, body)))):
+    if body and not (
+        _has_few(tree, body) and (is_shallow or (fits and schema.shut and _owned_are_shallow(tree, body)))
+    ):
         bounded(tree, body)
     if not fits:
         tree, findings = schema.walk(tree)
@@ -311,6 +348,18 @@ def bounded(tree: Any, body: bytes = b"") -> None:
         deeper = _below(level)
         owned = [value for key, value in deeper if key == "fieldsV1"] + [value for _, value in _below(owned)]
         level = [value for key, value in deeper if key != "fieldsV1"]
+
+
+def _has_few(tree: Obj, body: bytes) -> bool:
+    """Whether it can be seen at once that an object holds few enough maps and lists beside who owns its fields."""
+    if len(body) < 2 * BRANCHES_MAX:
+        return True
+    count = body.count(b"{") + body.count(b"[")
+    meta = tree.get("metadata")
+    if count > BRANCHES_MAX and isinstance(meta, dict) and (rows := meta.get("managedFields")):
+        owned = orjson.dumps(rows)
+        count -= owned.count(b"{") + owned.count(b"[")
+    return count <= BRANCHES_MAX
 
 
 def _owned_are_shallow(tree: Obj, body: bytes) -> bool:

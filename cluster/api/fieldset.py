@@ -170,11 +170,15 @@ def held_set(schema: SchemaNode | None, value: Any) -> FieldTree:
 
 #: of one place in a schema, so many sets of fields are remembered: most objects have the fields of others
 _FORMS_MAX = 512
+#: and these have at most so many fields: no struct has as many, and maps with more would take all the memory there is
+_FORM_FIELDS_MAX = 64
 _SCALARS = frozenset(("string", "integer", "number", "boolean", "quantity", "int-or-string"))
 
 
 def _held_map(schema: SchemaNode, value: dict[str, Any]) -> FieldTree:
     """As `held_set`: objects with the same fields share what does not depend on their values."""
+    if len(value) > _FORM_FIELDS_MAX:
+        return _held_anew(schema, value)
     form = tuple(value)
     plan = schema.held.get(form)
     if plan is None:
@@ -191,6 +195,13 @@ def _held_map(schema: SchemaNode, value: dict[str, Any]) -> FieldTree:
         if item and isinstance(item, _CONTAINERS) and (node := held_set(child, item)):
             tree = fixed.copy() if tree is fixed else tree
             tree[element] = node
+    return tree
+
+
+def _held_anew(schema: SchemaNode, value: dict[str, Any]) -> FieldTree:
+    known, rest = schema.properties.get, schema.additional
+    tree = {"f:" + key: _held_field(known(key) or rest, item) for key, item in value.items() if item is not None}
+    tree["."] = _LEAF
     return tree
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 #: pieces of a text that are looked at: what is wrong further on is not worth the time
-_PIECES_MAX = 100_000
+_PIECES_MAX = 20_000
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
 _HEX = re.compile(rb"[0-9a-fA-F]*")

@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 
 from steersman.cluster.api import patch as patches
-from steersman.cluster.api.decode import Undecodable, bounded, check, identified, noted, strict
+from steersman.cluster.api.decode import Undecodable, bounded, check, identified, noted, read_configuration, strict
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.fields import bad
 from steersman.cluster.api.strategic import strategic_merge
-from steersman.cluster.api.syntax import Malformed, name_of, read_json, read_yaml, says_once
+from steersman.cluster.api.syntax import Malformed, name_of, read_json, says_once
 from steersman.cluster.api.typed import refusal
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest
@@ -146,7 +146,7 @@ def _check_operation(operation: Any) -> None:
 
 
 def configuration(registry: Registry, kind: Kind, body: bytes, field_validation: str) -> tuple[Obj, list[str]]:
-    """Reads the document of an apply: YAML, which clients mostly send as JSON.
+    """Reads a configuration to apply, and checks it against its kind.
 
     Returns:
         the configuration, and sentences about what it says again.
@@ -155,10 +155,7 @@ def configuration(registry: Registry, kind: Kind, body: bytes, field_validation:
         BadRequest: it is no YAML, of another kind or version, does not fit its kind, or says something again under
             `Strict`.
     """
-    try:
-        tree, repeated = read_yaml(body)
-    except Malformed as error:
-        raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error.message}") from None
+    tree, repeated = read_configuration(body, field_validation)
     if tree is not None and not isinstance(tree, dict):
         detail = f"json: cannot unmarshal {name_of(tree)} into Go value of type map[string]interface {{}}"
         raise BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {detail}")
@@ -171,11 +168,7 @@ def configuration(registry: Registry, kind: Kind, body: bytes, field_validation:
         raise refusal(registry.schema(kind), found) from None
     if unknown:
         raise refusal(registry.schema(kind), found)
-    if repeated and field_validation == "Strict":
-        lines = "\n  ".join(repeated)
-        prefix = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:"
-        raise BadRequest(f"{prefix}\n  {lines}")
-    return applied, [] if field_validation == "Ignore" else repeated
+    return applied, repeated
 
 
 def _type_of(tree: Obj) -> str:

@@ -124,7 +124,7 @@ def _create(
     if kind.new_status is not None:
         obj["status"] = patches.copied(kind.new_status)
     kind.prepare_create(obj, ctx)
-    causes = validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
+    causes = _metadata_causes(kind, meta)
     causes += kind.validate(obj) + kind.validate_create(obj)
     _refuse(kind, meta.get("name", ""), causes, ctx)
     if kind.observe is not None:
@@ -180,6 +180,15 @@ def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
     if meta.pop("resourceVersion", "") not in ("", "0", None):
         raise BadRequest("resourceVersion should not be set on objects to be created")
     return meta
+
+
+#: of groups whose rules do not ask finalizers for a domain
+_PLAIN_GROUPS = frozenset(("admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"))
+
+
+def _metadata_causes(kind: Kind, meta: Obj) -> list[Cause]:
+    plain = kind.is_custom or kind.resource.group in _PLAIN_GROUPS
+    return validate_metadata(meta, kind.resource.namespaced, kind.name_errors, plain_finalizers=plain)
 
 
 def _check_namespace(kind: Kind, meta: Obj, namespace: str) -> None:
@@ -255,10 +264,10 @@ def _update(
     causes = validate_metadata_update(meta, old["metadata"])
     if subresource == "status":
         if any(meta.get(key) != old["metadata"].get(key) for key in ("labels", "annotations", "finalizers")):
-            causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
+            causes += _metadata_causes(kind, meta)
         causes += kind.validate_status(new, old)
     else:
-        causes += validate_metadata(meta, kind.resource.namespaced, kind.name_errors)
+        causes += _metadata_causes(kind, meta)
         causes += kind.validate(new) + kind.validate_parts.get(subresource, kind.validate_update)(new, old)
     _refuse(kind, meta["name"], causes, ctx)
     if kind.observe is not None and meta.get("generation") != old["metadata"].get("generation"):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from steersman.cluster.api.admission.pod_warnings import OLD_VOLUMES, claim_spec, fraction, node_term, of_pod
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.cluster_ips import is_headless
+from steersman.cluster.api.rules.metadata import is_distinct
+from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
 
@@ -26,6 +28,8 @@ _COMPLETIONS_MAX, _PARALLELISM_MAX = 100_000, 10_000
 
 def of(kind: Kind, obj: Obj, old: Obj | None = None) -> list[str]:
     """Returns the warnings that a kind's object deserves when it is made, or when its specification has changed."""
+    if kind.is_custom:
+        return _new_finalizers(obj, old)
     where = (kind.resource.group, kind.resource.plural)
     if old is not None and (where == ("", "pods") or _unchanged(obj, old)):
         return []
@@ -34,6 +38,19 @@ def of(kind: Kind, obj: Obj, old: Obj | None = None) -> list[str]:
         used = "the Pod's hostname" if where == ("", "pods") else "Pod names and hostnames"
         found.insert(0, f"metadata.name: this is used in {used}, {_SURPRISING}: [{' '.join(errors)}]")
     return found
+
+
+def _new_finalizers(obj: Obj, old: Obj | None) -> list[str]:
+    """k8s.io/apiextensions-apiserver/pkg/registry/customresource/strategy.go"""
+    names = set(obj["metadata"].get("finalizers") or ())
+    if old is not None:
+        names -= set(old["metadata"].get("finalizers") or ())
+    advice = "prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other"
+    return [
+        f"metadata.finalizers: {quoted(name)}: {advice} finalizer writers"
+        for name in sorted(names)
+        if not is_distinct(name)
+    ]
 
 
 def _unchanged(obj: Obj, old: Obj) -> bool:

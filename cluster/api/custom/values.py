@@ -293,6 +293,6 @@ def _embedded(value: dict[str, Any], path: str) -> list[Cause]:
         if meta.get("name"):
             causes += bad_all(f"{path}.metadata.name", meta["name"], path_segment_errors(meta["name"]))
         known = {**meta, "name": "a", "namespace": meta.get("namespace") or "a"}
-        for cause in validate_metadata(known, True, lambda _name: []):
+        for cause in validate_metadata(known, True, lambda _name: [], plain_finalizers=True):
             causes.append(Cause(f"{path}.{cause.field}", cause.message, cause.reason))
     return causes

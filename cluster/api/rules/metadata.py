@@ -33,8 +33,14 @@ _SUBRESOURCE_BYTES_MAX = 256
 IMMUTABLE = "field is immutable"
 
 
-def validate_metadata(meta: Obj, namespaced: bool, name_errors: Callable[[str], list[str]]) -> list[Cause]:
-    """Every broken rule of an object's metadata."""
+def validate_metadata(
+    meta: Obj, namespaced: bool, name_errors: Callable[[str], list[str]], *, plain_finalizers: bool = False
+) -> list[Cause]:
+    """Every broken rule of an object's metadata.
+
+    Args:
+        plain_finalizers: finalizers need no domain in front of their names.
+    """
     causes: list[Cause] = []
     if meta.get("generateName"):
         causes += bad_all("metadata.generateName", meta["generateName"], name_errors(masked(meta["generateName"])))
@@ -56,8 +62,8 @@ def validate_metadata(meta: Obj, namespaced: bool, name_errors: Callable[[str], 
         causes += validate_annotations("metadata.annotations", meta["annotations"])
     if meta.get("ownerReferences"):
         causes += _owners(meta["ownerReferences"])
-    for index, name in enumerate(meta.get("finalizers") or ()):
-        causes += finalizer(f"metadata.finalizers[{index}]", name)
+    if meta.get("finalizers"):
+        causes += _finalizers(meta["finalizers"], plain_finalizers)
     for index, row in enumerate(meta.get("managedFields") or ()):
         causes += field_manager(f"metadata.managedFields[{index}].manager", row.get("manager", ""))
         if len(row.get("subresource", "")) > _SUBRESOURCE_BYTES_MAX:
@@ -127,12 +133,30 @@ def _owners(owners: list[Obj]) -> list[Cause]:
     return causes
 
 
+def _finalizers(names: list[str], plain: bool) -> list[Cause]:
+    path = "metadata.finalizers"
+    causes = [cause for name in names for cause in bad_all(path, name, qualified_name_errors(name))]
+    if {"orphan", "foregroundDeletion"} <= set(names):
+        causes.append(bad(path, names, "finalizer orphan and foregroundDeletion cannot be both set"))
+    if not plain:
+        causes += [cause for index, name in enumerate(names) for cause in _standing(f"{path}[{index}]", name)]
+    return causes
+
+
 def finalizer(path: str, name: str) -> list[Cause]:
     """The rules of a finalizer's name."""
-    causes = bad_all(path, name, qualified_name_errors(name))
-    if not causes and "/" not in name and name not in _WELL_KNOWN_FINALIZERS:
-        causes.append(bad(path, name, "name is neither a standard finalizer name nor is it fully qualified"))
-    return causes
+    return bad_all(path, name, qualified_name_errors(name)) + _standing(path, name)
+
+
+def _standing(path: str, name: str) -> list[Cause]:
+    if is_distinct(name):
+        return []
+    return [bad(path, name, "name is neither a standard finalizer name nor is it fully qualified")]
+
+
+def is_distinct(finalizer: str) -> bool:
+    """Whether a finalizer is one of Kubernetes' own, or of somebody whom its name tells."""
+    return "/" in finalizer or finalizer in _WELL_KNOWN_FINALIZERS
 
 
 def validate_metadata_update(new: Obj, old: Obj) -> list[Cause]:

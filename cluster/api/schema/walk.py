@@ -17,6 +17,9 @@ from steersman.cluster.api.schema.node import SchemaNode
 from steersman.cluster.meta.quantity import QuantityError, parse
 from steersman.cluster.meta.times import parse_time
 
+#: what is told of one object that cannot be decoded
+ERRORS_MAX = 100
+
 _GO_SCALARS = {
     ("string", ""): "string",
     ("integer", "int32"): "int32",
@@ -176,6 +179,8 @@ def _first_bad_byte(text: str) -> int:
 
 
 def _mismatch(node: SchemaNode, value: Any, place: _Place, findings: Findings, what: str = "") -> Any:
+    if len(findings.errors) >= ERRORS_MAX:
+        return _zero(node)
     seen = what or _json_name(value)
     if place.dotted:
         where = f"Go struct field {place.struct}.{place.dotted}"

@@ -334,6 +334,20 @@ async def test_a_collection_is_deleted_by_selector(api: Any) -> None:
     assert await names(api, CONFIG_MAPS) == ["c0", "c2"]
 
 
+async def test_a_large_text_that_says_something_again_is_told_of_as_a_small_one(api: Any) -> None:
+    filler = b"x" * 70_000
+    head = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata:\n  k: v\n  k: w\n  filler: " + filler
+    yaml, apply = {"content_type": "application/yaml"}, {"content_type": "application/apply-patch+yaml"}
+    made = await api.call("POST", CONFIG_MAPS, head % b"a", **yaml)
+    assert made.status == 201 and made.headers["warning"] == '299 - "line 6: key \\"k\\" already set in map"'
+    refused = await api.refused(400, "POST", f"{CONFIG_MAPS}?fieldValidation=Strict", head % b"b", **yaml)
+    assert refused["message"].endswith('yaml: unmarshal errors:\n  line 6: key "k" already set in map')
+    applied = await api.call("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m&force=1", head % b"a", **apply)
+    assert applied.status == 200 and "already set in map" in applied.headers["warning"]
+    refused = await api.refused(400, "PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", b"a: b: c\n#" + filler, **apply)
+    assert refused["message"].startswith("error decoding YAML: error converting YAML to JSON: yaml: mapping values")
+
+
 async def test_a_part_of_a_collection_is_deleted_and_shown_as_it_was(api: Any) -> None:
     for name in "abc":
         await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": name, "finalizers": ["a.example.com/b"]}})

@@ -7,6 +7,7 @@ import pytest
 
 from steersman.cluster.api import write
 from steersman.cluster.api.crd import rows_of
+from steersman.cluster.api.decode import decode
 from steersman.cluster.api.openapi import OpenApi
 from steersman.cluster.meta.errors import BadRequest, Invalid, UnsupportedMediaType
 from steersman.cluster.meta.objects import is_true
@@ -91,6 +92,18 @@ def test_a_custom_object_is_pruned_filled_in_and_kept(gadgets: Any) -> None:
         gadgets.create("gadgets", gadget("h", nonsense=1))
     loose = gadgets.decode("gadgets", gadget("h", nonsense=1), "Ignore")
     assert "nonsense" not in loose["spec"]
+    with pytest.raises(UnsupportedMediaType, match=r"include: application/json, application/yaml$"):
+        decode(gadgets.registry, gadgets.row("gadgets"), b"k8s\0", "application/vnd.kubernetes.protobuf")
+
+
+def test_a_custom_object_may_have_plain_finalizers_and_is_warned_of_new_ones(gadgets: Any) -> None:
+    sent = gadget()
+    sent["metadata"]["finalizers"] = ["plain", "a.example.com/b", "foregroundDeletion"]
+    warnings = gadgets.prepare("gadgets", sent).warnings
+    assert warnings == (
+        'metadata.finalizers: "plain": prefer a domain-qualified finalizer name including a path (/) to avoid '
+        "accidental conflicts with other finalizer writers",
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from steersman.cluster.api.decode import BODY_BYTES_MAX, decode, parse_yaml
+from steersman.cluster.api.decode import BODY_BYTES_MAX, decode
 from steersman.cluster.api.protobuf.codec import encode
+from steersman.cluster.api.syntax import parse_yaml
 from steersman.cluster.meta.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 

@@ -99,7 +99,11 @@ def test_an_update_of_nothing_changes_nothing(api: Any) -> None:
         ({"name": "other"}, BadRequest, "does not match the name on the URL"),
         ({"namespace": "other"}, BadRequest, "does not match the namespace"),
         ({"labels": {"-bad": "x"}}, Invalid, "metadata.labels: Invalid value"),
-        ({"finalizers": ["nodomain"]}, Invalid, "metadata.finalizers"),
+        ({"finalizers": ["a/b", "nodomain"]}, Invalid,
+         r'metadata.finalizers\[1\]: Invalid value: "nodomain": name is neither a standard finalizer name nor'),
+        ({"finalizers": ["orphan", "foregroundDeletion"]}, Invalid,
+         r'metadata.finalizers: Invalid value: \["orphan","foregroundDeletion"\]: finalizer orphan and foreground'
+         "Deletion cannot be both set"),
         ({"ownerReferences": [{"kind": "Pod", "name": "a", "uid": ""}]}, Invalid, "ownerReferences"),
         ({"annotations": {"a": "x" * 300_000}}, Invalid, "Too long: may not be more than 262144 bytes"),
         ({"name": ""}, BadRequest,
