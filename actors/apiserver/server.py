@@ -41,7 +41,7 @@ from steersman.actors.apiserver.forms import TEXT_HEADERS
 from steersman.actors.apiserver.frontproxy import identifier
 from steersman.actors.apiserver.issuers import Others
 from steersman.actors.apiserver.legacytokens import LegacyTokens
-from steersman.actors.apiserver.metrics import Metrics, labels_of
+from steersman.actors.apiserver.metrics import UNKNOWN, Metrics, labels_of
 from steersman.actors.apiserver.operations import Operations
 from steersman.actors.apiserver.proxies import Proxies
 from steersman.actors.apiserver.reads import Reader, too_large
@@ -320,12 +320,11 @@ class ApiServer:
         pretty = query.get("pretty", "")
         if is_rendered(request.headers, pretty) and attributes.verb != "watch" and not response.passed_on:
             response = await rendered(request, pretty, response)
-        labels = labels_of(
-            attributes,
-            dry_run="dryRun" in query,
-            is_apply=attributes.verb == "patch" and request.headers.get("content-type", "").startswith(_APPLY),
-            is_known=response.status < 400 or self._is_known(attributes),
-        )
+        verb = attributes.verb
+        if verb == "patch" and request.headers.get("content-type", "").startswith(_APPLY):
+            verb = "apply"
+        is_known = response.status < 400 or self._is_known(attributes)
+        labels = labels_of(attributes if is_known else UNKNOWN, verb, "dryRun" in query)
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response
 
@@ -380,14 +379,12 @@ class ApiServer:
         try:
             user = await self._admit(request, path, attributes, trail)
         except Unauthorized:
-            counts.authentications["failure"] += 1
+            counts.unknown += 1
             raise
         except Forbidden:
-            counts.authentications["success"] += 1
-            counts.authorizations["no-opinion"] += 1
+            counts.forbidden += 1
             raise
-        counts.authentications["success"] += 1
-        counts.authorizations["allowed"] += 1
+        counts.allowed += 1
         ticket = self._flows.enter(user, attributes)
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
