@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ import orjson
 from steersman.actors import kubeconfig
 from steersman.actors.apiserver.expressions import compiled
 from steersman.actors.apiserver.reloading import Reloaded
+from steersman.actors.apiserver.series import Series
 from steersman.actors.ports import Now, User
 from steersman.actors.webhook import Webhook as Endpoint
 from steersman.cluster.auth import authorization
@@ -56,8 +58,9 @@ class Unanswered(Exception):
 class AskedWebhook:
     """One webhook with what it said."""
 
-    def __init__(self, name: str, settings: Webhook, now: Now, rng: random.Random) -> None:
+    def __init__(self, name: str, settings: Webhook, now: Now, rng: random.Random, series: Series) -> None:
         self.name = name
+        self._series = series
         self._settings = settings
         self._endpoint = Endpoint(Path(settings.kubeconfig), timeout_s=settings.timeout_s)
         self._now = now
@@ -81,11 +84,15 @@ class AskedWebhook:
 
     async def ask(self, question: Unanswered) -> Verdict:
         """Asks, and remembers the answer."""
+        began, result = time.monotonic(), "success"
         try:
             answer = await self._post(orjson.dumps(authorization.review(question.spec, self._settings.version)))
         except ApiError as error:
+            result = "error"
             log.error("Failed to make webhook authorizer request: %s", error)
             return authorization.failed(self._settings, str(error))
+        finally:
+            self._told(result, time.monotonic() - began)
         verdict = authorization.verdict_of(self._settings, answer)
         counts_s = self._settings.allowed_s if verdict.allowed else self._settings.refused_s
         if counts_s and not verdict.error and authorization.is_remembered(question.about):
@@ -93,6 +100,13 @@ class AskedWebhook:
             if len(self._answers) > _ANSWERS_MAX:
                 self._answers.popitem(last=False)
         return verdict
+
+    def _told(self, result: str, seconds: float) -> None:
+        name = "apiserver_authorization_webhook"
+        self._series.count(f"{name}_evaluations_total", name=self.name, result=result)
+        self._series.observe(f"{name}_duration_seconds", seconds, name=self.name, result=result)
+        if result != "success" and not self._settings.denies_on_error:
+            self._series.count(f"{name}_evaluations_fail_open_total", name=self.name, result=result)
 
     async def _post(self, body: bytes) -> object:
         delay_s = _RETRY_S
@@ -127,7 +141,8 @@ class Modes:
         InvalidAuthorization
     """
 
-    def __init__(self, path: Path | None, now: Now, rng: random.Random) -> None:
+    def __init__(self, path: Path | None, now: Now, rng: random.Random, series: Series) -> None:
+        self._series = series
         self._now = now
         self._rng = rng
         self.modes: tuple[Mode, ...] = authorization.DEFAULT
@@ -142,7 +157,7 @@ class Modes:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         self.webhooks = {
-            mode.name: AskedWebhook(mode.name, mode.webhook, self._now, self._rng)
+            mode.name: AskedWebhook(mode.name, mode.webhook, self._now, self._rng, self._series)
             for mode in modes
             if mode.webhook is not None
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -16,6 +17,7 @@ import orjson
 
 from steersman.actors.apiserver.auditlog import AuditLog, AuditWebhook
 from steersman.actors.apiserver.config import AuditConfig
+from steersman.actors.apiserver.series import Series
 from steersman.actors.http.messages import Request, Response, Upgrade
 from steersman.actors.ports import Now, User
 from steersman.actors.webhook import Webhook
@@ -54,8 +56,11 @@ class Auditor:
         new_id: an unpredictable id for each request.
     """
 
-    def __init__(self, policy: AuditPolicy, sinks: Sequence[Sink], now: Now, new_id: Callable[[], str]) -> None:
-        self.policy = policy
+    def __init__(
+        self, policy: AuditPolicy, sinks: Sequence[Sink], now: Now, new_id: Callable[[], str], series: Series
+    ) -> None:
+        self._series = series
+        self._policy = policy
         self.now = now
         self._sinks = sinks
         self._new_id = new_id
@@ -72,13 +77,21 @@ class Auditor:
         """Returns what follows one request."""
         return Trail(self, request, attributes, request.headers.get("audit-id", "")[:ID_CHARS_MAX] or self._new_id())
 
+    def decide(self, user: User | None, attributes: Attributes) -> Decision:
+        """How much of a request is written down."""
+        name, groups = (user.name, user.groups) if user is not None else ("", ())
+        decision = self._policy.decide(name, groups, attributes)
+        self._series.count("apiserver_audit_level_total", level=audit.LEVEL_NAMES[decision.level])
+        return decision
+
     def keep(self, event: Obj) -> None:
+        self._series.count("apiserver_audit_event_total")
         data = orjson.dumps(event)
         for sink in self._sinks:
             sink.write(data)
 
 
-def auditor_of(config: AuditConfig, now: Now) -> Auditor:
+def auditor_of(config: AuditConfig, now: Now, series: Series) -> Auditor:
     """Returns the auditor of a configuration.
 
     Raises:
@@ -86,10 +99,14 @@ def auditor_of(config: AuditConfig, now: Now) -> Auditor:
     """
     sinks: list[Sink] = []
     if config.log is not None:
-        sinks.append(AuditLog(config.log, config.rotation))
+        sinks.append(AuditLog(config.log, config.rotation, partial(_lose, series, "log")))
     if config.webhook is not None:
-        sinks.append(AuditWebhook(Webhook(config.webhook)))
-    return Auditor(config.policy, sinks, now, lambda: str(uuid.uuid4()))
+        sinks.append(AuditWebhook(Webhook(config.webhook), partial(_lose, series, "webhook")))
+    return Auditor(config.policy, sinks, now, lambda: str(uuid.uuid4()), series)
+
+
+def _lose(series: Series, plugin: str, count: int) -> None:
+    series.count("apiserver_audit_error_total", count, plugin=plugin)
 
 
 class Trail:
@@ -128,7 +145,7 @@ class Trail:
         """Who asks is known: the policy decides, and the first stage is over."""
         if self._decision is None:
             self._user = user
-            self._decision = self._auditor.policy.decide(user.name, user.groups, self._attributes)
+            self._decision = self._auditor.decide(user, self._attributes)
             self._write(audit.RECEIVED, None, None)
 
     def acts_as(self, user: User, constraint: str) -> None:
@@ -148,7 +165,7 @@ class Trail:
         """Writes what the answer ends, and returns it with the id of the events."""
         response.headers = {**response.headers, "audit-id": self._id}
         if self._decision is None:
-            self._decision = self._auditor.policy.decide("", (), self._attributes)
+            self._decision = self._auditor.decide(None, self._attributes)
             self._write(audit.STARTED, response.status, _failure(self._request))
             return response
         if self._decision.level is Level.NONE:

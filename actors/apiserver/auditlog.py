@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from steersman.actors.apiserver.config import Rotation
@@ -33,11 +34,16 @@ _TRIES_MAX = 5
 _PAUSE_S = 0.5
 
 
+#: is told how many events are lost
+Lost = Callable[[int], None]
+
+
 class _Buffer:
     """Events on their way; the newest is dropped when there are too many."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, lost: Lost) -> None:
         self._name = name
+        self.lost = lost
         self.events: deque[bytes] = deque()
         self.arrived = asyncio.Event()
         self.dropped = 0
@@ -48,6 +54,7 @@ class _Buffer:
             if not self.dropped:
                 log.error("audit events are lost: %s does not keep up", self._name)
             self.dropped += 1
+            self.lost(1)
             return
         if self.dropped:
             log.error("%d audit events were lost: %s did not keep up", self.dropped, self._name)
@@ -67,10 +74,10 @@ class _Buffer:
 class AuditLog:
     """A file with one JSON event a line."""
 
-    def __init__(self, path: Path, rotation: Rotation) -> None:
+    def __init__(self, path: Path, rotation: Rotation, lost: Lost) -> None:
         self._path = path
         self._rotation = rotation
-        self._buffer = _Buffer(str(path))
+        self._buffer = _Buffer(str(path), lost)
         self._flushing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
 
@@ -102,6 +109,7 @@ class AuditLog:
             try:
                 await asyncio.to_thread(self._append, b"\n".join(events) + b"\n")
             except OSError as error:
+                self._buffer.lost(len(events))
                 log.error("%d audit events are lost: %s: %s", len(events), self._path, error.strerror)
 
     def _append(self, data: bytes) -> None:
@@ -134,9 +142,9 @@ def _private(path: str, flags: int) -> int:
 class AuditWebhook:
     """A server that gets the events, as `EventList`s."""
 
-    def __init__(self, webhook: Webhook) -> None:
+    def __init__(self, webhook: Webhook, lost: Lost) -> None:
         self._webhook = webhook
-        self._buffer = _Buffer("the audit webhook")
+        self._buffer = _Buffer("the audit webhook", lost)
         self._sender: asyncio.Task[None] | None = None
 
     def write(self, event: bytes) -> None:
@@ -175,4 +183,5 @@ class AuditWebhook:
             except ApiError as error:
                 why = error.message
             await asyncio.sleep(_PAUSE_S * 2**attempt)
+        self._buffer.lost(len(events))
         log.error("%d audit events are lost: the webhook does not take them: %s", len(events), why)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from steersman.actors.apiserver.series import Series, head, histogram, text_of
 from steersman.cluster.auth.attributes import Attributes
 
 _BOUNDS_S = (
@@ -66,6 +67,8 @@ class Metrics:
         self.in_flight = {False: 0, True: 0}
         #: requests by what came of it when they were asked who they are, and whether they may
         self.allowed = self.forbidden = self.unknown = 0
+        #: what is counted beside requests
+        self.series = Series()
 
     def observe(self, labels: Labels, code: int, duration_s: float) -> None:
         """Counts one answered request."""
@@ -91,7 +94,7 @@ class Metrics:
             for labels, buckets in self._buckets.items():
                 if name == _DURATION or not labels[1]:
                     text = texts[labels] if name == _DURATION else _text(labels, "dry_run")
-                    lines += self._histogram(name, text, buckets, self._sums[labels])
+                    lines += histogram(name, text, _BOUNDS_S, buckets, self._sums[labels])
         rows: tuple[tuple[str, str, dict[str, int]], ...] = (
             ("apiserver_current_inflight_requests", "gauge", {
                 'request_kind="mutating"': self.in_flight[True], 'request_kind="readOnly"': self.in_flight[False],
@@ -108,28 +111,15 @@ class Metrics:
         for name, kind, values in rows:
             lines += _head(name, kind)
             lines += [f"{name}{{{text}}} {value}" if text else f"{name} {value}" for text, value in values.items()]
-        return ("\n".join([*lines, *more]) + "\n").encode()
-
-    @staticmethod
-    def _histogram(name: str, text: str, buckets: Sequence[int], sum_s: float) -> Iterator[str]:
-        total = 0
-        for bound, count in zip((*_BOUNDS_S, "+Inf"), buckets, strict=True):
-            total += count
-            yield f'{name}_bucket{{{text},le="{bound if isinstance(bound, str) else f"{bound:g}"}"}} {total}'
-        yield f"{name}_sum{{{text}}} {sum_s:.6f}"
-        yield f"{name}_count{{{text}}} {total}"
+        return ("\n".join([*lines, *self.series.lines(), *more]) + "\n").encode()
 
 
 def _head(name: str, kind: str) -> tuple[str, str]:
-    return f"# HELP {name} {_HELP[name]}", f"# TYPE {name} {kind}"
+    return head(name, _HELP[name], kind)
 
 
 def _text(labels: Labels, without: str = "") -> str:
     verb, *others = labels
     values = (_VERBS.get(verb) or verb.upper(), *others)
-    rows = [f'{name}="{_escaped(value)}"' for name, value in zip(_NAMES, values, strict=True) if name != without]
-    return f'component="apiserver",{",".join(rows)}'
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    rows = {name: value for name, value in zip(_NAMES, values, strict=True) if name != without}
+    return text_of({"component": "apiserver", **rows})

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
+from steersman.actors.apiserver.series import Series
 from steersman.actors.ports import Now
 from steersman.actors.rpc.kms import KmsPlugin, PluginFailed
 from steersman.cluster.auth.ciphers import Chance
 from steersman.cluster.auth.envelope import SEED_BYTES, Kms, Locked, UnusableAnswer, check_status, sealed_seed
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: how often a plugin is asked how it is, when it was well and when it was not
 _WELL_S, _UNWELL_S = 20.0, 10.0
@@ -20,8 +25,9 @@ _WELL_S, _UNWELL_S = 20.0, 10.0
 class KeyPlugins:
     """The plugins of a configuration; a Component for what it asks from time to time."""
 
-    def __init__(self, now: Now, chance: Chance) -> None:
+    def __init__(self, now: Now, chance: Chance, series: Series) -> None:
         self._now = now
+        self._series = series
         self._chance = chance
         self._plugins: dict[tuple[str, str], tuple[Kms, KmsPlugin]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -75,14 +81,27 @@ class KeyPlugins:
                 key.expire(self._now())
 
     async def _renew(self, key: Kms, plugin: KmsPlugin) -> None:
-        version, healthz, key_id = await plugin.status()
+        version, healthz, key_id = await self._timed(key, "Status", plugin.status())
         check_status(version, healthz, key_id)
         if key.writes_with(key_id, self._now()):
             return
         seed = self._chance(SEED_BYTES)
-        ciphertext, used, annotations = await plugin.encrypt(seed)
+        ciphertext, used, annotations = await self._timed(key, "Encrypt", plugin.encrypt(seed))
         key.write_with(seed, sealed_seed(ciphertext, used, annotations, key_id), self._now())
         log.info("the KMS plugin %s encrypts with another key", key.name)
+
+    async def _timed(self, key: Kms, method: str, call: Awaitable[T]) -> T:
+        began, code = time.monotonic(), "OK"
+        try:
+            return await call
+        except PluginFailed as failed:
+            code = failed.code
+            raise
+        finally:
+            self._series.observe(
+                "apiserver_envelope_encryption_kms_operations_latency_seconds", time.monotonic() - began,
+                grpc_status_code=code, method_name=f"/v2.KeyManagementService/{method}", provider_name=key.name,
+            )  # fmt: skip
 
     async def unlock(self, lock: Locked) -> None:
         """Lets a plugin open the seed of a value; raises PluginFailed."""
@@ -90,5 +109,6 @@ class KeyPlugins:
         known = self._plugins.get((key.name, key.endpoint))
         if known is None:
             raise PluginFailed("it is not configured any longer")
-        seed = await known[1].decrypt(envelope.source, envelope.key_id, dict(envelope.annotations))
+        decrypting = known[1].decrypt(envelope.source, envelope.key_id, dict(envelope.annotations))
+        seed = await self._timed(key, "Decrypt", decrypting)
         key.unlock(envelope, seed)

@@ -133,14 +133,15 @@ class ApiServer:
         self.config = config
         self.registry = Registry(read_definitions(config.kubernetes_version), config.kubernetes_version)
         issuer, settings = _issuer_of(config), _settings_of(config)
-        self._sealed = SealedStore(store, config.encryption, now=now) if config.encryption else None
+        self.metrics = Metrics()
+        series = self.metrics.series
+        self._sealed = SealedStore(store, config.encryption, series, now=now) if config.encryption else None
         store = self._sealed or store
         self.cache = WatchCache(store, rng)
-        self.metrics = Metrics()
         sealed = {"is_stale": self._sealed.is_stale, "seals": self._sealed.seals} if self._sealed else {}
         services = Services(self.cache, self.registry, rng)
         self._webhooks = Webhooks(self.cache, self.registry, services)
-        self._modes = Modes(config.authorization, now, rng)
+        self._modes = Modes(config.authorization, now, rng, series)
         self.authorizer = Authorizer(self.cache, self.registry, self._modes)
         self.writer = Writer(
             store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **sealed
@@ -185,7 +186,7 @@ class ApiServer:
             Streams(self.registry, self.reader, self.writer, nodes, proxies, config.http.last_work_s),
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
-        self._auditor = auditor_of(config.audit, now) if config.audit is not None else None
+        self._auditor = auditor_of(config.audit, now, series) if config.audit is not None else None
         base = self.writer.new_uid()[:-12]
         #: names of requests where no auditor gives them
         self._request_ids = (f"{base}{number:012x}" for number in count(1))

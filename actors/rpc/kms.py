@@ -17,7 +17,11 @@ _OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_bac
 
 
 class PluginFailed(Exception):
-    """The plugin does not answer, or refuses; the message holds nothing secret."""
+    """The plugin does not answer, or refuses; the message holds nothing secret. Args: code: gRPC's, as Go spells it."""
+
+    def __init__(self, message: str, code: str = "Unknown") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class KmsPlugin:
@@ -58,7 +62,8 @@ class KmsPlugin:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise PluginFailed(f"{error.code().name.lower()}: {error.details()}") from None
+            name = error.code().name
+            raise PluginFailed(f"{name.lower()}: {error.details()}", name.title().replace("_", "")) from None
 
     async def close(self) -> None:
         await self._channel.close(None)

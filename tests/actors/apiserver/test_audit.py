@@ -126,6 +126,9 @@ async def test_what_nobody_may_do_is_not_read_and_what_was_tried_is_told(audited
     api, events = await audited("RequestResponse", "omitStages: [RequestReceived]\n")
     await api.refused(403, "POST", CONFIG_MAPS, {"metadata": {"name": "a"}}, user=JANE)
     await api.refused(401, "GET", CONFIG_MAPS, user=None, authorization="Bearer x")
+    page = "\n".join(api.server.metrics.series.lines())
+    assert "apiserver_audit_event_total 2" in page
+    assert 'apiserver_audit_level_total{level="RequestResponse"} 2' in page
     forbidden, unknown = await events()
     assert "requestObject" not in forbidden and "name" not in forbidden["objectRef"]
     assert forbidden["responseObject"]["reason"] == "Forbidden"
@@ -158,13 +161,14 @@ def aside(directory: Path) -> list[Path]:
 
 
 async def test_a_file_is_put_aside_by_size_and_only_so_many_are_kept(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path / "audit.log", Rotation(size_bytes_max=100, backups_max=2))
+    lost: list[int] = []
+    log = AuditLog(tmp_path / "audit.log", Rotation(size_bytes_max=100, backups_max=2), lost.append)
     await log.start()
     for number in range(5):
         log.write(b'{"n":%d,"x":"%b"}' % (number, b"x" * 60))
         await log._flush()
     await log.stop()
-    assert json.loads((tmp_path / "audit.log").read_text())["n"] == 4
+    assert json.loads((tmp_path / "audit.log").read_text())["n"] == 4 and not lost
     assert [json.loads(path.read_text())["n"] for path in aside(tmp_path)] == [2, 3]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in aside(tmp_path))
 
@@ -189,7 +193,8 @@ async def test_a_webhook_gets_events_in_batches_and_again_when_it_failed(
     (tmp_path / "hook").write_text(
         f"current-context: c\nclusters: {cluster}\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
     )
-    hook = AuditWebhook(Webhook(tmp_path / "hook"))
+    lost: list[int] = []
+    hook = AuditWebhook(Webhook(tmp_path / "hook"), lost.append)
     await hook.start()
     for number in range(3):
         hook.write(b'{"n":%d}' % number)
@@ -197,14 +202,15 @@ async def test_a_webhook_gets_events_in_batches_and_again_when_it_failed(
         await arrived.wait()
     await hook.stop()
     await server.stop()
-    assert bodies[0] == bodies[1] and len(bodies) == 2
+    assert bodies[0] == bodies[1] and len(bodies) == 2 and not lost
     target, batch = bodies[0]
     assert target == "/audit" and batch["kind"] == "EventList" and [row["n"] for row in batch["items"]] == [0, 1, 2]
 
 
 def test_events_beyond_the_bound_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditlog, "BUFFER_MAX", 2)
-    buffer = auditlog._Buffer("a file")
+    lost: list[int] = []
+    buffer = auditlog._Buffer("a file", lost.append)
     for _ in range(5):
         buffer.put(b"{}")
-    assert len(buffer.events) == 2 and buffer.dropped == 3
+    assert len(buffer.events) == 2 and buffer.dropped == sum(lost) == 3

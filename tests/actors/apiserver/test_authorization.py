@@ -134,6 +134,10 @@ async def test_a_webhook_that_fails_forbids_or_has_no_opinion(
     found = await setup.api.call("GET", PODS, user=JANE)
     assert found.status == status, found.body
     assert len(setup.hook.asked) == 5, "it is tried again"
+    page = "\n".join(setup.api.server.metrics.series.lines())
+    for what, count in (("evaluations_total", 1), ("evaluations_fail_open_total", int(status == 200))):
+        line = f'apiserver_authorization_webhook_{what}{{name="hook",result="error"}} 1'
+        assert page.count(line) == count
     if status == 500:
         assert b"the webhook hook answered 503" in found.body
 

@@ -108,6 +108,9 @@ async def test_a_plugin_that_is_not_well_shows_in_the_health_and_writes_end_late
     plugin.says(healthz="the token is locked")
     probe = api.server._sealed._plugins.probe
     await probe()
+    page = (await api.call("GET", "/metrics")).body.decode()
+    method = 'grpc_status_code="OK",method_name="/v2.KeyManagementService/Status",provider_name="plug"'
+    assert f"apiserver_envelope_encryption_kms_operations_latency_seconds_count{{{method}}} " in page
     answer = await api.call("GET", "/readyz/kms-providers")
     assert answer.status == 500 and b"the token is locked" in answer.body
     answer = await api.call("GET", "/healthz?verbose=1")
