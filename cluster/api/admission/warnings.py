@@ -11,6 +11,7 @@ from steersman.cluster.api.admission.pod_warnings import OLD_VOLUMES, claim_spec
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.cluster_ips import is_headless
 from steersman.cluster.api.rules.metadata import is_distinct
+from steersman.cluster.api.schema.formats import unrecognized
 from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
@@ -34,6 +35,9 @@ def of(kind: Kind, obj: Obj, old: Obj | None = None) -> list[str]:
     if old is not None and (where == ("", "pods") or _unchanged(obj, old)):
         return []
     found = list(_SENTENCES[where](obj)) if where in _SENTENCES else []
+    if old is not None and where == _DEFINITIONS:
+        told = set(_definition(old))
+        found = [sentence for sentence in found if sentence not in told]
     if old is None and where in _NAMED and (errors := label_1123_errors(obj["metadata"].get("name", ""))):
         used = "the Pod's hostname" if where == ("", "pods") else "Pod names and hostnames"
         found.insert(0, f"metadata.name: this is used in {used}, {_SURPRISING}: [{' '.join(errors)}]")
@@ -141,6 +145,13 @@ def _service(obj: Obj) -> Iterable[str]:
         yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
 
 
+def _definition(obj: Obj) -> Iterable[str]:
+    for version in obj["spec"].get("versions") or ():
+        schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        yield from (f"unrecognized format {quoted(form)}" for form in unrecognized(schema))
+
+
+_DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
 _SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
     ("", "pods"): _pod,
     ("", "podtemplates"): lambda obj: _template("template", obj.get("template") or {}),
@@ -154,6 +165,7 @@ _SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
     ("apps", "statefulsets"): _stateful_set,
     ("batch", "jobs"): _job,
     ("batch", "cronjobs"): _cron_job,
+    _DEFINITIONS: _definition,
 }
 #: kinds whose names become those of pods
 _NAMED = frozenset(

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from steersman.cluster.api.admission import warnings
+
 _MAIN = {"name": "a", "image": "x:1"}
 _TERM = {"topologyKey": "zone"}
 _OLD_NODES = {"matchExpressions": [{"key": "failure-domain.beta.kubernetes.io/zone", "operator": "Exists"}]}
@@ -96,3 +98,24 @@ def test_other_kinds_have_warnings_of_their_own(
 ) -> None:
     written = api.prepare(plural, {"metadata": {"name": "web", **meta}, "spec": spec})
     assert list(written.warnings) == expected
+
+
+def _definition(**formats: dict[str, Any]) -> dict[str, Any]:
+    root = {"type": "object", "properties": {"spec": {"type": "object", "properties": formats}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": root}}
+    names = {"plural": "gadgets", "kind": "Gadget"}
+    spec = {"group": "example.com", "scope": "Cluster", "names": names, "versions": [version]}
+    return {"metadata": {"name": "gadgets.example.com", "generation": len(formats)}, "spec": spec}
+
+
+def test_formats_that_nobody_checks_are_told_once_they_appear(api: Any) -> None:
+    known = {"a": {"type": "string", "format": "date-time"}, "b": {"type": "integer", "format": "int32"},
+             "c": {"type": "number", "format": "double"}, "d": {"type": "string", "format": "isbn-10"}}  # fmt: skip
+    assert list(api.prepare("customresourcedefinitions", _definition(**known)).warnings) == []
+    vain = {"e": {"type": "array", "format": "cidr", "items": {"type": "string", "format": "semver"}},
+            "f": {"type": "integer", "format": "uint8"}}  # fmt: skip
+    told = [f'unrecognized format "{form}"' for form in ("cidr", "semver", "uint8")]
+    new = _definition(**known, **vain)
+    assert list(api.prepare("customresourcedefinitions", new).warnings) == told
+    old = _definition(**known, f=vain["f"])
+    assert warnings.of(api.row("customresourcedefinitions"), new, old) == told[:2]

@@ -46,6 +46,29 @@ def test_a_value_is_refused_in_kubernetes_words(schema: Any, value: Any, causes:
     assert [f"{cause.field}: {cause.message}" for cause in validate_value(schema, value, "f")] == causes
 
 
+@pytest.mark.parametrize(
+    ("form", "valid", "invalid"),
+    [
+        ("byte", ["YQ==", "YWE=", "YWFh"], ["", "YQ=", "Y!=="]),
+        ("cidr", ["10.0.0.1/8", "fd00::1/64"], ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/255.0.0.0", "10.0.0.0/"]),
+        ("date", ["2026-02-28"], ["20260228", "2026-W09-6", "2026-02-29", "2026-2-28"]),
+        ("ipv6", ["::1"], ["fe80::1%eth0", "10.0.0.1"]),
+        ("mac", ["00:00:5e:00:53:01", "02-00-5e-10-00-00-00-01", "0000.5e00.5301", "02:00" + ":5e" * 18],
+         ["00:00-5e:00:53:01", "00:00:5e:00:53", "0000.5e00"]),
+        ("ssn", ["111-22-3333", "111223333"], ["11-22-3333"]),
+        ("uri", ["http://a", "/path", "urn:x", "*"], ["", "path", "http://a\n", "1a:b"]),
+        ("uuid3", ["6ba7b810-9dad-31d1-80b4-00c04fd430c8"], ["6ba7b810-9dad-41d1-80b4-00c04fd430c8"]),
+        ("uuid4", ["6BA7B8109DAD41D180B400C04FD430C8"], ["6ba7b810-9dad-41d1-70b4-00c04fd430c8"]),
+        ("uuid5", ["6ba7b810-9dad-51d1-80b4-00c04fd430c8"], ["6ba7b810-9dad-41d1-80b4-00c04fd430c8\n"]),
+        ("quantity", ["anything"], []),
+    ],
+)  # fmt: skip
+def test_a_format_takes_what_go_takes(form: str, valid: list[str], invalid: list[str]) -> None:
+    schema = {"type": "string", "format": form}
+    assert [text for text in valid if validate_value(schema, text, "f")] == []
+    assert [text for text in invalid if not validate_value(schema, text, "f")] == []
+
+
 def test_alternatives_take_as_long_as_what_they_know() -> None:
     schema = {"type": "object", "oneOf": [{"required": [f"k{n}"]} for n in range(500)]}
     value = {f"other-{n}": 1 for n in range(50_000)}
