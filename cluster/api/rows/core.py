@@ -163,6 +163,7 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True, counted=("labels",),
+        prepare_create=endpoints.prepare_slice, prepare_update=endpoints.prepare_slice_update,
         defaults=endpoints.default_endpoint_slice, validate=endpoints.validate_endpoint_slice,
         validate_update=endpoints.validate_endpoint_slice_update,
     ),

@@ -7,7 +7,7 @@ Source: k8s.io/kubernetes/pkg/apis/rbac/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
-from steersman.cluster.api.rules.fields import bad, bad_all, label_selector, required, unsupported
+from steersman.cluster.api.rules.fields import as_struct, bad, bad_all, label_selector, required, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import path_segment_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -110,4 +110,5 @@ def _subject(path: str, subject: Obj, *, namespaced: bool) -> list[Cause]:
 def validate_binding_update(new: Obj, old: Obj) -> list[Cause]:
     if new.get("roleRef") == old.get("roleRef"):
         return []
-    return [bad("roleRef", new.get("roleRef"), "cannot change roleRef")]
+    shown = as_struct(new.get("roleRef"), APIGroup="apiGroup", Kind="kind", Name="name")
+    return [bad("roleRef", shown, "cannot change roleRef")]

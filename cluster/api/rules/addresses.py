@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules.fields import (
+    as_struct,
     bad,
     bad_all,
     base_of,
@@ -47,7 +48,10 @@ def validate_address(obj: Obj) -> list[Cause]:
 
 def validate_address_update(new: Obj, old: Obj) -> list[Cause]:
     before, after = ((side.get("spec") or {}).get("parentRef") for side in (old, new))
-    return immutable("spec.parentRef", after, before)
+    if after == before:
+        return []
+    shown = as_struct(after, Group="group", Resource="resource", Namespace="namespace", Name="name")
+    return [bad("spec.parentRef", shown, "field is immutable")]
 
 
 def validate_range(obj: Obj) -> list[Cause]:

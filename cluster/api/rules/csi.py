@@ -198,7 +198,16 @@ def validate_new_attachment(obj: Obj) -> list[Cause]:
 
 
 def validate_attachment_update(new: Obj, old: Obj) -> list[Cause]:
-    return immutable("spec", new.get("spec"), old.get("spec"))
+    spec = new.get("spec") or {}
+    if spec == old.get("spec"):
+        return []
+    source = spec.get("source") or {}
+    parts = {
+        "PersistentVolumeName": source.get("persistentVolumeName"),
+        "InlineVolumeSpec": source.get("inlineVolumeSpec"),
+    }
+    shown = {"Attacher": spec.get("attacher", ""), "Source": parts, "NodeName": spec.get("nodeName", "")}
+    return [bad("spec", shown, "field is immutable")]
 
 
 def validate_attachment_status(new: Obj, _old: Obj) -> list[Cause]:

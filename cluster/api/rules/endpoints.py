@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.fields import (
     bad,
     bad_all,
     duplicate,
     immutable,
     ip,
-    labels,
     one_of,
     parsed_ip,
     required,
@@ -30,9 +30,19 @@ _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _ENDPOINTS_MAX = 1000
 _ADDRESSES_MAX = 100
 _PORTS_MAX = 20_000
-_TOPOLOGY_MAX = 16
 _HINTS_MAX = 8
 _LINK_LOCAL_GROUP = ip_network("224.0.0.0/24")
+
+
+def prepare_slice(obj: Obj, _ctx: WriteContext) -> None:
+    """What `v1beta1` told of an endpoint's place cannot be written any more."""
+    for endpoint in obj.get("endpoints") or ():
+        endpoint.pop("deprecatedTopology", None)
+
+
+def prepare_slice_update(new: Obj, _old: Obj, ctx: WriteContext) -> None:
+    """As at creation."""
+    prepare_slice(new, ctx)
 
 
 def default_endpoints(obj: Obj) -> None:
@@ -130,10 +140,6 @@ def _endpoint(path: str, endpoint: Obj, kind: str) -> list[Cause]:
         causes += _address(f"{where}[{index}]", address, kind)
     if endpoint.get("nodeName") is not None:
         causes += bad_all(f"{path}.nodeName", endpoint["nodeName"], subdomain_errors(endpoint["nodeName"]))
-    topology = endpoint.get("deprecatedTopology") or {}
-    if len(topology) > _TOPOLOGY_MAX:
-        causes.append(too_many(f"{path}.deprecatedTopology", len(topology), _TOPOLOGY_MAX))
-    causes += labels(f"{path}.deprecatedTopology", topology)
     if endpoint.get("hostname") is not None:
         causes += bad_all(f"{path}.hostname", endpoint["hostname"], label_1123_errors(endpoint["hostname"]))
     return causes + _hints(f"{path}.hints", endpoint.get("hints") or {})

@@ -37,6 +37,11 @@ def internal(value: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {f"{key[0].upper()}{key[1:]}": value.get(key) for key in keys}
 
 
+def as_struct(row: Mapping[str, Any] | None, **names: str) -> dict[str, Any] | None:
+    """Returns an object as Kubernetes shows a struct of its own: every field, by the name that it has in Go."""
+    return None if row is None else {name: row.get(key, "") for name, key in names.items()}
+
+
 def required(path: str, detail: str = "") -> Cause:
     return Cause(path, f"Required value: {detail}" if detail else "Required value", "FieldValueRequired")
 

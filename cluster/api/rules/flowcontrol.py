@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from steersman.cluster.api.rules.fields import bad, bad_all, duplicate, forbidden, required, unsupported
+from steersman.cluster.api.rules.fields import as_struct, bad, bad_all, duplicate, forbidden, required, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
 from steersman.cluster.meta.objects import Obj
@@ -93,7 +93,9 @@ def validate_schema(obj: Obj) -> list[Cause]:
         causes.append(bad(path, 1, "only the schema named 'exempt' may have matchingPrecedence 1"))
     method = spec.get("distinguisherMethod")
     if method is not None and method.get("type") not in ("ByNamespace", "ByUser"):
-        causes.append(unsupported("spec.distinguisherMethod.type", method, ("ByNamespace", "ByUser")))
+        causes.append(
+            unsupported("spec.distinguisherMethod.type", as_struct(method, Type="type"), ("ByNamespace", "ByUser"))
+        )
     level = (spec.get("priorityLevelConfiguration") or {}).get("name", "")
     if level:
         causes += bad_all("spec.priorityLevelConfiguration.name", level, subdomain_errors(level))
