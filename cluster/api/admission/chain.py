@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from steersman.cluster.api.admission import (
+    admin_access,
     certificates,
     limits,
     mutatingpolicy,
@@ -39,6 +40,7 @@ _OnAttempt = Callable[[Attempt, WriteContext], None]
 
 _PODS, _NODES, _CLAIMS = ("", "pods"), ("", "nodes"), ("", "persistentvolumeclaims")
 _CLASSES, _REQUESTS = ("scheduling.k8s.io", "priorityclasses"), ("certificates.k8s.io", "certificatesigningrequests")
+_DEVICE_CLAIMS = ("resource.k8s.io", "resourceclaims")
 #: what changes new objects, in order, by (group, plural)
 _ON_CREATE: dict[tuple[str, str], tuple[_OnCreate, ...]] = {
     _PODS: (
@@ -68,6 +70,9 @@ _AFTER: dict[tuple[str, tuple[str, str], str], tuple[_OnAttempt, ...]] = {
     (CREATE, _REQUESTS, ""): (certificates.validate_subject,),
     (UPDATE, _REQUESTS, "approval"): (certificates.validate_approval,),
     (UPDATE, _REQUESTS, "status"): (certificates.validate_signing,),
+    (CREATE, _DEVICE_CLAIMS, ""): (admin_access.validate_claim,),
+    (UPDATE, _DEVICE_CLAIMS, "status"): (admin_access.validate_status,),
+    (CREATE, ("resource.k8s.io", "resourceclaimtemplates"), ""): (admin_access.validate_template,),
 }
 
 

@@ -18,6 +18,7 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource(_GROUP, "v1", "resourceclaims", "ResourceClaim"), singular="resourceclaim",
         subresources=status("ResourceClaim", _GROUP), new_status={}, defaults=claims.default_claim,
         validate_create=claims.validate_claim, validate_update=claims.validate_claim_update,
+        prepare_part=allocations.prepare_status,
         validate_status=allocations.validate_status,
     ),
     Kind(

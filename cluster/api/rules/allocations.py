@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_interface
 
+from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.claims import opaque, reference, references, request_names
 from steersman.cluster.api.rules.conditions import validate_conditions
 from steersman.cluster.api.rules.devicefields import binding_conditions, device_id, listed, raw_object, set_of
@@ -35,6 +36,27 @@ _UUID_DETAIL = (
     "characters"
 )
 _INTERFACE_DETAIL = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"
+
+
+def prepare_status(new: Obj, old: Obj, _ctx: WriteContext) -> None:
+    """What drivers said of devices goes with the devices."""
+    status = new.get("status") or {}
+    lost = _allocated(old.get("status") or {}) - _allocated(status)
+    rows = status.get("devices") or []
+    left = [row for row in rows if _device_of(row) not in lost]
+    if left:
+        status["devices"] = left
+    elif rows:
+        del status["devices"]
+
+
+def _allocated(status: Obj) -> set[tuple[str, ...]]:
+    results = ((status.get("allocation") or {}).get("devices") or {}).get("results") or ()
+    return {_device_of(row) for row in results}
+
+
+def _device_of(row: Obj) -> tuple[str, ...]:
+    return tuple(row.get(key, "") for key in ("driver", "pool", "device"))
 
 
 def validate_status(new: Obj, old: Obj) -> list[Cause]:

@@ -29,11 +29,6 @@ _DRIVER_BYTES_MAX = 63
 _NODE_ID_BYTES_MAX = 256
 _POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 _MODES = ("Persistent", "Ephemeral")
-#: changes that count in the generation of a driver
-_DRIVER_COUNTED = (
-    "tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds",
-    "serviceAccountTokenInSecrets",
-)  # fmt: skip
 _PARAMETERS_BYTES_MAX = 256 * 1024
 _PARAMETERS_MAX = 512
 _ERROR_BYTES_MAX = 1024
@@ -59,9 +54,8 @@ def default_driver(obj: Obj) -> None:
 
 
 def prepare_driver_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
-    """Some changes count: node agents look at the generation."""
-    before, after = old.get("spec") or {}, new["spec"]
-    if any(before.get(key) != after.get(key) for key in _DRIVER_COUNTED):
+    """Changes are counted from nothing: node agents look at the generation."""
+    if new["spec"] != (old.get("spec") or {}):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 

@@ -36,7 +36,7 @@ def make(api: Any, key: str) -> Obj:
         ("discovery.k8s.io/v1/endpointslices", _ANNOTATION, 1, 1),
         ("scheduling.k8s.io/v1/priorityclasses", {"description": "x"}, 1, 1),
         ("storage.k8s.io/v1/csidrivers", {"spec": {"requiresRepublish": True}}, None, 1),
-        ("storage.k8s.io/v1/csidrivers", {"spec": {"podInfoOnMount": True}}, None, None),
+        ("storage.k8s.io/v1/csidrivers", {"spec": {"podInfoOnMount": True}}, None, 1),
         ("resource.k8s.io/v1/resourceslices", {"spec": {"pool": {"generation": 1}}}, 1, 2),
         ("v1/podtemplates", {"template": {"metadata": {"labels": {"a": "b"}}}}, 1, 2),
         ("v1/services", {"spec": {"selector": {"app": "other"}}}, None, None),
