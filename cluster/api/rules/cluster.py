@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/apis/core/{v1/defaults.go,validation/validation.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from steersman.cluster.api.context import WriteContext
@@ -27,6 +28,12 @@ from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_value_errors, qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 
+_FEATURE_BYTES_MAX = 253
+_FEATURE = re.compile(r"[A-Z][A-Za-z0-9]*(/[A-Za-z0-9]+)*")
+_FEATURE_DETAIL = (
+    "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or "
+    "MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+)
 NAME_LABEL = "kubernetes.io/metadata.name"
 
 
@@ -104,7 +111,8 @@ def node_fields(obj: Obj) -> dict[str, str]:
 
 def validate_node(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = _taints(spec.get("taints") or ()) + _amounts(obj.get("status") or {})
+    status = obj.get("status") or {}
+    causes = _taints(spec.get("taints") or ()) + _amounts(status) + _features(status.get("declaredFeatures") or [])
     cidrs = spec.get("podCIDRs") or ()
     for index, text in enumerate(cidrs):
         causes += cidr(f"spec.podCIDRs[{index}]", text)
@@ -142,6 +150,23 @@ def _amounts(status: Obj) -> list[Cause]:
     return causes
 
 
+def _features(names: list[str]) -> list[Cause]:
+    """The rules of what a node says that it can do: names in order, each once."""
+    path, causes = "status.declaredFeatures", list[Cause]()
+    for index, name in enumerate(names):
+        where = f"{path}[{index}]"
+        if len(name) > _FEATURE_BYTES_MAX:
+            text = f"must be no more than {_FEATURE_BYTES_MAX} characters"
+            causes.append(bad(where, name, f"invalid feature name {show(name)}: {text}"))
+        elif not _FEATURE.fullmatch(name):
+            causes.append(bad(where, name, f"invalid feature name {show(name)}: {_FEATURE_DETAIL}"))
+        if index and name == names[index - 1]:
+            causes.append(duplicate(where, name))
+        elif index and name < names[index - 1]:
+            causes.append(bad(where, name, "list must be sorted alphabetically"))
+    return causes
+
+
 def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     causes = []
@@ -158,7 +183,7 @@ def validate_node_update(new: Obj, old: Obj) -> list[Cause]:
 
 def validate_node_status(new: Obj, _old: Obj) -> list[Cause]:
     status = new.get("status") or {}
-    causes = _amounts(status)
+    causes = _amounts(status) + _features(status.get("declaredFeatures") or [])
     seen: list[Obj] = []
     for index, address in enumerate(status.get("addresses") or ()):
         if address in seen:

@@ -6,10 +6,11 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
+from collections.abc import Mapping
 
+from steersman.cluster.api.jsonfaults import fault
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, required, too_long
 from steersman.cluster.meta.errors import Cause
@@ -22,10 +23,11 @@ _KEY_DETAIL = (
     "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
 )
 _IMMUTABLE = "field is immutable when `immutable` is set"
+_REDACTED = "<secret contents redacted>"
+_GO_KINDS: Mapping[type, str] = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}
 _REQUIRED_KEYS = {
     "kubernetes.io/dockercfg": (".dockercfg",),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
 
@@ -102,6 +104,8 @@ def validate_secret(obj: Obj) -> list[Cause]:
     for key in _REQUIRED_KEYS.get(kind, ()):
         if key not in data:
             causes.append(required(f"data[{key}]"))
+    if kind == "kubernetes.io/ssh-auth" and not data.get("ssh-privatekey"):
+        causes.append(required("data[ssh-privatekey]"))
     if kind in ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"):
         causes += _docker(_REQUIRED_KEYS[kind][0], data)
     if kind == "kubernetes.io/basic-auth" and "username" not in data and "password" not in data:
@@ -116,11 +120,16 @@ def validate_secret(obj: Obj) -> list[Cause]:
 def _docker(key: str, data: Obj) -> list[Cause]:
     if key not in data:
         return []
+    text = b""
     try:
-        json.loads(base64.b64decode(data[key]))
-    except (ValueError, binascii.Error) as error:
-        return [bad(f"data[{key}]", "<secret contents redacted>", str(error))]
-    return []
+        text = base64.b64decode(data[key])
+        found = json.loads(text)
+    except ValueError as error:
+        return [bad(f"data[{key}]", _REDACTED, fault(text) or str(error))]
+    if found is None or isinstance(found, dict):
+        return []
+    detail = f"json: cannot unmarshal {_GO_KINDS[type(found)]} into Go value of type map[string]interface {{}}"
+    return [bad(f"data[{key}]", _REDACTED, detail)]
 
 
 def validate_secret_update(new: Obj, old: Obj) -> list[Cause]:

@@ -126,7 +126,7 @@ def _fixed(path: str, key: str, item: Obj) -> list[Cause]:
     if can_overcommit(key) or default is None or request is None or parse(default) == parse(request):
         return []
     detail = f"default value {default} must equal to defaultRequest value {request} in {key}"
-    return [bad(f"{path}.defaultRequest[{key}]", default, detail)]
+    return [bad(f"{path}.defaultRequest[{key}]", request, detail)]
 
 
 def _bounds(path: str, key: str, item: Obj) -> list[Cause]:
