@@ -19,6 +19,7 @@ from steersman.cluster.meta.objects import Obj
 _SURPRISING = "which can result in surprising behavior; a DNS label is recommended"
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 _BETA_OPTIONS = "volume.beta.kubernetes.io/mount-options"
+_ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 _HINTS, _MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
 _RECYCLED = (
     "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
@@ -35,8 +36,8 @@ def of(kind: Kind, obj: Obj, old: Obj | None = None) -> list[str]:
     if old is not None and (where == ("", "pods") or _unchanged(obj, old)):
         return []
     found = list(_SENTENCES[where](obj)) if where in _SENTENCES else []
-    if old is not None and where == _DEFINITIONS:
-        told = set(_definition(old))
+    if old is not None and where in _TOLD_ONCE:
+        told = set(_SENTENCES[where](old))
         found = [sentence for sentence in found if sentence not in told]
     if old is None and where in _NAMED and (errors := label_1123_errors(obj["metadata"].get("name", ""))):
         used = "the Pod's hostname" if where == ("", "pods") else "Pod names and hostnames"
@@ -125,6 +126,12 @@ def _volume(obj: Obj) -> Iterable[str]:
     yield from fraction("spec.capacity[storage]", (spec.get("capacity") or {}).get("storage"))
 
 
+def _account(obj: Obj) -> Iterable[str]:
+    if _ENFORCE in (obj["metadata"].get("annotations") or {}):
+        text = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        yield f"metadata.annotations[{_ENFORCE}]: {text}"
+
+
 def _service(obj: Obj) -> Iterable[str]:
     spec = obj.get("spec") or {}
     kind, ips = spec.get("type"), spec.get("externalIPs") or []
@@ -152,10 +159,13 @@ def _definition(obj: Obj) -> Iterable[str]:
 
 
 _DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
+#: kinds of which a change repeats no warning
+_TOLD_ONCE = frozenset({_DEFINITIONS, ("", "serviceaccounts")})
 _SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
     ("", "pods"): _pod,
     ("", "podtemplates"): lambda obj: _template("template", obj.get("template") or {}),
     ("", "replicationcontrollers"): _workload,
+    ("", "serviceaccounts"): _account,
     ("", "services"): _service,
     ("", "persistentvolumes"): _volume,
     ("", "persistentvolumeclaims"): _claim,

@@ -140,6 +140,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.SERVICE_ACCOUNTS, singular="serviceaccount", short_names=("sa",),
         subresources={"token": Subresource("token", ("create",), "TokenRequest", "authentication.k8s.io")},
+        prepare_create=config.prepare_account, prepare_update=config.prepare_account_update,
     ),
     Kind(
         resource=known.SERVICES, singular="service", create_on_update=True, short_names=("svc",), categories=("all",),

@@ -1,4 +1,4 @@
-"""Rules of ConfigMaps and Secrets.
+"""Rules of ConfigMaps, Secrets and ServiceAccounts.
 
 Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go
 """
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.jsonfaults import fault
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, required, too_long
@@ -142,3 +143,13 @@ def validate_secret_update(new: Obj, old: Obj) -> list[Cause]:
         if (new.get("data") or {}) != (old.get("data") or {}):
             causes.append(forbidden("data", _IMMUTABLE))
     return causes
+
+
+def prepare_account(obj: Obj, _ctx: WriteContext) -> None:
+    """An account names secrets of its own namespace: nothing else is kept of them."""
+    if obj.get("secrets"):
+        obj["secrets"] = [{"name": row["name"]} if row.get("name") else {} for row in obj["secrets"]]
+
+
+def prepare_account_update(new: Obj, _old: Obj, ctx: WriteContext) -> None:
+    prepare_account(new, ctx)

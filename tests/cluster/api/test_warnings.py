@@ -119,3 +119,14 @@ def test_formats_that_nobody_checks_are_told_once_they_appear(api: Any) -> None:
     assert list(api.prepare("customresourcedefinitions", new).warnings) == told
     old = _definition(**known, f=vain["f"])
     assert warnings.of(api.row("customresourcedefinitions"), new, old) == told[:2]
+
+
+def test_an_account_names_secrets_and_is_warned_of_once(api: Any) -> None:
+    meta = {"name": "me", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}
+    secrets = [{"name": "a", "namespace": "other", "kind": "Secret"}, {"kind": "Secret"}]
+    written = api.prepare("serviceaccounts", {"metadata": meta, "secrets": secrets})
+    assert written.obj["secrets"] == [{"name": "a"}, {}]
+    assert list(written.warnings) == [
+        "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate "
+        "namespaces to isolate access to mounted secrets"
+    ]
