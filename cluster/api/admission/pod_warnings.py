@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from steersman.cluster.api.admission.network_warnings import OLD_LABELS
 from steersman.cluster.api.rules.fields import show
 from steersman.cluster.api.rules.pod_marks import APPARMOR, SECCOMP_CONTAINER, SECCOMP_POD
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
-_LABELS = {
-    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
-    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
-    "failure-domain.beta.kubernetes.io/region": 'deprecated since v1.17; use "topology.kubernetes.io/region" instead',
-    "failure-domain.beta.kubernetes.io/zone": 'deprecated since v1.17; use "topology.kubernetes.io/zone" instead',
-    "beta.kubernetes.io/instance-type": 'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead',
-}
 _ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
@@ -79,8 +73,8 @@ def fraction(path: str, value: str | None) -> Iterator[str]:
 def node_term(path: str, term: Obj) -> Iterator[str]:
     """The warnings of a term that selects nodes by labels that have other names now."""
     for index, row in enumerate(term.get("matchExpressions") or ()):
-        if (key := row.get("key", "")) in _LABELS:
-            yield f"{path}.matchExpressions[{index}].key: {key} is {_LABELS[key]}"
+        if (key := row.get("key", "")) in OLD_LABELS:
+            yield f"{path}.matchExpressions[{index}].key: {key} is {OLD_LABELS[key]}"
 
 
 def _containers(path: str, spec: Obj) -> Iterator[tuple[str, Obj]]:
@@ -91,8 +85,8 @@ def _containers(path: str, spec: Obj) -> Iterator[tuple[str, Obj]]:
 
 def _placement(path: str, spec: Obj) -> Iterator[str]:
     for key in spec.get("nodeSelector") or ():
-        if key in _LABELS:
-            yield f"{path}.nodeSelector[{key}]: {_LABELS[key]}"
+        if key in OLD_LABELS:
+            yield f"{path}.nodeSelector[{key}]: {OLD_LABELS[key]}"
     nodes = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     base = f"{path}.affinity.nodeAffinity"
     for index, term in enumerate((nodes.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ()):
@@ -101,8 +95,8 @@ def _placement(path: str, spec: Obj) -> Iterator[str]:
         yield from node_term(f"{base}.{_PREFERRED}[{index}].preference", row.get("preference") or {})
     for index, row in enumerate(spec.get("topologySpreadConstraints") or ()):
         where, key = f"{path}.topologySpreadConstraints[{index}]", row.get("topologyKey", "")
-        if key in _LABELS:
-            yield f"{where}.topologyKey: {key} is {_LABELS[key]}"
+        if key in OLD_LABELS:
+            yield f"{where}.topologyKey: {key} is {OLD_LABELS[key]}"
         if row.get("labelSelector") is None:
             yield f"{where}.labelSelector: {_NO_SELECTOR}"
 

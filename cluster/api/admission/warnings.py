@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from steersman.cluster.api.admission import network_warnings as network
 from steersman.cluster.api.admission.pod_warnings import OLD_VOLUMES, claim_spec, fraction, node_term, of_pod
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.rules.cluster_ips import is_headless
@@ -36,6 +37,8 @@ def of(kind: Kind, obj: Obj, old: Obj | None = None) -> list[str]:
     if old is not None and (where == ("", "pods") or _unchanged(obj, old)):
         return []
     found = list(_SENTENCES[where](obj)) if where in _SENTENCES else []
+    if old is None and where == ("networking.k8s.io", "ingresses"):
+        found += network.new_ingress(obj)
     if old is not None and where in _TOLD_ONCE:
         told = set(_SENTENCES[where](old))
         found = [sentence for sentence in found if sentence not in told]
@@ -138,10 +141,14 @@ def _service(obj: Obj) -> Iterable[str]:
     headless = kind == "ClusterIP" and is_headless(spec)
     if _HINTS in (obj["metadata"].get("annotations") or {}):
         yield f"annotation {_HINTS} is deprecated, please use {_MODE} instead"
+    if not headless:
+        for index, text in enumerate(spec.get("clusterIPs") or ()):
+            yield from network.of_address(f"spec.clusterIPs[{index}]", text)
     if headless:
         ignored = {"loadBalancerIP": spec.get("loadBalancerIP"), "externalIPs": ips}
         ignored["SessionAffinity"] = spec.get("sessionAffinity") != "None"
         yield from (f"spec.{key} is ignored for headless services" for key, said in ignored.items() if said)
+    yield from network.of_service(spec)
     if ips and not headless and kind != "ExternalName":
         yield "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
     if ips and kind == "ExternalName":
@@ -176,6 +183,12 @@ _SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
     ("batch", "jobs"): _job,
     ("batch", "cronjobs"): _cron_job,
     _DEFINITIONS: _definition,
+    ("", "endpoints"): network.endpoints,
+    ("discovery.k8s.io", "endpointslices"): network.endpoint_slice,
+    ("networking.k8s.io", "networkpolicies"): network.policy,
+    ("node.k8s.io", "runtimeclasses"): network.runtime_class,
+    ("storage.k8s.io", "csistoragecapacities"): network.storage_capacity,
+    ("storage.k8s.io", "storageclasses"): network.storage_class,
 }
 #: kinds whose names become those of pods
 _NAMED = frozenset(

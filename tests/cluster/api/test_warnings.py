@@ -130,3 +130,46 @@ def test_an_account_names_secrets_and_is_warned_of_once(api: Any) -> None:
         "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate "
         "namespaces to isolate access to mounted secrets"
     ]
+
+
+_ZONE = "failure-domain.beta.kubernetes.io/zone"
+_NOW = 'deprecated since v1.17; use "topology.kubernetes.io/zone" instead'
+_LOOSE, _TIGHT = "2001:DB8::1", "2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("plural", "obj", "expected"),
+    [
+        ("ingresses", {"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}},
+                       "spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 1}}}}},
+         ["annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead"]),
+        ("networkpolicies", {"spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {
+            "cidr": "2001:DB8::/64", "except": ["2001:db8::0/96"]}}]}]}},
+         ['spec.ingress[0].from[0].ipBlock.cidr: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical '
+          'format ("2001:db8::/64")',
+          'spec.ingress[0].from[0].ipBlock.except[0]: IPv6 CIDR value "2001:db8::0/96" should be in RFC 5952 canonical '
+          'format ("2001:db8::/96")']),
+        ("endpointslices", {"addressType": "FQDN", "endpoints": [{"addresses": ["a.example.com"]}]},
+         ["spec.addressType: FQDN endpoints are deprecated"]),
+        ("endpointslices", {"addressType": "IPv6", "endpoints": [{"addresses": [_LOOSE]}]},
+         [f'endpoints[0].addresses[0]: IPv6 address "{_LOOSE}" should be in RFC 5952 canonical format ("{_TIGHT}")']),
+        ("endpoints", {"subsets": [{"addresses": [{"ip": _LOOSE}], "ports": [{"port": 1}]}]},
+         [f'subsets[0].addresses[0].ip: IPv6 address "{_LOOSE}" should be in RFC 5952 canonical format ("{_TIGHT}")']),
+        ("services", {"spec": {"ports": [{"port": 1}], "type": "LoadBalancer",
+                               "loadBalancerSourceRanges": ["2001:DB8::/64"]}},
+         ['spec.loadBalancerSourceRanges[0]: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical format '
+          '("2001:db8::/64")']),
+        ("storageclasses", {"provisioner": "x", "allowedTopologies": [
+            {"matchLabelExpressions": [{"key": _ZONE, "values": ["a"]}]}]},
+         [f"allowedTopologies[0].matchLabelExpressions[0].key: {_NOW}"]),
+        ("csistoragecapacities", {"storageClassName": "x", "nodeTopology": {"matchLabels": {_ZONE: "a"}}},
+         [f"nodeTopology.matchLabels.{_ZONE}: {_NOW}"]),
+        ("runtimeclasses", {"handler": "x", "scheduling": {"nodeSelector": {_ZONE: "a"}}},
+         [f"scheduling.nodeSelector: {_NOW}"]),
+    ],
+)  # fmt: skip
+def test_old_words_and_loose_addresses_are_warned_of(api: Any, plural: str, obj: Any, expected: list[str]) -> None:
+    written = api.prepare(plural, {**obj, "metadata": {"name": "a", **obj.get("metadata", {})}})
+    assert list(written.warnings) == expected
+    if plural == "ingresses":
+        assert warnings.of(api.row(plural), written.obj, written.obj) == []
