@@ -206,11 +206,11 @@ async def _hear(request: ExecRequest, process: Process, channel: Channel) -> Non
 
 
 def _size(data: bytes) -> tuple[int, int] | None:
-    """The (width, height) in a resize frame, or None when it is not one."""
+    """The (width, height) in a resize frame, whose names Go reads in any case; None when it is not one."""
     try:
-        row = orjson.loads(data)
-        width, height = int(row["Width"]), int(row["Height"])
-    except (ValueError, KeyError, TypeError):
+        row = {name.lower(): value for name, value in orjson.loads(data).items()}
+        width, height = int(row["width"]), int(row["height"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return (width, height) if 0 < width < 65536 and 0 < height < 65536 else None
 

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from steersman.actors.client import Client
+from steersman.actors.nodeagent import streams
 from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest, NodeStreams
 from steersman.actors.rpc.node import GrpcNodeDirectory, serve_node
 from steersman.actors.tls import client_credentials, server_credentials
@@ -130,6 +131,20 @@ def test_exec_passes_stdin_and_its_end(virtually: Any) -> None:
         assert (out, status["status"]) == (b"some words", "Success")
 
     virtually(scenario)
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [
+        pytest.param(b'{"Width":80,"Height":24}', (80, 24), id="as kubectl says it"),
+        pytest.param(b'{"width":80,"height":24}', (80, 24), id="as the client for JavaScript does"),
+        pytest.param(b'{"Width":80}', None, id="half of it"),
+        pytest.param(b"[80,24]", None, id="no object"),
+        pytest.param(b'{"Width":0,"Height":24}', None, id="nothing"),
+    ],
+)
+def test_a_size_of_a_terminal_is_read_as_go_reads_it(told: bytes, size: tuple[int, int] | None) -> None:
+    assert streams._size(told) == size
 
 
 def test_exec_in_a_container_that_does_not_run_is_refused(virtually: Any) -> None:
