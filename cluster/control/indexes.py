@@ -46,6 +46,14 @@ def claim(obj: Obj) -> Iterable[str]:
     return found
 
 
+def attributes(obj: Obj) -> Iterable[str]:
+    """The classes of attributes that a volume or a claim has, or is to have."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    target = (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName")
+    names = (spec.get("volumeAttributesClassName"), status.get("currentVolumeAttributesClassName"), target)
+    return {name for name in names if name}
+
+
 def in_namespace(obj: Obj) -> Iterable[str]:
     """The namespace; empty for cluster-scoped objects."""
     return (namespace(obj),)
@@ -112,4 +120,5 @@ INDEXES: Mapping[str, Callable[[Obj], Iterable[str]]] = {
     "uid": uid,
     "aggregating": aggregating,
     "claim": claim,
+    "attributes": attributes,
 }

@@ -87,6 +87,22 @@ def test_the_lifecycle_of_a_class_of_storage(house: Any, plural: str) -> None:
         house.gone(f"{many}/{name}")
 
 
+def test_a_class_of_attributes_stays_while_a_claim_has_it(house: Any, space: str) -> None:
+    many, claims = f"{STORAGE}/volumeattributesclasses", f"/api/v1/namespaces/{space}/persistentvolumeclaims"
+    held, free = f"{space}-held", f"{space}-free"
+    for name in (held, free):
+        house.ok("POST", many, {"metadata": {"name": name}, **CLASSES["volumeattributesclasses"]})
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    house.ok("POST", claims, {"metadata": {"name": "claim"}, "spec": {**spec, "volumeAttributesClassName": held}})
+    for name in (held, free):
+        house.ok("DELETE", f"{many}/{name}")
+    house.gone(f"{many}/{free}")
+    found = house.ok("GET", f"{many}/{held}")["metadata"]
+    assert (found["finalizers"], "deletionTimestamp" in found) == (["kubernetes.io/vac-protection"], True)
+    house.ok("DELETE", f"{claims}/claim")
+    house.gone(f"{many}/{held}")
+
+
 def test_the_status_of_an_attachment_is_read_patched_and_updated(house: Any) -> None:
     many = f"{STORAGE}/volumeattachments"
     body = {"metadata": {"name": "e2e-status"}, **CLASSES["volumeattachments"]}

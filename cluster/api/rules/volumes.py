@@ -20,7 +20,7 @@ from steersman.cluster.meta.names import label_1123_errors, qualified_name_error
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
-_PROTECT = "kubernetes.io/pv-protection"
+_PROTECT, _PROTECT_ATTRIBUTES = "kubernetes.io/pv-protection", "kubernetes.io/vac-protection"
 _NOT_SOURCES = (
     "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
     "storageClassName", "volumeAttributesClassName", "volumeMode",
@@ -53,9 +53,17 @@ def default_volume(obj: Obj) -> None:
 
 
 def prepare_volume(obj: Obj, _ctx: WriteContext) -> None:
+    _protect(obj, _PROTECT)
+
+
+def prepare_attributes(obj: Obj, _ctx: WriteContext) -> None:
+    _protect(obj, _PROTECT_ATTRIBUTES)
+
+
+def _protect(obj: Obj, finalizer: str) -> None:
     finalizers = obj["metadata"].get("finalizers") or []
-    if _PROTECT not in finalizers:
-        obj["metadata"]["finalizers"] = [*finalizers, _PROTECT]
+    if finalizer not in finalizers:
+        obj["metadata"]["finalizers"] = [*finalizers, finalizer]
 
 
 def _sources(spec: Obj) -> list[str]:

@@ -49,6 +49,7 @@ _BODIES = {
 #: what still waits for somebody when it is deleted: a controller is to take its finalizer off
 _LINGER = {
     "v1/namespaces", "v1/persistentvolumeclaims", "v1/persistentvolumes", "v1/replicationcontrollers", "batch/v1/jobs",
+    "storage.k8s.io/v1/volumeattributesclasses",
 }  # fmt: skip
 #: whose objects the server itself clears away, a moment later
 _DEFINITIONS = "apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -6,7 +6,7 @@ import pytest
 
 from steersman.cluster.control import indexes, protection
 from steersman.cluster.control.plan import Patch
-from steersman.cluster.meta.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
+from steersman.cluster.meta.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, VOLUME_ATTRIBUTES_CLASSES
 
 
 def thing(finalizer: str, **status: Any) -> dict[str, Any]:
@@ -50,3 +50,17 @@ def test_a_volume_is_let_go_when_it_is_not_bound(phase: str, freed: bool) -> Non
 )
 def test_the_claims_of_a_pod_are_those_its_volumes_name(volume: Any, wanted: list[str]) -> None:
     assert list(indexes.claim(pod("n", **volume))) == wanted
+
+
+@pytest.mark.parametrize(("users", "freed"), [((), True), (({"metadata": {"name": "data"}},), False)])
+def test_a_class_of_attributes_is_let_go_when_nothing_has_it(users: Any, freed: bool) -> None:
+    gold = thing("kubernetes.io/vac-protection")
+    observed = protection.Observed(resource=VOLUME_ATTRIBUTES_CLASSES, obj=gold, users=users)
+    assert bool(protection.reconcile(observed, 0).steps) is freed
+
+
+def test_a_claim_has_the_classes_that_it_wants_has_and_gets() -> None:
+    status = {"currentVolumeAttributesClassName": "b", "modifyVolumeStatus": {"targetVolumeAttributesClassName": "c"}}
+    claim = {"spec": {"volumeAttributesClassName": "a"}, "status": status}
+    assert set(indexes.attributes(claim)) == {"a", "b", "c"}
+    assert set(indexes.attributes({"spec": {"volumeAttributesClassName": ""}})) == set()
