@@ -20,27 +20,30 @@ def _budget(obj: Obj, now: float) -> list[Any]:
     return [name(obj), *("N/A" if bound is None else str(bound) for bound in bounds), allowed, age(obj, now)]
 
 
-def _metric(spec: Obj, current: list[Obj]) -> str:
-    """`cpu: 10%/80%` of one metric."""
+def _metric(spec: Obj, seen: Obj) -> str:
+    """`cpu: 10%/80%` of one metric and what was last seen of it."""
     kind = spec.get("type", "")
     key = kind[:1].lower() + kind[1:]
-    source = sub(spec, key)
-    label = source.get("name") or sub(source, "metric").get("name", kind)
-    seen: Obj = next((sub(row, key) for row in current if _same_metric(sub(row, key), source)), {})
-    target, now_value = sub(source, "target"), sub(seen, "current")
-    for field, unit in (("averageUtilization", "%"), ("averageValue", ""), ("value", "")):
-        if target.get(field) is not None:
-            value = now_value.get(field)
-            suffix = " (avg)" if field == "averageValue" and kind != "Resource" else ""
-            return f"{label}: {'<unknown>' if value is None else f'{value}{unit}'}/{target[field]}{unit}{suffix}"
-    return f"{label}: <unknown>"
+    source, found = sub(spec, key), sub(seen, key, "current")
+    target = sub(source, "target")
+    match kind:
+        case "Resource" | "ContainerResource":
+            label = f"{source.get('name', '')}: "
+            if target.get("averageValue") is None:
+                wanted, field, unit = target.get("averageUtilization"), "averageUtilization", "%"
+                return f"{label}{_told(found, field, unit)}/{'<auto>' if wanted is None else f'{wanted}%'}"
+            return f"{label}{_told(found, 'averageValue')}/{target['averageValue']}"
+        case "Pods":
+            return f"{_told(found, 'averageValue')}/{target.get('averageValue', 0)}"
+        case "External" | "Object":
+            if target.get("averageValue") is not None:
+                return f"{_told(found, 'averageValue')}/{target['averageValue']} (avg)"
+            return f"{_told(found, 'value')}/{target.get('value', 0)}"
+    return "<unknown type>"
 
 
-def _same_metric(left: Obj, right: Obj) -> bool:
-    return bool(left) and (left.get("name"), sub(left, "metric").get("name")) == (
-        right.get("name"),
-        sub(right, "metric").get("name"),
-    )
+def _told(found: Obj, field: str, unit: str = "") -> str:
+    return "<unknown>" if found.get(field) is None else f"{found[field]}{unit}"
 
 
 def _autoscaler(obj: Obj, now: float) -> list[Any]:
@@ -48,7 +51,10 @@ def _autoscaler(obj: Obj, now: float) -> list[Any]:
         obj = autoscaling.to_v2(obj)
     spec, status = sub(obj, "spec"), sub(obj, "status")
     reference = sub(spec, "scaleTargetRef")
-    metrics = [_metric(row, rows(status, "currentMetrics")) for row in rows(spec, "metrics")]
+    seen = rows(status, "currentMetrics")
+    metrics = [
+        _metric(row, seen[index] if index < len(seen) else {}) for index, row in enumerate(rows(spec, "metrics"))
+    ]
     text = ", ".join(metrics[:2]) + (f" + {len(metrics) - 2} more..." if len(metrics) > 2 else "")
     return [
         name(obj),

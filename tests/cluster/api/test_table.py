@@ -423,3 +423,27 @@ def test_what_is_unusual_is_shown_as_kubernetes_shows_it() -> None:
     event |= {"reportingComponent": "c", "reportingInstance": "n1"}
     cells = row("Event", "v1", event)
     assert (cells["Object"], cells["Source"]) == ("pod", "c, n1")
+
+
+METRICS = [
+    ([], [], "<none>"),
+    ([{"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 80}}}],
+     [{"type": "Resource", "resource": {"current": {"averageUtilization": 0, "averageValue": "0"}}}], "cpu: 0%/80%"),
+    ([{"type": "ContainerResource", "containerResource": {"name": "memory", "target": {"averageValue": "1Gi"}}}], [],
+     "memory: <unknown>/1Gi"),
+    ([{"type": "Resource", "resource": {"name": "cpu", "target": {}}}], [], "cpu: <unknown>/<auto>"),
+    ([{"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": {"averageValue": "10"}}},
+      {"type": "Object", "object": {"metric": {"name": "hits"}, "target": {"value": "5"}}}],
+     [{"type": "Pods", "pods": {"current": {"averageValue": "7"}}}], "7/10, <unknown>/5"),
+    ([{"type": "External", "external": {"metric": {"name": "q"}, "target": {"averageValue": "3"}}}] * 3,
+     [{"type": "External", "external": {"current": {"averageValue": "2"}}}],
+     "2/3 (avg), <unknown>/3 (avg) + 1 more..."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("metrics", "current", "expected"), METRICS)
+def test_an_autoscaler_shows_two_metrics_and_how_many_more(
+    metrics: list[Obj], current: list[Obj], expected: str
+) -> None:
+    obj = {"metadata": meta("h"), "spec": {"metrics": metrics}, "status": {"currentMetrics": current}}
+    assert row("HorizontalPodAutoscaler", "autoscaling/v2", obj)["Targets"] == expected
