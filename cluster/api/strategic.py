@@ -144,7 +144,10 @@ def _merge_keyed(schema: SchemaNode, old: list[Any], new: list[Any], order: list
         return [_cleaned(item) for item in new if _PATCH not in item]
     deleted = {_mark(_key_of(item, merge_key)) for item in new if item.get(_PATCH) == "delete"}
     merged = [item for item in old if not (isinstance(item, dict) and _mark(item.get(merge_key)) in deleted)]
-    places = {_mark(row.get(merge_key)): i for i, row in enumerate(merged) if isinstance(row, dict)}
+    places: dict[tuple[str, str], int] = {}
+    for place, row in enumerate(merged):
+        if isinstance(row, dict):
+            places.setdefault(_mark(row.get(merge_key)), place)  # of several with a key, the first is meant
     changed = [item for item in new if item.get(_PATCH) != "delete"]
     for item in changed:
         place = places.setdefault(_mark(_key_of(item, merge_key)), len(merged))

@@ -103,6 +103,9 @@ def test_ports_merge_by_their_key_and_keep_what_is_not_named(deployment: SchemaN
     patch = {"spec": {"ports": [{"port": 80, "targetPort": 9090}]}}
     merged = strategic_merge(service, live, patch)
     assert merged == {"spec": {"ports": [{"port": 80, "targetPort": 9090, "nodePort": 30000}]}}
+    live = {"spec": {"ports": [{"port": 53, "name": "a"}, {"port": 53, "name": "b", "protocol": "UDP"}]}}
+    merged = strategic_merge(service, live, {"spec": {"ports": [{"port": 53, "targetPort": 1}]}})
+    assert merged["spec"]["ports"][0] == {"port": 53, "name": "a", "targetPort": 1}, "of two with a key, the first"
 
 
 GENERIC = "the server rejected our request due to an error in our request"
