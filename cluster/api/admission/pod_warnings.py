@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/api/pod/warnings.go, pkg/api/node/util.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from steersman.cluster.api.admission.network_warnings import OLD_LABELS
@@ -38,7 +39,13 @@ _REQUIRED, _PREFERRED = (
     "requiredDuringSchedulingIgnoredDuringExecution",
     "preferredDuringSchedulingIgnoredDuringExecution",
 )
+_NEGATIVE = "must be >= 0; negative values are invalid and will be treated as 1"
 _BYTES = ("memory", "ephemeral-storage")
+#: fields that few pods have, looked at only then: every new pod comes by here
+_PLACED = ("nodeSelector", "affinity", "topologySpreadConstraints")
+_LISTED = ("hostAliases", "imagePullSecrets", "overhead")
+#: numbers of bytes that are whole at a glance
+_WHOLE = re.compile(r"[0-9]+(k|[KMGTPE]i?)?\Z")
 
 
 def of_pod(path: str, meta: Obj, spec: Obj) -> list[str]:
@@ -48,25 +55,34 @@ def of_pod(path: str, meta: Obj, spec: Obj) -> list[str]:
         path: of the template, with a dot at its end; empty of a pod.
     """
     where, marks = f"{path}spec", meta.get("annotations") or {}
-    return [
-        *_placement(where, spec),
-        *(f"{path}metadata.annotations[{key}]: {text}" for key, text in _ANNOTATIONS.items() if key in marks),
-        *_volumes(f"{where}.volumes", spec.get("volumes") or []),
-        *_twice(f"{where}.hostAliases", spec.get("hostAliases") or [], "ip"),
-        *_twice(f"{where}.imagePullSecrets", spec.get("imagePullSecrets") or [], "name"),
-        *_nameless(f"{where}.imagePullSecrets", spec.get("imagePullSecrets") or []),
-        *_fractions(f"{where}.overhead", spec.get("overhead") or {}),
-        *(_profiles(path, spec, marks) if marks else ()),
-        *(text for place, one in _containers(where, spec) for text in _container(place, one)),
-        *_ports(where, spec),
-        *_grace(where, spec),
-        *_affinities(f"{where}.affinity", spec.get("affinity") or {}),
-    ]
+    found: list[str] = []
+    if not spec.keys().isdisjoint(_PLACED):
+        found += _placement(where, spec)
+    if marks:
+        found += [f"{path}metadata.annotations[{key}]: {text}" for key, text in _ANNOTATIONS.items() if key in marks]
+    if spec.get("volumes"):
+        found += _volumes(f"{where}.volumes", spec["volumes"])
+    if not spec.keys().isdisjoint(_LISTED):
+        found += _twice(f"{where}.hostAliases", spec.get("hostAliases") or [], "ip")
+        found += _twice(f"{where}.imagePullSecrets", spec.get("imagePullSecrets") or [], "name")
+        found += _nameless(f"{where}.imagePullSecrets", spec.get("imagePullSecrets") or [])
+        found += _fractions(f"{where}.overhead", spec.get("overhead") or {})
+    if marks:
+        found += _profiles(path, spec, marks)
+    containers = list(_containers(where, spec))
+    for place, one in containers:
+        found += _container(place, one)
+    found += _ports(containers)
+    if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+        found.append(f"{where}.terminationGracePeriodSeconds: {_NEGATIVE}")
+    return found + list(_affinities(f"{where}.affinity", spec["affinity"])) if spec.get("affinity") else found
 
 
 def fraction(path: str, value: str | None) -> Iterator[str]:
     """The warning of a number of bytes that is not whole."""
-    if value is not None and (amount := parse(value)) != int(amount):
+    if value is None or _WHOLE.match(value):
+        return
+    if (amount := parse(value)) != int(amount):
         yield f"{path}: fractional byte value {show(value)} is invalid, must be an integer"
 
 
@@ -103,11 +119,12 @@ def _placement(path: str, spec: Obj) -> Iterator[str]:
 
 def _volumes(path: str, volumes: list[Obj]) -> Iterator[str]:
     for index, volume in enumerate(volumes):
-        for key, text in OLD_VOLUMES.items():
-            if volume.get(key) is not None:
-                yield f"{path}[{index}].{'storageOS' if key == 'storageos' else key}: {text}"
-        claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}
-        yield from claim_spec(f"{path}[{index}].ephemeral.volumeClaimTemplate.spec", claim.get("spec") or {})
+        if not volume.keys().isdisjoint(OLD_VOLUMES):
+            for key, text in OLD_VOLUMES.items():
+                if volume.get(key) is not None:
+                    yield f"{path}[{index}].{'storageOS' if key == 'storageos' else key}: {text}"
+        if claim := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"):
+            yield from claim_spec(f"{path}[{index}].ephemeral.volumeClaimTemplate.spec", claim.get("spec") or {})
     tokens = {
         source["serviceAccountToken"].get("path", "")
         for volume in volumes
@@ -170,12 +187,16 @@ def _profiles(path: str, spec: Obj, marks: Obj) -> Iterator[str]:
 
 
 def _container(path: str, one: Obj) -> Iterator[str]:
-    resources = one.get("resources") or {}
-    for key in _BYTES:
-        for side in ("limits", "requests"):
-            yield from fraction(f"{path}.resources.{side}[{key}]", (resources.get(side) or {}).get(key))
+    resources = one.get("resources")
+    if resources:
+        for key in _BYTES:
+            for side in ("limits", "requests"):
+                yield from fraction(f"{path}.resources.{side}[{key}]", (resources.get(side) or {}).get(key))
+    rows = one.get("env") or ()
+    if len(rows) < 2 or len({row.get("name", "") for row in rows}) == len(rows):
+        return
     seen: set[str] = set()
-    for index, row in enumerate(one.get("env") or ()):
+    for index, row in enumerate(rows):
         name, value = row.get("name", ""), row.get("value", "")
         reference = f"$({name})"
         if name in seen and (row.get("valueFrom") is not None or value == reference or reference not in value):
@@ -184,9 +205,9 @@ def _container(path: str, one: Obj) -> Iterator[str]:
         seen.add(name)
 
 
-def _ports(path: str, spec: Obj) -> Iterator[str]:
+def _ports(containers: list[tuple[str, Obj]]) -> Iterator[str]:
     known: dict[tuple[int, str], list[tuple[str, str, int]]] = {}
-    for place, one in _containers(path, spec):
+    for place, one in containers:
         for index, port in enumerate(one.get("ports") or ()):
             where, ip, host = f"{place}.ports[{index}]", port.get("hostIP", ""), port.get("hostPort", 0)
             number, protocol = port.get("containerPort", 0), port.get("protocol", "")
@@ -202,12 +223,6 @@ def _ports(path: str, spec: Obj) -> Iterator[str]:
                 elif host == other_host and bool(ip) != bool(other_ip):
                     yield f"{where}: dangerously ambiguous port definition with {other}"
             others.append((where, ip, host))
-
-
-def _grace(path: str, spec: Obj) -> Iterator[str]:
-    if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
-        text = "must be >= 0; negative values are invalid and will be treated as 1"
-        yield f"{path}.terminationGracePeriodSeconds: {text}"
 
 
 def _affinities(path: str, affinity: Obj) -> Iterator[str]:
