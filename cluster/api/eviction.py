@@ -24,7 +24,6 @@ from steersman.cluster.meta.times import format_time, parse_time
 
 #: seconds a pod counts as disrupted before the budget forgets it
 _DISRUPTED_S = 120
-_RETRY_S = 10
 _REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
 
 
@@ -90,7 +89,7 @@ def _spend(budget: Obj, status: Obj, pod: Obj, now: float) -> Obj:
             f"{status.get('currentHealthy', 0)} currently"
         )
         cause = Cause("", detail, "DisruptionBudget")
-        raise TooManyRequests(_REFUSED, causes=[cause], retry_after_s=_RETRY_S)
+        raise TooManyRequests(_REFUSED, causes=[cause])  # without a time: clients ask again when they like
     disrupted = {**(status.get("disruptedPods") or {}), pod["metadata"]["name"]: format_time(now)}
     return {**budget, "status": {**status, "disruptionsAllowed": allowed - 1, "disruptedPods": disrupted}}
 

@@ -28,11 +28,12 @@ def scale_of(kind: Kind, obj: Obj) -> Obj:
     selector = _at(obj, kind.scale.selector) if kind.scale.selector else None
     if text := _selector_text(selector):
         status["selector"] = text
+    replicas = _at(obj, kind.scale.spec_replicas)
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": shown,
-        "spec": {"replicas": _at(obj, kind.scale.spec_replicas) or 0},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": status,
     }
 

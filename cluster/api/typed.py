@@ -14,14 +14,14 @@ import orjson
 
 from steersman.cluster.api.fieldset import KEYED, LEAF, item_element, key_value, path_part, shape
 from steersman.cluster.api.schema.node import SchemaNode
-from steersman.cluster.meta.errors import BadRequest
+from steersman.cluster.meta.errors import Unexplained
 from steersman.cluster.meta.gotext import formatted
 from steersman.cluster.meta.objects import Obj
 
 _NUMERIC = frozenset(("integer", "number"))
 
 
-def refusal(schema: SchemaNode | None, config: Obj) -> BadRequest:
+def refusal(schema: SchemaNode | None, config: Obj) -> Unexplained:
     """The refusal of a configuration that does not fit.
 
     Args:
@@ -33,7 +33,7 @@ def refusal(schema: SchemaNode | None, config: Obj) -> BadRequest:
     meta = meta if isinstance(meta, dict) else {}
     group, _, version = str(config["apiVersion"]).rpartition("/")
     which = f"{meta.get('namespace', '')}/{meta.get('name', '')}; {group}/{version}, Kind={config['kind']}"
-    return BadRequest(f"failed to create typed patch object ({which}): {told}")
+    return Unexplained(f"failed to create typed patch object ({which}): {told}")
 
 
 def faults(schema: SchemaNode | None, value: Any, path: str = "") -> Iterator[str]:

@@ -46,11 +46,13 @@ def history(
     claimed = claim(owner, resource, CONTROLLER_REVISIONS, selector, revisions, orphans)
     data = _snapshot(owner)
     same = [found for found in claimed.owned if found.get("data") == data]
+    # a digest of different things, so that sets of two kinds with one name and template do not meet
+    fresh = template_hash(owner["spec"]["template"] if resource.kind == "DaemonSet" else data)
+    digest = _digest(same, fresh)
     if claimed.steps:  # what is adopted counts from the next turn on
-        return History(_digest(same, owner), claimed.steps)
+        return History(digest, claimed.steps)
     old = sorted((found for found in claimed.owned if found not in same), key=_revision)
     number = max(map(_revision, old), default=0) + 1
-    digest = _digest(same, owner)
     steps: list[Action] = []
     if not same:
         steps.append(_creation(owner, resource, data, digest, number))
@@ -70,10 +72,9 @@ def _expired(owner: Obj, old: Sequence[Obj], live: set[str | None]) -> list[Obj]
     return [found for found in old if not {labels_of(found).get(HASH_LABEL), name(found)} & live][: max(0, count)]
 
 
-def _digest(same: Sequence[Obj], owner: Obj) -> str:
+def _digest(same: Sequence[Obj], fresh: str) -> str:
     current = max(same, key=_revision, default=None)
-    found = labels_of(current).get(HASH_LABEL) if current is not None else None
-    return found or template_hash(owner["spec"]["template"])
+    return (labels_of(current).get(HASH_LABEL) if current is not None else None) or fresh
 
 
 def _snapshot(owner: Obj) -> Obj:

@@ -10,8 +10,8 @@
 `> ` continues a command. `[1]` is its exit status where that is not 0. In what is expected, `...` alone on a line
 stands for any lines, `{*}` for any text within a line, `{age}`, `{ip}`, `{time}`, `{uid}` and `{id}` for what they say,
 and `{re:EXPRESSION}` for itself; the width of columns does not matter. A title may end in `(from 1.30)`, the first
-version of the client that can play the scene; `(every version)` marks those worth playing with each. Lines that begin
-with `# ` are remarks.
+version of the client that can play the scene; `(every version)` marks those worth playing with each, `(one version)`
+those where the server is what is tried. Lines that begin with `# ` are remarks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ _PLACEHOLDERS = {
     "uid": r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
     "id": r"[a-z0-9]+",
 }
-_TITLE = re.compile(r"== (?P<title>.*?)(?: \(from (?P<major>\d+)\.(?P<minor>\d+)\))?(?P<every> \(every version\))?")
+_TITLE = re.compile(
+    r"== (?P<title>.*?)(?: \(from (?P<major>\d+)\.(?P<minor>\d+)\))?(?: \((?P<which>every|one) version\))?"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Scene:
 
     title: str
     since: tuple[int, int] = (0, 0)
-    in_every_version: bool = False
+    #: `every`, `one`, or the newest and the oldest
+    which: str = ""
     steps: list[Step] = field(default_factory=list)
 
     @property
@@ -83,7 +86,7 @@ def read(path: Path) -> list[Scene]:
         if match := _TITLE.fullmatch(line):
             end_step()
             since = (int(match["major"] or 0), int(match["minor"] or 0))
-            scenes.append(Scene(match["title"], since, bool(match["every"])))
+            scenes.append(Scene(match["title"], since, match["which"] or ""))
         elif line.startswith("$ "):
             end_step()
             begun, command[:] = number, [line[2:]]

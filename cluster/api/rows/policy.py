@@ -38,7 +38,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=known.PRIORITY_CLASSES, singular="priorityclass", short_names=("pc",), has_generation=True,
         counted=None,
-        defaults=policy.default_priority_class, validate=policy.validate_priority_class,
+        defaults=policy.default_priority_class, validate_create=policy.validate_priority_class,
         validate_update=policy.validate_priority_class_update,
     ),
 )  # fmt: skip

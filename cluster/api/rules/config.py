@@ -62,7 +62,7 @@ def validate_config_map(obj: Obj) -> list[Cause]:
         causes += bad_all(f"binaryData[{key}]", key, key_errors(key))
         size += len(value) * 3 // 4
     if size > DATA_BYTES_MAX:
-        causes.append(too_long("", DATA_BYTES_MAX))
+        causes.append(too_long("[]", DATA_BYTES_MAX))  # as Kubernetes spells the path of the whole
     return causes
 
 

@@ -103,8 +103,9 @@ def prepare_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if not spec.get(key) and key in before:
                 spec[key] = before[key]
-    if spec.get("clusterIP") and not spec.get("clusterIPs"):
-        spec["clusterIPs"] = [spec["clusterIP"]]
+    alone = spec.get("clusterIPs") in (None, [], before.get("clusterIPs"))
+    if alone and spec.get("clusterIP") and spec["clusterIP"] != before.get("clusterIP"):
+        spec["clusterIPs"] = [spec["clusterIP"]]  # who changes one address alone means the list as well
     if before.get("type") in _EXTERNAL and spec["type"] not in _EXTERNAL:
         kept = {row.get("nodePort") for row in before.get("ports") or ()}
         for row in spec.get("ports") or ():

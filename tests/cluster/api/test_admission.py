@@ -214,6 +214,7 @@ def test_an_eviction_asks_the_budget_and_spends_it(api: Any) -> None:
     with pytest.raises(TooManyRequests) as refused:
         evict(api.registry, api.get("pods", "p1"), {}, api.context())
     assert refused.value.message == "Cannot evict pod as it would violate the pod's disruption budget."
+    assert refused.value.retry_after_s == 0, "clients that are told a time wait for it, and say nothing meanwhile"
     assert refused.value.causes[0].reason == "DisruptionBudget"
     api.create("poddisruptionbudgets", {"metadata": {"name": "c"}, "spec": {"maxUnavailable": 1, "selector": selector}})
     with pytest.raises(InternalError, match="more than one PodDisruptionBudget"):

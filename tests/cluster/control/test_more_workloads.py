@@ -9,11 +9,12 @@ from steersman.cluster.control import clusterroles, cronjob, daemonset, disrupti
 from steersman.cluster.control.history import History, history
 from steersman.cluster.control.plan import Create, Delete, Patch
 from steersman.cluster.control.schedule import ScheduleError, parse
-from steersman.cluster.meta.resources import DAEMON_SETS
+from steersman.cluster.meta.resources import DAEMON_SETS, STATEFUL_SETS
 from steersman.cluster.meta.selectors import from_dict
 from steersman.cluster.meta.times import format_time, parse_time
 
 NOW = parse_time("2026-01-01T10:07:30Z")
+SETS = (DAEMON_SETS, STATEFUL_SETS)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,12 @@ def daemon_plan(found: dict[str, Any], nodes: list[Any], pods: list[Any]) -> Any
 
 def past(found: dict[str, Any], *revisions: Any, pods: Any = ()) -> Any:
     return history(found, DAEMON_SETS, from_dict(found["spec"]["selector"]), revisions, (), pods)
+
+
+def test_sets_of_two_kinds_with_one_name_and_template_have_revisions_of_their_own() -> None:
+    found = daemon()
+    digests = [history(found, kind, from_dict(found["spec"]["selector"]), (), (), ()).digest for kind in SETS]
+    assert digests[0] != digests[1]
 
 
 def test_each_template_is_kept_as_a_revision_and_the_oldest_go() -> None:
