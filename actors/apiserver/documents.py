@@ -23,6 +23,7 @@ from steersman.actors.apiserver.health import Health
 from steersman.actors.apiserver.merging import Merged
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.resources import nowhere
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now
@@ -33,7 +34,7 @@ from steersman.cluster.api.openapi import OpenApi
 from steersman.cluster.auth import flowdump
 from steersman.cluster.auth.flows import Dispatcher
 from steersman.cluster.auth.tokens import TokenIssuer
-from steersman.cluster.meta.errors import MethodNotAllowed, NotAcceptable, NotFound
+from steersman.cluster.meta.errors import MethodNotAllowed, NotAcceptable, NotFound, PageNotFound
 from steersman.cluster.meta.objects import Obj
 
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -113,7 +114,7 @@ class Documents:
                 return _json(self._openid())
             case [""]:
                 return _indented({"paths": self._paths()})
-        raise NotFound("the server could not find the requested resource")
+        raise PageNotFound
 
     # ---- facts
 
@@ -174,7 +175,7 @@ class Documents:
         else:
             found = None
         if found is None:
-            raise NotFound("the server could not find the requested resource")
+            raise nowhere(self._registry, "" if core else parts[1])
         return _json(found)
 
     async def _openapi(self, call: Call, path: str, rest: str) -> Response:

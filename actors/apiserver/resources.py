@@ -26,7 +26,7 @@ from steersman.actors.http.messages import Response
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
-from steersman.cluster.meta.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
+from steersman.cluster.meta.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, PageNotFound
 from steersman.cluster.meta.objects import Obj
 
 #: kinds whose immediate delete is answered with the object rather than with a Status
@@ -97,7 +97,7 @@ class Resources:
             await self._reader.fresh()  # its definition may just have been written through another server
             kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
         if kind is None:
-            raise NotFound("the server could not find the requested resource")
+            raise nowhere(self._registry, attributes.group)
         if kind.deprecation:
             call.warn(kind.deprecation)
         if attributes.subresource:
@@ -227,6 +227,13 @@ class Resources:
             with contextlib.suppress(NotFound):
                 await self._writer.run(operation, dry_run=bool(options.get("dryRun")))
         return listed(form, page)
+
+
+def nowhere(registry: Registry, group: str) -> NotFound:
+    """What is said of a path that leads nowhere: built-in groups answer for what is below them."""
+    if any(kind.resource.group == group and not kind.is_custom for kind in registry.all()):
+        return NotFound("the server could not find the requested resource")
+    return PageNotFound()
 
 
 def _not_allowed() -> ApiError:

@@ -76,6 +76,7 @@ from steersman.cluster.meta.errors import (
     Forbidden,
     InternalError,
     NotFound,
+    PageNotFound,
     ServerTimeout,
     ServiceUnavailable,
     Unauthorized,
@@ -474,6 +475,8 @@ def _is_upload(method: str, target: str) -> bool:
 
 def failure(error: ApiError) -> Response:
     """The answer that says what was refused."""
+    if isinstance(error, PageNotFound):
+        return Response(error.code, TEXT_HEADERS, b"404 page not found\n")
     if isinstance(error, Overloaded):
         headers = {"retry-after": str(error.retry_after_s), **error.flow.headers}
         return Response(error.code, {**TEXT_HEADERS, **headers}, f"{error.message}\n".encode())

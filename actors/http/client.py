@@ -448,5 +448,7 @@ def error_of(status: int, body: bytes) -> ApiError:
         parsed = None
     if isinstance(parsed, dict) and parsed.get("kind") == "Status":
         return from_status({"code": status, **parsed})
+    if status == 404:  # as of client-go, whatever a server says
+        return from_status({"code": status, "message": "the server could not find the requested resource"})
     text = body.decode(errors="replace").strip()[:500]
     return from_status({"code": status, "message": text or f"the server answered with status {status}"})

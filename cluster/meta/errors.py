@@ -173,6 +173,13 @@ class Invalid(ApiError):
     code, reason = 422, "Invalid"
 
 
+class PageNotFound(NotFound):
+    """There is nothing at a path, which belongs to no group either; as Go's servers say it, in plain text."""
+
+    def __init__(self) -> None:
+        super().__init__("404 page not found")
+
+
 class TooManyRequests(ApiError):
     code, reason = 429, "TooManyRequests"
 

@@ -178,10 +178,12 @@ class Api:
         return orjson.loads(response.body)
 
     async def refused(self, status: int, method: str, target: str, body: Any = None, **more: Any) -> Any:
-        """The decoded Status, which must have this code."""
+        """The decoded Status, which must have this code; of a path that leads nowhere only its text."""
         response = await self.call(method, target, body, **more)
         assert isinstance(response.body, bytes)
         assert response.status == status, response.body.decode()
+        if status == 404 and response.headers["content-type"].startswith("text/plain"):
+            return {"status": "Failure", "reason": "NotFound", "message": response.body.decode().strip()}
         found = orjson.loads(response.body)
         assert found["kind"] == "Status" and found["code"] == status
         return found

@@ -220,8 +220,9 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "no such kind": (
         "GET", "/api/v1/namespaces/default/gadgets", None, "", 404, "could not find the requested resource",
     ),
-    "no such group": ("GET", "/apis/example.com/v1/gadgets", None, "", 404, "could not find the requested resource"),
-    "no such path": ("GET", "/nowhere", None, "", 404, ""),
+    "no such group": ("GET", "/apis/example.com/v1/gadgets", None, "", 404, "404 page not found"),
+    "no such version": ("GET", "/apis/apps/v9/gadgets", None, "", 404, "could not find the requested resource"),
+    "no such path": ("GET", "/nowhere", None, "", 404, "404 page not found"),
     "no such subresource": ("GET", f"{CONFIG_MAPS}/old/status", None, "", 404, ""),
     "no such verb": ("PUT", CONFIG_MAPS, GOOD, "", 405, ""),
     "a name to create under": ("POST", f"{CONFIG_MAPS}/new", GOOD, "", 405, ""),
