@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from steersman.cluster.meta.objects import Obj
 _SUFFIXES = (".yaml", ".yml", ".json")
 _STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 _UNKNOWN = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
+#: how the server says it of an applied configuration
+_UNDECLARED = re.compile(r"\s\.([^\n]*?): field not declared in schema")
+_KEY = re.compile(r'(\w+)=(?:"([^"]*)"|([^,]+))')
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Manifest:
             return 1
         line = node.start_mark.line
         for index, name in _STEP.findall(path):
-            found = _descend(node, index.strip("\"'") or name)
+            found = _descend(node, name or (index if "=" in index else index.strip("\"'")))
             if found is None:
                 break
             key, node = found
@@ -67,7 +70,18 @@ def _descend(node: yaml.Node, step: str) -> tuple[yaml.Node | None, yaml.Node] |
                 return key, value
     if isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(node.value):
         return None, node.value[int(step)]
+    if isinstance(node, yaml.SequenceNode) and (
+        keys := {key: text or plain for key, text, plain in _KEY.findall(step)}
+    ):
+        return next(((None, item) for item in node.value if _has(item, keys)), None)
     return None
+
+
+def _has(item: yaml.Node, keys: Mapping[str, str]) -> bool:
+    """Whether an item of a list has the keys, as far as they are written."""
+    rows = item.value if isinstance(item, yaml.MappingNode) else ()
+    written = {key.value: value.value for key, value in rows if key.value in keys}
+    return bool(written) and all(keys[key] == value for key, value in written.items())
 
 
 def read(names: Sequence[str], *, recursive: bool = False) -> list[Manifest]:
@@ -166,7 +180,7 @@ def refusal(error: ApiError, manifest: Manifest) -> Failed:
         if cause.field and cause.reason != "FieldManagerConflict":
             lines.append(f"error: {manifest.source}:{manifest.line_of(cause.field)}: {cause.field}: {cause.message}")
     if not lines:
-        for path in _UNKNOWN.findall(error.message):
+        for path in (*_UNKNOWN.findall(error.message), *_UNDECLARED.findall(error.message)):
             lines.append(f'error: {manifest.source}:{manifest.line_of(path)}: unknown field "{path}"')
     if lines:
         return Failed("\n".join(lines))
