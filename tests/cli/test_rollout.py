@@ -21,6 +21,7 @@ def deployment(wanted: int, updated: int, total: int, available: int, *, observe
         "observedGeneration": observed,
         "updatedReplicas": updated,
         "replicas": total,
+        "readyReplicas": available,
         "availableReplicas": available,
         "conditions": conditions,
     }
@@ -69,8 +70,8 @@ def test_status_follows_a_rollout_to_its_end(steer: Steer) -> None:
     out = []
     following = threading.Thread(target=lambda: out.append(steer("rollout", "status", "deployment/web")))
     following.start()
-    set_status(steer, replicas=2, updatedReplicas=2, availableReplicas=1)
-    set_status(steer, replicas=2, updatedReplicas=2, availableReplicas=2)
+    set_status(steer, replicas=2, updatedReplicas=2, readyReplicas=1, availableReplicas=1)
+    set_status(steer, replicas=2, updatedReplicas=2, readyReplicas=2, availableReplicas=2)
     following.join(20)
     assert out and out[0].splitlines()[-1] == 'deployment "web" successfully rolled out'
 

@@ -125,7 +125,7 @@ def test_a_rollout_on_a_terminal_shows_a_bar(steer: Steer) -> None:
 
     def report(available: int) -> None:
         now = steer.wait(steer.client.get(DEPLOYMENTS, "web", steer.namespace))
-        counts = {"replicas": 4, "updatedReplicas": 4, "availableReplicas": available}
+        counts = {"replicas": 4, "updatedReplicas": 4, "readyReplicas": available, "availableReplicas": available}
         now["status"] = {"observedGeneration": generation, **counts}
         steer.wait(steer.client.update(DEPLOYMENTS, now, subresource="status"))
 
