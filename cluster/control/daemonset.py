@@ -21,6 +21,7 @@ from steersman.cluster.control.rollout import resolve
 from steersman.cluster.control.spec import ControllerSpec, View, Watch, own_key
 from steersman.cluster.meta.objects import (
     Obj,
+    annotations_of,
     controller_of,
     is_deleting,
     is_pod_ready,
@@ -33,6 +34,9 @@ from steersman.cluster.meta.objects import (
 from steersman.cluster.meta.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
 from steersman.cluster.meta.selectors import Requirement, from_dict
 
+#: how often the template was changed, as the API server counts, and the label that pods carry it in
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+_GENERATION_LABEL = "pod-template-generation"
 #: taints that a daemon pod tolerates by itself, with their effects
 _BORNE = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
@@ -143,7 +147,9 @@ def pod_of(daemon_set: Obj, node_name: str, digest: str, pod_name: str) -> Obj:
     added = [row for row in _tolerations(spec) if (row["key"], row["effect"]) not in present]
     spec |= {"affinity": affinity, "tolerations": [*(spec.get("tolerations") or ()), *added]}
     pod["spec"] = spec
-    pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), HASH_LABEL: digest}
+    generation = annotations_of(daemon_set).get(_TEMPLATE_GENERATION)
+    counted = {_GENERATION_LABEL: generation} if generation else {}
+    pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), **counted, HASH_LABEL: digest}
     return pod
 
 

@@ -21,6 +21,7 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("apps", "v1", "daemonsets", "DaemonSet"), singular="daemonset", short_names=("ds",),
         categories=_ALL, subresources=status("DaemonSet", "apps"), has_generation=True,
         defaults=workloads.default_daemon_set, validate=workloads.validate_daemon_set,
+        prepare_create=workloads.prepare_daemon_set, prepare_update=workloads.prepare_daemon_set_update,
         validate_status=workloads.validate_daemon_status, validate_update=workloads.validate_selector_update,
         new_status={
             "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,

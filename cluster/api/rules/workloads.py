@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
 from steersman.cluster.api.rules import defaults
 from steersman.cluster.api.rules.fields import (
@@ -24,9 +25,12 @@ from steersman.cluster.api.rules.fields import (
 )
 from steersman.cluster.api.rules.pods import validate_template
 from steersman.cluster.meta.errors import Cause
-from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.objects import Obj, annotations_of
 from steersman.cluster.meta.selectors import from_dict
 
+#: what has become of `spec.templateGeneration` of older versions
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+_GENERATION = re.compile(r"[0-9]{1,18}")
 _PERCENT = re.compile(r"[0-9]+%")
 _NUMBER = re.compile(r"[0-9]+(?=%?\Z)")
 _STRATEGY = ("type", "rollingUpdate")
@@ -78,6 +82,23 @@ def default_daemon_set(obj: Obj) -> None:
         rolling.setdefault("maxUnavailable", 1)
         rolling.setdefault("maxSurge", 0)
     spec.setdefault("revisionHistoryLimit", 10)
+    annotations = obj["metadata"].get("annotations") or {}
+    obj["metadata"]["annotations"] = {TEMPLATE_GENERATION: "0", **annotations}
+
+
+def _template_generation(obj: Obj) -> int:
+    text = str(annotations_of(obj).get(TEMPLATE_GENERATION, ""))
+    return int(text) if _GENERATION.fullmatch(text) else 0
+
+
+def prepare_daemon_set(new: Obj, _ctx: WriteContext) -> None:
+    new["metadata"]["annotations"][TEMPLATE_GENERATION] = str(max(_template_generation(new), 1))
+
+
+def prepare_daemon_set_update(new: Obj, old: Obj, _ctx: WriteContext) -> None:
+    """Counts the templates that there were; the client has no say in it."""
+    changed = new["spec"]["template"] != old["spec"]["template"]
+    new["metadata"]["annotations"][TEMPLATE_GENERATION] = str(max(_template_generation(old), 1) + changed)
 
 
 def validate_selected_template(spec: Obj, kind: str, fault: str = "invalid label selector") -> list[Cause]:

@@ -30,6 +30,23 @@ def test_workloads_are_filled_in_as_kubernetes_does(api: Any) -> None:
     assert daemon["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
 
 
+def test_the_templates_of_a_daemon_set_are_counted(api: Any) -> None:
+    def count(obj: Any) -> str:
+        return str(obj["metadata"]["annotations"]["deprecated.daemonset.template.generation"])
+
+    def retouched(obj: Any) -> None:
+        obj["spec"]["template"]["spec"]["containers"][0]["image"] = "x:2"
+        del obj["metadata"]["annotations"]
+
+    def kept(obj: Any) -> None:
+        obj["spec"]["minReadySeconds"] = 3
+        obj["metadata"]["annotations"] = {"deprecated.daemonset.template.generation": "9"}
+
+    assert count(api.create("daemonsets", api.deployment("ds"))) == "1"
+    assert count(api.change("daemonsets", "ds", retouched)) == "2"
+    assert count(api.change("daemonsets", "ds", kept)) == "2"
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "detail"),
     [
