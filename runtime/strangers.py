@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 _V_OK, _ENCODING_DER = 0, 2
+_SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF = 44, 0
 #: a CPython object that wraps one of OpenSSL's begins with this, then comes the pointer
 _HEAD_BYTES = object.__basicsize__
 _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
@@ -35,6 +36,8 @@ def _library() -> Any:
         library.SSL_CTX_get_options.restype = ctypes.c_uint64
         library.SSL_load_client_CA_file.restype = ctypes.c_void_p
         library.SSL_get_verify_result.restype = ctypes.c_long
+        library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
+        library.SSL_CTX_ctrl.restype = ctypes.c_long
         for name in ("SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list"):
             getattr(library, name).restype = None
     except (AttributeError, OSError):
@@ -45,6 +48,8 @@ def _library() -> Any:
 def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
     """Asks clients for certificates of these authorities, and lets in also those who show another one.
 
+    No session is resumed: what was verified is not part of one, and making tickets is a third of a handshake.
+
     Args:
         context: of a server.
         authorities: PEM; their names are told to clients, of whom some show no other certificates then.
@@ -52,6 +57,8 @@ def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
     context.load_verify_locations(cadata=authorities.decode("ascii"))
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # they need not be roots, as of Go
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     library = _library()
     if library is None:
         return
@@ -63,11 +70,12 @@ def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
         file.flush()
         names = ctypes.c_void_p(library.SSL_load_client_CA_file(file.name.encode()))
         library.SSL_CTX_set_client_CA_list(wrapped, names)
+    library.SSL_CTX_ctrl(wrapped, _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
     library.SSL_CTX_set_verify(wrapped, int(ssl.CERT_OPTIONAL), _go_on)
 
 
 def root_of(tls: Any) -> bytes | None:
-    """The authority that a client's certificate goes back to, as DER; None of one that does not verify.
+    """The authority that a client's certificate goes back to, as DER; None of one that has not been verified here.
 
     Args:
         tls: the `ssl.SSLObject` of a connection whose client has shown a certificate.
@@ -77,5 +85,5 @@ def root_of(tls: Any) -> bytes | None:
         wrapped = ctypes.c_void_p.from_address(id(connection) + _HEAD_BYTES + _POINTER_BYTES)
         if library.SSL_get_verify_result(wrapped) != _V_OK:
             return None
-    root: bytes = connection.get_verified_chain()[-1].public_bytes(_ENCODING_DER)
-    return root
+    chain = connection.get_verified_chain()
+    return chain[-1].public_bytes(_ENCODING_DER) if chain else None

@@ -510,7 +510,6 @@ def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.num_tickets = 0  # no client resumes sessions, and making tickets is a third of a handshake
     with tempfile.NamedTemporaryFile() as pair:
         pair.write(config.tls_cert + b"\n" + config.tls_key)
         pair.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -174,3 +176,29 @@ async def test_whom_a_certificate_names_depends_on_the_authority_it_goes_back_to
     pair = issued(tmp_path, between, "front-proxy-client", chain=between.cert.read_bytes())
     assert (await whoami(api, clients.ca, pair, x_remote_user="tom"))["username"] == "tom"
     assert await whoami(api, clients.ca, pair) == 401, "a proxy that names nobody is nobody"
+
+
+def visited(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+    """The first line of an answer, and the session to resume in the next visit."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(b"GET /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            return answer.readline(), connection.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_client_that_would_resume_its_session_is_verified_anew(
+    fronted: tuple[Any, Authority, Authority], version: ssl.TLSVersion
+) -> None:
+    api, clients, _ = fronted
+    pair = clients.issue(Identity(file="tom", common_name="tom", organizations=("system:masters",)))
+    context = ssl.create_default_context(cafile=str(clients.ca))
+    context.load_cert_chain(pair.cert, pair.key)
+    context.maximum_version = version
+    line, session = await asyncio.to_thread(visited, api.server.port, context, None)
+    assert line == b"HTTP/1.1 200 OK\r\n"
+    line, _ = await asyncio.to_thread(visited, api.server.port, context, session)
+    assert line == b"HTTP/1.1 200 OK\r\n"
