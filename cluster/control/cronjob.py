@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from steersman.cluster.control.job import is_finished
 from steersman.cluster.control.plan import Create, Draft, Plan, Refusal, delete, status_patch
-from steersman.cluster.control.schedule import Schedule, ScheduleError, parse
 from steersman.cluster.control.spec import ControllerSpec, View, Watch, own_key
+from steersman.cluster.meta.cron import Schedule, ScheduleError, parse
 from steersman.cluster.meta.objects import (
     Obj,
     annotations_of,
@@ -89,9 +89,13 @@ def reconcile(observed: Observed, now: float) -> Plan:
     except ScheduleError as error:
         draft.tell(cron_job, "Warning", "UnparseableSchedule", f"unparseable schedule: {spec['schedule']!r} : {error}")
     else:
-        creation = _start(draft, cron_job, schedule, active, status, now)
-        following = schedule.after(now)
-        draft.look_again(None if following is None else following - now)
+        if not spec.get("suspend"):
+            since = _since(cron_job, status, now)
+            moment, missed = due(schedule, since, now)
+            following = schedule.after(since if moment is None else moment)
+            draft.look_again(None if following is None else following - now)
+            if moment is not None:
+                creation = _start(draft, cron_job, moment, missed, active, status)
     references = [
         {"apiVersion": "batch/v1", "kind": "Job", "name": name(job), "namespace": namespace(job), "uid": uid(job)}
         for job in sorted(active, key=name)
@@ -111,19 +115,15 @@ def _forget(draft: Draft, spec: Obj, done: list[Obj]) -> None:
         draft.add(*(delete(JOBS, job, propagation="Background") for job in old[: max(0, len(old) - kept)]))
 
 
-def _start(
-    draft: Draft, cron_job: Obj, schedule: Schedule, active: list[Obj], status: Obj, now: float
-) -> Create | None:
-    spec = cron_job["spec"]
-    if spec.get("suspend"):
-        return None
+def _since(cron_job: Obj, status: Obj, now: float) -> float:
+    """The moment after which moments count: that of the last Job, or as late as they may still start."""
     since = parse_time(status.get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"])
-    deadline_s = spec.get("startingDeadlineSeconds")
-    if deadline_s is not None:
-        since = max(since, now - float(deadline_s))
-    moment, missed = due(schedule, since, now)
-    if moment is None:
-        return None
+    deadline_s = cron_job["spec"].get("startingDeadlineSeconds")
+    return since if deadline_s is None else max(since, now - float(deadline_s))
+
+
+def _start(draft: Draft, cron_job: Obj, moment: float, missed: int, active: list[Obj], status: Obj) -> Create | None:
+    spec = cron_job["spec"]
     if missed > MISSED_MAX:
         sentence = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
         draft.tell(cron_job, "Warning", "TooManyMissedTimes", sentence)

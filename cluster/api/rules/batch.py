@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules import cron, defaults
+from steersman.cluster.api.rules import defaults
 from steersman.cluster.api.rules.fields import (
     bad,
     immutable,
@@ -24,6 +24,7 @@ from steersman.cluster.api.rules.fields import (
 from steersman.cluster.api.rules.job_policies import failure_policy, manager, success_policy
 from steersman.cluster.api.rules.pods import validate_template
 from steersman.cluster.api.rules.workloads import unmatched
+from steersman.cluster.meta import cron
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors
 from steersman.cluster.meta.objects import Obj
@@ -307,7 +308,7 @@ def _schedule(spec: Obj, *, zone_allowed: bool = False) -> list[Cause]:
         return []
     causes: list[Cause] = []
     try:
-        cron.check(schedule)
+        cron.parse(schedule)
     except cron.ScheduleError as error:
         causes.append(bad(path, schedule, str(error)))
     if "TZ" in schedule and not zone_allowed:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,43 +7,12 @@ import pytest
 from steersman.cluster.control import clusterroles, cronjob, daemonset, disruption
 from steersman.cluster.control.history import History, history
 from steersman.cluster.control.plan import Create, Delete, Patch
-from steersman.cluster.control.schedule import ScheduleError, parse
 from steersman.cluster.meta.resources import DAEMON_SETS, STATEFUL_SETS
 from steersman.cluster.meta.selectors import from_dict
 from steersman.cluster.meta.times import format_time, parse_time
 
 NOW = parse_time("2026-01-01T10:07:30Z")
 SETS = (DAEMON_SETS, STATEFUL_SETS)
-
-
-@pytest.mark.parametrize(
-    ("line", "zone", "following"),
-    [
-        pytest.param("* * * * *", None, "2026-01-01T10:08:00Z", id="each-minute"),
-        pytest.param("*/15 * * * *", None, "2026-01-01T10:15:00Z", id="each-quarter"),
-        pytest.param("@daily", None, "2026-01-02T00:00:00Z", id="macro"),
-        pytest.param("0 9-17 * * mon-fri", None, "2026-01-01T11:00:00Z", id="names"),
-        pytest.param("0 0 * * 0", None, "2026-01-04T00:00:00Z", id="sunday"),
-        pytest.param("0 0 * * 7", None, "2026-01-04T00:00:00Z", id="sunday-as-seven"),
-        pytest.param("0 0 29 2 *", None, "2028-02-29T00:00:00Z", id="leap-day"),
-        pytest.param("0 0 13 * fri", None, "2026-01-02T00:00:00Z", id="either-day"),
-        pytest.param("0 12 * * *", "Asia/Tokyo", "2026-01-02T03:00:00Z", id="zone"),
-    ],
-)
-def test_a_schedule_names_moments(line: str, zone: str | None, following: str) -> None:
-    found = parse(line, zone).after(NOW)
-    assert found is not None
-    assert datetime.fromtimestamp(found, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") == following
-
-
-@pytest.mark.parametrize("line", ["", "* * * *", "60 * * * *", "x * * * *", "*/0 * * * *", "5-3 * * * *"])
-def test_what_is_no_schedule_is_refused(line: str) -> None:
-    with pytest.raises(ScheduleError):
-        parse(line)
-
-
-def test_a_date_that_never_comes_is_no_moment() -> None:
-    assert parse("0 0 31 2 *").after(NOW) is None
 
 
 def cron(**spec: Any) -> dict[str, Any]:
@@ -54,6 +22,16 @@ def cron(**spec: Any) -> dict[str, Any]:
         "metadata": {"name": "c", "namespace": "d", "uid": "cron", "creationTimestamp": "2026-01-01T10:00:30Z"},
         "spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"x": 1}}, **spec},
     }
+
+
+def test_a_distance_between_jobs_counts_from_the_last_one() -> None:
+    seen = cron(schedule="@every 3m")
+    first = cronjob.reconcile(cronjob.Observed(cron_job=seen), parse_time("2026-01-01T10:03:29Z"))
+    assert not first.steps and first.requeue_after_s == 1
+    second = cronjob.reconcile(cronjob.Observed(cron_job=seen), parse_time("2026-01-01T10:03:40Z"))
+    made = next(step for step in second.steps if isinstance(step, Create))
+    assert made.obj["metadata"]["annotations"][cronjob.SCHEDULED_AT] == "2026-01-01T10:03:30Z"
+    assert second.requeue_after_s == 170
 
 
 def job(name: str, ended: str = "", minute: int = 0) -> dict[str, Any]:
