@@ -14,15 +14,15 @@ import orjson
 
 from steersman.cluster.api.fieldset import KEYED, LEAF, item_element, key_value, path_part, shape
 from steersman.cluster.api.schema.node import SchemaNode
-from steersman.cluster.meta.errors import Unexplained
+from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.gotext import formatted
 from steersman.cluster.meta.objects import Obj
 
 _NUMERIC = frozenset(("integer", "number"))
 
 
-def refusal(schema: SchemaNode | None, config: Obj) -> Unexplained:
-    """The refusal of a configuration that does not fit.
+def refusal(schema: SchemaNode | None, config: Obj) -> BadRequest:
+    """The refusal of a configuration that does not fit; Kubernetes answers with the same text, but as its own failure.
 
     Args:
         config: as it was sent, with its type.
@@ -33,7 +33,7 @@ def refusal(schema: SchemaNode | None, config: Obj) -> Unexplained:
     meta = meta if isinstance(meta, dict) else {}
     group, _, version = str(config["apiVersion"]).rpartition("/")
     which = f"{meta.get('namespace', '')}/{meta.get('name', '')}; {group}/{version}, Kind={config['kind']}"
-    return Unexplained(f"failed to create typed patch object ({which}): {told}")
+    return BadRequest(f"failed to create typed patch object ({which}): {told}")
 
 
 def faults(schema: SchemaNode | None, value: Any, path: str = "") -> Iterator[str]:

@@ -178,7 +178,7 @@ def _place(kind: Kind, obj: Obj, namespace: str) -> Obj:
     if kind.resource.namespaced and namespace:
         meta["namespace"] = namespace
     if meta.pop("resourceVersion", "") not in ("", "0", None):
-        raise errors.Unexplained("resourceVersion should not be set on objects to be created")
+        raise errors.BadRequest("resourceVersion should not be set on objects to be created")
     return meta
 
 

@@ -7,7 +7,7 @@
     ├── AlreadyExists 409         Conflict 409
     ├── Expired 410               RequestEntityTooLarge 413
     ├── UnsupportedMediaType 415  TooManyRequests 429 (retry_after_s)
-    ├── InternalError 500         Unexplained 500           ServerTimeout 504         ServiceUnavailable 503
+    ├── InternalError 500         ServerTimeout 504         ServiceUnavailable 503
     └── Refused (a webhook's own code and reason)
 
 Source: https://github.com/kubernetes/community/blob/main/contributors/devel/sig-architecture/api-conventions.md
@@ -186,12 +186,6 @@ class TooManyRequests(ApiError):
 
 class InternalError(ApiError):
     code, reason = 500, "InternalError"
-
-
-class Unexplained(ApiError):
-    """A refusal for which Kubernetes has no reason: what its libraries say reaches the client as it is."""
-
-    code, reason = 500, ""
 
 
 class ServiceUnavailable(ApiError):

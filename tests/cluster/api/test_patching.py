@@ -130,8 +130,7 @@ UNFIT = [
 def test_a_configuration_that_fits_no_object_is_refused_in_kubernetes_words(api: Any, text: str, message: str) -> None:
     with pytest.raises(ApiError) as refused:
         configuration(api.registry, api.row("deployments"), text.encode(), "Ignore")
-    code = 500 if message.startswith(TYPED) else 400  # Kubernetes has no reason of its own for the former
-    assert (refused.value.code, refused.value.message) == (code, message)
+    assert (refused.value.code, refused.value.message) == (400, message)
 
 
 @pytest.mark.parametrize(

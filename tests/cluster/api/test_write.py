@@ -13,7 +13,6 @@ from steersman.cluster.meta.errors import (
     Forbidden,
     Invalid,
     NotFound,
-    Unexplained,
     UnsupportedMediaType,
 )
 from steersman.cluster.meta.objects import Obj
@@ -43,7 +42,7 @@ def test_creating_in_no_or_a_dying_namespace_is_refused(api: Any) -> None:
         api.prepare("configmaps", {"metadata": {"name": "a"}}, "nowhere")
     with pytest.raises(BadRequest, match="does not match the namespace sent"):
         api.prepare("configmaps", {"metadata": {"name": "a", "namespace": "other"}})
-    with pytest.raises(Unexplained, match="resourceVersion should not be set"):
+    with pytest.raises(BadRequest, match="resourceVersion should not be set"):
         api.prepare("configmaps", {"metadata": {"name": "a", "resourceVersion": "1"}})
     api.create("namespaces", {"metadata": {"name": "dying"}})
     kind = api.row("namespaces")
