@@ -84,7 +84,7 @@ def played(
     asked: list[Any] = [
         tuple(item.callspec.params[each] for each in ("version", "name"))
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "played" in item.fixturenames
+        if item.path == request.path and isinstance(item, pytest.Function) and "played" in item.fixturenames
     ]
     try:
         live.steer("up", "--embedded", "--runtime", "oci", "--port", f"base={live.base_port}")
