@@ -41,8 +41,8 @@ class Suite:
 
 
 _OFFICIAL = ("-p", "tests.compat.python.e2e_base", "-o", "python_files=test_*.py *_test.py", "--pyargs")
-#: as kr8s' own CI reruns them: it announces a port before it listens there
-_RERUN = ("--reruns", "3", "--only-rerun", "httpx.ConnectError")
+#: as kr8s' own CI reruns them: it announces a port before it listens there, and takes one that may be taken by then
+_RERUN = ("--reruns", "3", "--only-rerun", "httpx.ConnectError", "--only-rerun", "address already in use")
 _MISFIT = "applies a Deployment to the path of a Pod, which Kubernetes refuses, and wants it accepted"
 _OLD = "makes a CustomResourceDefinition of apiextensions.k8s.io/v1beta1, which Kubernetes dropped in 1.22"
 
