@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steersman.cluster.api.schema.node import SchemaNode
+from steersman.cluster.api.syntax import name_of
 from steersman.cluster.meta.quantity import QuantityError, parse
 from steersman.cluster.meta.times import parse_time
 
@@ -181,7 +182,7 @@ def _first_bad_byte(text: str) -> int:
 def _mismatch(node: SchemaNode, value: Any, place: _Place, findings: Findings, what: str = "") -> Any:
     if len(findings.errors) >= ERRORS_MAX:
         return _zero(node)
-    seen = what or _json_name(value)
+    seen = what or name_of(value)
     if place.dotted:
         where = f"Go struct field {place.struct}.{place.dotted}"
     else:
@@ -210,19 +211,6 @@ def _unconverted(node: SchemaNode, value: Any) -> str:
     if (numbers and wanted in ("int32", "int64", "float64")) or (kind == "int64" and wanted == "string"):
         return f"cannot convert {kind} to {wanted}"
     return f"unrecognized type: {wanted}"
-
-
-def _json_name(value: Any) -> str:
-    match value:
-        case bool():
-            return "bool"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-    return "object"
 
 
 def _go_type(node: SchemaNode) -> str:
