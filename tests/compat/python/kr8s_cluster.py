@@ -21,12 +21,14 @@ class GivenCluster:
         self.kubectl_path = Path(os.environ["KUBECTL"])
         config.load_kube_config(str(self.kubeconfig_path))
         self._core = client.CoreV1Api()
+        self._made: set[str] = set()
 
     def kubectl(self, *words: str) -> str:
         match words:
             # every test makes a namespace: a process for each would cost more than the tests
             case ("create", "namespace", name):
                 self._settle()
+                self._free(name)
                 self._core.create_namespace({"metadata": {"name": name}})
                 return ""
             case ("delete", "namespace", name, "--wait=false"):
@@ -41,6 +43,15 @@ class GivenCluster:
         while any(node.spec.taints and not node.spec.unschedulable for node in self._core.list_node().items):
             assert time.monotonic() < end, "a node keeps its taint"
             time.sleep(0.02)
+
+    def _free(self, name: str) -> None:
+        """Waits until an earlier namespace of that name is gone: names end in 16 random bits, and some come twice."""
+        if name in self._made:
+            end = time.monotonic() + 30
+            while self._core.list_namespace(field_selector=f"metadata.name={name}").items:
+                assert time.monotonic() < end, f"the namespace {name} does not go"
+                time.sleep(0.02)
+        self._made.add(name)
 
 
 @pytest.fixture(scope="session", autouse=True)
