@@ -19,6 +19,7 @@ from steersman.actors.ports import Now
 from steersman.actors.recorder import EventRecorder
 from steersman.actors.views import LiveView
 from steersman.actors.workqueue import WorkQueue
+from steersman.cluster.api.components import CONTROLLER_MANAGER
 from steersman.cluster.control import CONTROLLERS
 from steersman.cluster.control.plan import Plan
 from steersman.cluster.control.spec import ControllerSpec, ControlSettings, Watch
@@ -65,7 +66,7 @@ class ControllerHost:
         self._leadership: Leadership | None = None
         if leader_election:
             lease = f"{names[0]}-controller" if len(names) == 1 else f"{names[0]}-and-more-controllers"
-            self._leadership = Leadership(client, lease, identity, now, rng)
+            self._leadership = Leadership(client, lease, identity, CONTROLLER_MANAGER, now, rng)
         self._leading = asyncio.Event() if self._leadership is None else self._leadership.leading
         if self._leadership is None:
             self._leading.set()

@@ -120,7 +120,6 @@ class EmbeddedCluster:
             )
             for names in controller_groups(sorted(CONTROLLERS), "packed").values()
         ]
-        scheduler = Client(self.api, user=component_user("system:kube-scheduler"))
         self.agents: list[NodeAgent] = []
         for parts in nodes:
             name = parts.config.name
@@ -130,11 +129,15 @@ class EmbeddedCluster:
             )
             directory.agents[name] = agent
             self.agents.append(agent)
+        client = Client(self.api, user=component_user("system:kube-scheduler"))
+        scheduler = Scheduler(client, now=now, rng=chance())
+        self.api.beside["scheduler"] = lambda: scheduler.failure
+        self.api.beside["controller-manager"] = lambda: "; ".join(text for host in hosts for text in host.troubles)
         self._components: list[Component] = [
             self.store,
             self.api,
             *hosts,
-            Scheduler(scheduler, now=now, rng=chance()),
+            scheduler,
             *self.agents,
             *(make(self) for make in extras),
         ]

@@ -13,8 +13,9 @@ import random
 
 from steersman.actors.client import Client
 from steersman.actors.ports import Now
+from steersman.cluster.api.components import COMPONENT
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
-from steersman.cluster.meta.objects import Obj
+from steersman.cluster.meta.objects import Obj, labels_of
 from steersman.cluster.meta.resources import LEASES
 from steersman.cluster.meta.times import format_micro_time
 
@@ -31,12 +32,14 @@ class Leadership:
 
     Args:
         identity: names this candidate; no two incarnations may share one.
+        component: label of the lease, by which API servers know whose it is.
     """
 
-    def __init__(self, client: Client, name: str, identity: str, now: Now, rng: random.Random) -> None:
+    def __init__(self, client: Client, name: str, identity: str, component: str, now: Now, rng: random.Random) -> None:
         self._client = client
         self._name = name
         self._identity = identity
+        self._labels = {COMPONENT: component}
         self._now = now
         self._rng = rng
         self._renewed_at = float("-inf")
@@ -97,6 +100,7 @@ class Leadership:
         if holder and holder != self._identity and not self._expired(lease):
             return False
         changed = holder != self._identity
+        lease["metadata"]["labels"] = {**labels_of(lease), **self._labels}
         lease["spec"] = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": LEASE_S,
@@ -122,7 +126,7 @@ class Leadership:
         return {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,
-            "metadata": {"name": self._name, "namespace": NAMESPACE},
+            "metadata": {"name": self._name, "namespace": NAMESPACE, "labels": self._labels},
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": LEASE_S,

@@ -19,6 +19,7 @@ from steersman.actors.informer import Informer
 from steersman.actors.leases import Leadership
 from steersman.actors.ports import Now
 from steersman.actors.recorder import EventRecorder
+from steersman.cluster.api.components import SCHEDULER
 from steersman.cluster.meta.errors import ApiError, NotFound, ServiceUnavailable
 from steersman.cluster.meta.objects import Obj, condition, labels_of, uid
 from steersman.cluster.meta.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS, SERVICES
@@ -100,7 +101,7 @@ class Scheduler:
         self._now = now
         self._rng = rng
         self._profile = profile
-        self._leadership = Leadership(client, LEASE, identity, now, rng) if leader_election else None
+        self._leadership = Leadership(client, LEASE, identity, SCHEDULER, now, rng) if leader_election else None
         self._recorder = EventRecorder(client, profile.name, identity, now, rng)
         self._compiler = Compiler()
         self.snapshot = Snapshot()

@@ -73,7 +73,7 @@ class Form(Protocol):
 
 
 def _list_meta(revision: int, go_on: str, remaining: int) -> Obj:
-    meta: Obj = {"resourceVersion": str(revision)}
+    meta: Obj = {"resourceVersion": str(revision)} if revision else {}
     if go_on:
         meta["continue"] = go_on
         if remaining > 0:

@@ -83,6 +83,10 @@ class Health:
         lines.append(f"{kind} check {'failed' if failed else 'passed'}")
         return Response(500 if failed else 200, TEXT_HEADERS, ("\n".join(lines) + "\n").encode())
 
+    async def fault_of_store(self) -> str:
+        """What is wrong with the store; empty where nothing is."""
+        return (await self._checks("livez"))["etcd"]
+
     async def _checks(self, kind: str) -> dict[str, str]:
         """Every check by name, with what is wrong."""
         ready, store, followed = kind == "readyz", "", ""

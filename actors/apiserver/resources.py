@@ -14,6 +14,7 @@ from steersman.actors.apiserver.actions import Actions
 from steersman.actors.apiserver.aside import aside
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.change import Outcome
+from steersman.actors.apiserver.components import Components
 from steersman.actors.apiserver.entry import Entry
 from steersman.actors.apiserver.forms import JSON_HEADERS, prefix_of
 from steersman.actors.apiserver.operations import Operations
@@ -59,6 +60,7 @@ class Resources:
         writer: Writer,
         operations: Operations,
         reviews: Reviews,
+        components: Components,
         actions: Actions,
         streams: Streams,
     ) -> None:
@@ -67,7 +69,6 @@ class Resources:
         self._writer = writer
         self._operations = operations
         self._reviews = reviews
-        self._actions = actions
         self._streams = streams
         self._verbs: dict[str, Handle] = {
             "get": reader.get,
@@ -79,6 +80,8 @@ class Resources:
             "delete": self.delete,
             "deletecollection": self.delete_collection,
         }
+        #: of kinds that are not stored; all others are reviews
+        self._virtual: dict[str, Handle] = {"bindings": actions.bind, "componentstatuses": components}
         self._below: dict[str, Handle] = {
             "binding": actions.bind,
             "eviction": actions.evict,
@@ -114,9 +117,7 @@ class Resources:
         if not kind.resource.namespaced and attributes.namespace and attributes.resource != "namespaces":
             raise NotFound("the server could not find the requested resource")
         if kind.virtual:
-            if attributes.resource == "bindings":
-                return await self._actions.bind(call, kind)
-            return await self._reviews(call, kind)
+            handle = self._virtual.get(attributes.resource, self._reviews)
         return await handle(call, kind)
 
     async def _sub(self, call: Call, kind: Kind, name: str) -> Response:

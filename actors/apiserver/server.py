@@ -13,7 +13,7 @@ import logging
 import random
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from itertools import count
 
@@ -30,6 +30,7 @@ from steersman.actors.apiserver.bootstraptokens import BootstrapTokens
 from steersman.actors.apiserver.cache import Behind, WatchCache
 from steersman.actors.apiserver.call import Call, Query
 from steersman.actors.apiserver.certificates import Certificates
+from steersman.actors.apiserver.components import Components
 from steersman.actors.apiserver.config import ApiServerConfig
 from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.custom import CustomKinds
@@ -148,6 +149,8 @@ class ApiServer:
             store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **sealed
         )
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
+        #: by component status: what is wrong with a component of this process; one that is not here has leases
+        self.beside: dict[str, Callable[[], str]] = {}
         self.reader = Reader(store, self.cache, self._conversions, now)
         self.watches = Watches(self.reader, self.cache, rng)
         webhook = Webhook(config.token_webhook, timeout_s=_WEBHOOK_S) if config.token_webhook else None
@@ -183,6 +186,7 @@ class ApiServer:
             self.writer,
             Operations(self.registry, self.writer, self.authorizer),
             Reviews(self.registry, self.authenticator, self.authorizer),
+            Components(self.registry, self.reader, self._documents.health.fault_of_store, self.beside, now),
             Actions(self.registry, self.reader, self.writer, self.authorizer, issuer, now),
             Streams(self.registry, self.reader, self.writer, nodes, proxies, config.http.last_work_s),
         )

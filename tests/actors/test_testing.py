@@ -9,7 +9,7 @@ import time
 import pytest
 
 from steersman import testing
-from steersman.cluster.meta.resources import CONFIG_MAPS, NAMESPACES, NODES, PODS
+from steersman.cluster.meta.resources import CONFIG_MAPS, NAMESPACES, NODES, PODS, Resource
 
 POD = {
     "apiVersion": "v1",
@@ -53,6 +53,13 @@ def test_a_pod_runs_on_it(cluster):
 
     assert cluster.run(until_running()) == "node-0"
     assert any("/registry/core/pods/default/one" in line for line in cluster.history)
+
+
+def test_its_components_are_well_though_they_need_no_leases(cluster):
+    statuses = Resource("", "v1", "componentstatuses", "ComponentStatus", namespaced=False)
+    found = cluster.run(cluster.client.list(statuses)).items
+    said = {row["metadata"]["name"]: row["conditions"][0]["status"] for row in found}
+    assert said == {"controller-manager": "True", "etcd-0": "True", "scheduler": "True"}
 
 
 def test_the_fixture_is_found_by_any_project(tmp_path):

@@ -1,4 +1,4 @@
-"""Columns of ConfigMap, Secret, ServiceAccount, Event, Lease, ResourceQuota, LimitRange and PriorityClass."""
+"""Columns of the core group's small kinds, of Lease and of PriorityClass."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from typing import Any
 
 from steersman.cluster.api.columns.column import Age, Column, Columns, Name, age, name, rows, since, sub, wide
 from steersman.cluster.meta.objects import Obj
+
+
+def _component_status(obj: Obj, _now: float) -> list[Any]:
+    health: Obj = next((row for row in rows(obj, "conditions") if row.get("type") == "Healthy"), {})
+    said = ("Healthy" if health["status"] == "True" else "Unhealthy") if health else "Unknown"
+    return [name(obj), said, health.get("message", ""), health.get("error", "")]
 
 
 def _config_map(obj: Obj, now: float) -> list[Any]:
@@ -90,7 +96,9 @@ _EVENTS = (
     Column("Name", priority=1, format="name"),
 )
 _PRIORITY = (Column("Value", type="integer"), Column("Global-Default", type="boolean"))
+_HEALTH = (Name, Column("Status"), Column("Message"), Column("Error"))
 COLUMNS = {
+    ("", "ComponentStatus"): Columns(_HEALTH, _component_status),
     ("", "ConfigMap"): Columns((Name, Column("Data"), Age), _config_map),
     ("", "Secret"): Columns((Name, Column("Type"), Column("Data"), Age), _secret),
     ("", "ServiceAccount"): Columns((Name, Column("Secrets"), Age), _service_account),

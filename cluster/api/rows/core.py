@@ -50,6 +50,11 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource("", "v1", "bindings", "Binding"), singular="binding", verbs=("create",), virtual=True,
     ),
     Kind(
+        resource=Resource("", "v1", "componentstatuses", "ComponentStatus", namespaced=False),
+        singular="componentstatus", short_names=("cs",), verbs=("get", "list"), virtual=True,
+        deprecation="v1 ComponentStatus is deprecated in v1.19+",
+    ),
+    Kind(
         resource=known.CONFIG_MAPS, singular="configmap", short_names=("cm",),
         validate=config.validate_config_map, validate_update=config.validate_config_map_update,
     ),

@@ -13,6 +13,7 @@ from steersman.cluster.api.row import ALL_VERBS, Kind
 DISCOVERY = """
 v1
 bindings Binding verbs=create
+componentstatuses ComponentStatus cluster short=cs verbs=get,list
 configmaps ConfigMap short=cm
 endpoints Endpoints short=ep
 events Event short=ev
