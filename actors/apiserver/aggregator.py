@@ -162,7 +162,7 @@ class Aggregator:
         """Who answers a request; None when this server does, or nobody."""
         if attributes.is_resource:
             return self.route_to(attributes.group, attributes.version)
-        parts = [part for part in attributes.path.split("/") if part]
+        parts = attributes.path.strip("/").split("/")
         return self.route_to(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "apis" else None
 
     def route_to(self, group: str, version: str) -> Remote | None:

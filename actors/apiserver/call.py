@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlencode
 
 from steersman.actors.http.messages import Request
 from steersman.actors.ports import User
 from steersman.cluster.api.rules import options
-from steersman.cluster.auth.attributes import Attributes
+from steersman.cluster.auth.attributes import Attributes, plain
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.parameters import is_true
@@ -19,6 +19,8 @@ from steersman.cluster.meta.warningheaders import TOTAL_CHARS_MAX
 
 #: parameters that are read, as of Go's servers
 PARAMETERS_MAX = 10_000
+#: in a parameter that Go's servers leave out: what separates none any more, and what encodes nothing
+_UNREADABLE = re.compile(";|%(?![0-9A-Fa-f]{2})")
 
 
 class Query(dict[str, str]):
@@ -30,11 +32,17 @@ class Query(dict[str, str]):
         if text:
             for part in text.split("&", PARAMETERS_MAX)[:PARAMETERS_MAX]:
                 key, _, value = part.partition("=")
-                if "%" in part or "+" in part:
+                if "%" in part or "+" in part or ";" in part:
+                    if _UNREADABLE.search(part):
+                        continue
                     key, value = unquote_plus(key), unquote_plus(value)
                 if key:
                     self.pairs.append((key, value))
                     self.setdefault(key, value)
+
+    def encoded(self) -> str:
+        """The query as another server is to be asked, who might read the same text otherwise."""
+        return urlencode(sorted(self.pairs, key=lambda pair: pair[0]))
 
     def every(self, key: str) -> list[str]:
         return [value for name, value in self.pairs if name == key]
@@ -104,6 +112,11 @@ class Call:
     @property
     def header(self) -> dict[str, str]:
         return self.request.headers
+
+    @property
+    def path(self) -> str:
+        """The percent-encoded path as it was understood."""
+        return plain(self.request.target.partition("?")[0])
 
     def warn(self, *texts: str) -> None:
         """Takes each warning once, however often a write is decided."""

@@ -115,7 +115,7 @@ class Proxies:
 
     async def _pass(self, call: Call, authority: str, dial: Callable[[], Awaitable[Wire]]) -> Response:
         request = call.request
-        path, question, query = request.target.partition("?")
+        path, (_, question, query) = call.path, request.target.partition("?")
         prefix, rest = proxying.path_after(path)
         host = request.headers.get("host", authority)
         if not rest and request.method in ("GET", "HEAD") and not request.upgrade:

@@ -236,7 +236,7 @@ class Remote:
         try:
             if request.upgrade:
                 return await self._switch(call, headers, host, port)
-            response = await self._transport(host, port)(Request(request.method, request.target, headers, request.body))
+            response = await self._transport(host, port)(Request(request.method, _target(call), headers, request.body))
         except (ServerTimeout, TimeoutError):
             return text_answer(503, "error trying to reach service: context deadline exceeded")
         except ConnectionFailed as error:
@@ -252,7 +252,7 @@ class Remote:
         wire = await wires.connect(host, port, _CONNECT_S, self._context(checks=True), self._server_name)
         request = call.request
         headers |= {"host": place(host, port), "connection": "Upgrade", "upgrade": request.headers["upgrade"]}
-        return await pass_on(wire, request.method, request.target, headers, request.body, timeout_s=_ANSWER_S)
+        return await pass_on(wire, request.method, _target(call), headers, request.body, timeout_s=_ANSWER_S)
 
     @property
     def _server_name(self) -> str:
@@ -298,11 +298,18 @@ class Remote:
         return context
 
 
+def _target(call: Call) -> str:
+    """What the next server is asked for: what this one has understood and allowed, and nothing else."""
+    query = call.query.encoded()
+    return f"{call.path}?{query}" if query else call.path
+
+
 def _forwarded(call: Call) -> dict[str, str]:
     """The headers of a request that go on to the next server."""
-    dropped = HOP_BY_HOP | {"host", "content-length", "expect"}
+    named = {name.strip().lower() for name in call.header.get("connection", "").split(",")}
+    dropped = HOP_BY_HOP | named | {"host", "content-length", "expect"}
     headers = {key: value for key, value in requestheader.without_claims(call.header).items() if key not in dropped}
-    headers["x-forwarded-uri"] = call.request.target.partition("?")[0]
+    headers["x-forwarded-uri"] = call.path
     if call.request.peer:
         before = headers.get("x-forwarded-for")
         headers["x-forwarded-for"] = f"{before}, {call.request.peer}" if before else call.request.peer

@@ -28,6 +28,8 @@ from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import ApiError, BadRequest, MethodNotAllowed, NotFound, PageNotFound
+from steersman.cluster.meta.gotext import quoted
+from steersman.cluster.meta.names import path_segment_errors
 from steersman.cluster.meta.objects import Obj
 
 #: kinds whose immediate delete is answered with the object rather than with a Status
@@ -101,6 +103,10 @@ class Resources:
             kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
         if kind is None:
             raise nowhere(self._registry, attributes.group)
+        if attributes.rest and attributes.subresource != "proxy":
+            raise NotFound("the server could not find the requested resource")
+        if attributes.name and (wrong := path_segment_errors(attributes.name)):
+            raise BadRequest(f"Name parameter invalid: {quoted(attributes.name)}: {';'.join(wrong)}")
         if kind.deprecation:
             call.warn(kind.deprecation)
         if attributes.subresource:

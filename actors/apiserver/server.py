@@ -66,7 +66,7 @@ from steersman.cluster.api import proxying
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth import impersonation
-from steersman.cluster.auth.attributes import Attributes, read_attributes
+from steersman.cluster.auth.attributes import Attributes, plain, read_attributes
 from steersman.cluster.auth.authenticationfile import read_authentication
 from steersman.cluster.auth.certificates import Authority
 from steersman.cluster.auth.tokens import TokenIssuer
@@ -410,6 +410,8 @@ class ApiServer:
 
     async def _serve(self, call: Call) -> Response:
         attributes = call.attributes
+        if attributes.path.startswith("//"):  # it is read as if there were one slash, and leads nowhere
+            raise PageNotFound
         remote = None if self._aggregator.is_empty else self._aggregator.route(attributes)
         if remote is None:
             try:
@@ -474,7 +476,7 @@ class ApiServer:
 
 
 def _is_upload(method: str, target: str) -> bool:
-    return method in proxying.BODIED and "/proxy" in target and proxying.is_proxied(target.partition("?")[0])
+    return method in proxying.BODIED and "proxy" in target and proxying.is_proxied(plain(target.partition("?")[0]))
 
 
 def failure(error: ApiError) -> Response:

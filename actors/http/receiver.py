@@ -33,6 +33,8 @@ _NAMES = ("x-remote-", "impersonate-")
 #: what a `Host` may hold, as of Go's server
 _HOST = re.compile(r"[A-Za-z0-9!$%&'()*+,\-.:;=\[\]_~]*\Z")
 _ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+#: a percent sign in a path that encodes nothing
+_STRAY_PERCENT = re.compile(rb"[^?]*?%(?![0-9A-Fa-f]{2})")
 
 #: a request that was read and waits for its turn: whether the connection is kept after its answer, the bytes that are
 #: counted as received until it is answered, and whether the client understands chunks
@@ -224,6 +226,8 @@ class Receiver:
         if not streams and (not length.isdigit() or int(length) > self._limits.body_bytes_max):
             raise self._too_large()
         self._check_host()
+        if b"%" in self._target and _STRAY_PERCENT.match(self._target):
+            raise Refused(400, "BadRequest", "invalid URL escape in the path")
         if expected := headers.get("expect", "").lower():
             if expected != "100-continue":
                 raise Refused(417, "", "Expectation Failed")

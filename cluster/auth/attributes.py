@@ -7,12 +7,14 @@ Source: k8s.io/apiserver/pkg/endpoints/request/requestinfo.go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from msgspec import Struct
 
+from steersman.cluster.meta.names import path_segment_errors
 from steersman.cluster.meta.parameters import is_true
 from steersman.cluster.meta.remembered import remembered
 from steersman.cluster.meta.selectors import Requirement, SelectorError, parse_fields, parse_labels
@@ -24,6 +26,7 @@ _VERBS = {
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 #: the field and operator of a selector for one object
 _NAMED = ("metadata.name", "In")
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
 class Attributes(Struct, frozen=True):
@@ -82,23 +85,30 @@ ALLOWED = Verdict(True)
 NO_OPINION = Verdict(False)
 
 
+def plain(path: str) -> str:
+    """A percent-encoded path with its encoded slashes as slashes: no server of Kubernetes tells one from the other."""
+    return _ENCODED_SLASH.sub("/", path) if "%" in path else path
+
+
 def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attributes:
-    """Returns what a request asks for.
+    """Returns what a request asks for; a segment that is empty counts as one.
 
     Args:
         path: percent-encoded, without the query.
         query: decoded; of repeated parameters the first.
     """
-    parts = [unquote(part) if "%" in part else part for part in path.split("/") if part]
-    plain = Attributes(method.lower(), unquote(path) if "%" in path else path)
+    if "%" in path:
+        path = unquote(path)
+    parts = path.strip("/").split("/")
     if len(parts) >= 3 and parts[0] == "api":
         group, version, rest = "", parts[1], parts[2:]
     elif len(parts) >= 4 and parts[0] == "apis":
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
-        return plain
+        return Attributes(method.lower(), path)
     verb = _VERBS.get(method, "")
-    if rest[0] == "watch" and len(rest) > 1:
+    by_path = rest[0] == "watch" and len(rest) > 1
+    if by_path:
         rest, verb = rest[1:], "watch"
     namespace = ""
     if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in _NAMESPACE_SUBRESOURCES:
@@ -108,20 +118,20 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
     name = rest[1] if len(rest) > 1 else ""
     fields: tuple[Requirement, ...] = ()
     labels: tuple[Requirement, ...] = ()
-    if not name:
-        if verb == "get":
-            verb = "watch" if is_true(query.get("watch", "false")) else "list"
-        elif verb == "delete":
+    if not (name or by_path) and verb in ("get", "delete"):
+        if text := query.get("fieldSelector", ""):
+            fields = selected_fields(text)
+        if text := query.get("labelSelector", ""):
+            labels = selected_labels(text)
+        if verb == "delete":
             verb = "deletecollection"
-        if verb in ("list", "watch", "deletecollection"):
-            if text := query.get("fieldSelector", ""):
-                fields = selected_fields(text)
-                name = next((row.values[0] for row in fields if (row.key, row.operator) == _NAMED), "")
-            if text := query.get("labelSelector", ""):
-                labels = selected_labels(text)
+        else:
+            verb = "watch" if is_true(query.get("watch", "false")) else "list"
+            named = next((row.values[0] for row in fields if (row.key, row.operator) == _NAMED), "")
+            name = "" if path_segment_errors(named) else named
     return Attributes(
         verb,
-        plain.path,
+        path,
         group,
         version,
         rest[0],

@@ -5,9 +5,11 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
+from urllib.parse import unquote
 
 from steersman.cluster.auth.tokens import Identity
 
@@ -17,6 +19,7 @@ ANONYMOUS = Identity(name="system:anonymous", groups=(UNAUTHENTICATED,))
 
 #: the part of a certificate's subject that holds the user's uid
 _UID = "1.3.6.1.4.1.57683.2"
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 #: what anybody may ask without saying who they are, as far as roles allow it
 ANONYMOUS_PATHS = frozenset(
     {"/healthz", "/livez", "/readyz", "/version", "/api/v1/namespaces/kube-public/configmaps/cluster-info"}
@@ -55,3 +58,8 @@ def from_certificate(certificate: Mapping[str, Any]) -> Identity | None:
 def header_text(value: str) -> str:
     """What a header says in UTF-8; it came as Latin-1 of its bytes."""
     return value if value.isascii() else value.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def extra_key(text: str) -> str:
+    """The key of an extra that the rest of a header's name stands for; as it is where it is not percent-encoded."""
+    return text if _STRAY_PERCENT.search(text) else unquote(text)

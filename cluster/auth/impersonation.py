@@ -12,12 +12,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from msgspec.structs import replace
 
 from steersman.cluster.auth.attributes import Attributes, Verdict
-from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, header_text
+from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, extra_key, header_text
 from steersman.cluster.auth.tokens import Identity
 from steersman.cluster.meta.names import label_1123_errors, subdomain_errors
 
@@ -74,10 +73,10 @@ def wanted_identity(headers: Mapping[str, str]) -> Identity | None:
     Raises:
         ValueError: groups, a uid or extras are given without a user.
     """
-    name, uid = header_text(headers.get(_USER, "")), header_text(headers.get(_UID, ""))
+    name, uid = (header_text(headers.get(key, "").partition("\n")[0]) for key in (_USER, _UID))
     groups = tuple(header_text(headers[_GROUPS]).split("\n")) if _GROUPS in headers else ()
     extra = {
-        unquote(key[len(_EXTRA) :]).lower(): tuple(header_text(value).split("\n"))
+        extra_key(key[len(_EXTRA) :]): tuple(header_text(value).split("\n"))
         for key, value in sorted(headers.items())
         if key.startswith(_EXTRA)
     }

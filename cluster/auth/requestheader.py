@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, header_text
+from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, extra_key, header_text
 from steersman.cluster.auth.tokens import Identity
 
 USER, UID, GROUP, EXTRA = "x-remote-user", "x-remote-uid", "x-remote-group", "x-remote-extra-"
@@ -33,13 +33,14 @@ def identity_of(headers: Mapping[str, str]) -> Identity | None:
         return None
     groups = tuple(header_text(value).strip() for value in headers.get(GROUP, "").split(AGAIN) if value)
     extra = {
-        unquote(key[len(EXTRA) :]): tuple(header_text(one).strip() for one in value.split(AGAIN))
+        extra_key(key[len(EXTRA) :]): tuple(header_text(one).strip() for one in value.split(AGAIN))
         for key, value in headers.items()
         if key.startswith(EXTRA)
     }
     if name != ANONYMOUS.name and AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
         groups += (AUTHENTICATED,)
-    return Identity(name=name, groups=groups, uid=header_text(headers.get(UID, "")), extra=tuple(sorted(extra.items())))
+    uid = header_text(headers.get(UID, "").split(AGAIN)[0])
+    return Identity(name=name, groups=groups, uid=uid, extra=tuple(sorted(extra.items())))
 
 
 def headers_of(

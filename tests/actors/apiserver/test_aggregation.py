@@ -216,6 +216,14 @@ def test_objects_of_an_extension_server_are_made_read_changed_and_deleted(served
     assert served.ok("GET", FLUNDERS)["items"] == []
 
 
+def test_an_extension_server_is_asked_for_what_was_understood_and_allowed_here(served: Wardle) -> None:
+    served.ok("POST", FLUNDERS, {"metadata": {"name": "slashed"}})
+    assert served.ok("GET", f"{FLUNDERS}%2Fslashed")["metadata"]["name"] == "slashed"
+    assert served.ok("GET", f"{FLUNDERS}?watch=1;x&limit=%zz")["kind"] == "FlunderList"
+    assert served.ask("GET", f"/{FLUNDERS}")[0] == 404
+    served.ok("DELETE", f"{FLUNDERS}/slashed")
+
+
 def test_who_may_is_decided_here_and_there(served: Wardle) -> None:
     stranger = {"user": User("tom", ("devs",), "", {"scopes": ("a", "b")})}
     status, refusal = served.ask("GET", FLUNDERS, **stranger)

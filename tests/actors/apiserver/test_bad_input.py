@@ -254,7 +254,7 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
             "request": base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n" * 50_000 + b"-----END A").decode(),
         }}, "", 422, "PEM block type must be CERTIFICATE REQUEST",
     ),
-    "percent nonsense": ("GET", f"{CONFIG_MAPS}/%zz%ff", None, "", 404, ""),
+    "percent nonsense": ("GET", f"{CONFIG_MAPS}/%zz%ff", None, "", 400, "Name parameter invalid"),
     "a path out of the collection": ("GET", f"{CONFIG_MAPS}/..%2f..%2fx", None, "", 404, ""),
 }  # fmt: skip
 

@@ -275,17 +275,24 @@ async def test_path_query_and_body_arrive_as_they_were_sent_and_credentials_do_n
         "te: trailers",
         "x-forwarded-for: 1.1.1.1",
     )
-    said = await client.said("POST", f"{base}/a//%2F%20/./b/?x=%41&&y", b"body", *lines)
-    assert said["Path"] == "/a//%2F%20/./b/?x=%41&&y" and said["Body"] == "body"
+    said = await client.said("POST", f"{base}/a//%3F%20/./b/?x=%41&&y", b"body", *lines)
+    assert said["Path"] == "/a//%3F%20/./b/?x=%41&&y" and said["Body"] == "body"
     headers = {name.lower(): value for name, value in said["Headers"].items()}
     assert headers["host"] == "api:6443" and headers["x-mine"] == "kept"
     assert headers["x-forwarded-for"] == "1.1.1.1, 127.0.0.1"
-    assert headers["x-forwarded-uri"] == f"{base}/a//%2F%20/./b/"
+    assert headers["x-forwarded-uri"] == f"{base}/a//%3F%20/./b/"
     assert not {"authorization", "x-remote-user", "te"} & headers.keys()
     large = b"z" * 5_000_000
     assert len((await client.said("PUT", f"{base}/large", large))["Body"]) == len(large)
     said = await client.said("POST", f"{base}/x", b"3\r\nabc\r\n0\r\n\r\n", "transfer-encoding: chunked")
     assert said["Body"] == "abc"
+
+
+async def test_encoded_slashes_are_slashes_as_clients_send_them_that_encode_the_whole_path(client: Client) -> None:
+    base = f"{PODS}/web/proxy"
+    assert (await client.said("GET", f"{base}/some%2Fpath%2fwith%3Fx?y=%2F"))["Path"] == "/some/path/with%3Fx?y=%2F"
+    assert (await client.said("PUT", f"{PODS}%2Fweb%2Fproxy%2Fx", b"z" * 5_000_000))["Path"] == "/x"
+    assert (await client.raw("GET", f"/{base}/x"))[0] == 404
 
 
 async def test_links_and_redirects_lead_back_through_the_proxy(client: Client) -> None:

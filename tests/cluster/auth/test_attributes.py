@@ -27,6 +27,22 @@ READINGS = [
     ("OPTIONS", "/api/v1/nodes", {}, ("", "", "nodes", "", "", "")),
     ("OPTIONS", "/version", {}, ("options", "", "", "", "", "")),
     ("GET", "/version/", {}, ("get", "", "", "", "", "")),
+    ("GET", "/api/v1/namespaces/a/pods/web%2Flog", {}, ("get", "", "pods", "log", "a", "web")),
+    ("GET", "/api%2fv1/namespaces%2fa/pods", {}, ("list", "", "pods", "", "a", "")),
+    ("GET", "/api/v1/namespaces/a/pods//log", {}, ("list", "", "pods", "log", "a", "")),
+    ("GET", "/api/v1/namespaces/a/pods/web//log", {}, ("get", "", "pods", "", "a", "web")),
+    ("GET", "/api/v1/namespaces//pods", {}, ("list", "", "pods", "", "", "")),
+    ("GET", "/api/v1/namespaces/a//pods/web", {}, ("get", "", "", "web", "a", "pods")),
+    ("GET", "//api/v1/namespaces/a/pods//", {}, ("list", "", "pods", "", "a", "")),
+    ("GET", "/apis//v1/pods", {}, ("list", "", "pods", "", "", "")),
+    ("GET", "/api/v1/pods", {"fieldSelector": "metadata.name=.."}, ("list", "", "pods", "", "", "")),
+    ("GET", "/api/v1/watch/pods", {"fieldSelector": "metadata.name=web"}, ("watch", "", "pods", "", "", "")),
+    (
+        "DELETE",
+        "/api/v1/namespaces/a/pods",
+        {"fieldSelector": "metadata.name=web"},
+        ("deletecollection", "", "pods", "", "a", ""),
+    ),
 ]
 
 
@@ -36,6 +52,13 @@ def test_paths_are_read_as_kubernetes_reads_them(
 ) -> None:
     found = read_attributes(method, path, query)
     assert (found.verb, found.group, found.resource, found.subresource, found.namespace, found.name) == wanted
+
+
+def test_who_watches_by_path_is_not_judged_by_selectors() -> None:
+    query = {"fieldSelector": "spec.nodeName=n1", "labelSelector": "a=b"}
+    assert read_attributes("GET", "/api/v1/pods", query).selected == (("spec.nodeName", "n1"),)
+    found = read_attributes("GET", "/api/v1/watch/pods", query)
+    assert not found.fields and not found.labels
 
 
 def test_what_follows_a_subresource_is_kept() -> None:

@@ -53,6 +53,13 @@ def test_the_way_of_old_asks_for_every_part() -> None:
         assert text_of(caught.value.attributes) == missing
 
 
+def test_of_a_name_that_comes_twice_the_first_counts_and_keys_are_decoded_where_they_are_encoded() -> None:
+    headers = {"user": "jane\nroot", "uid": "1\n2", "extra-foo%41%2fb": "x\ny", "extra-a%zz%20": "z"}
+    found = wanted_identity({f"impersonate-{key}": value for key, value in headers.items()})
+    assert found is not None and (found.name, found.uid) == ("jane", "1")
+    assert dict(found.extra) == {"fooA/b": ("x", "y"), "a%zz%20": ("z",)}
+
+
 @pytest.mark.parametrize(
     ("user", "groups"),
     [

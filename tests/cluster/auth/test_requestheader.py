@@ -25,6 +25,14 @@ def test_what_is_written_into_headers_is_read_out_of_them(name, groups, uid, ext
     assert (found.name, found.groups, found.uid, dict(found.extra)) == (name, groups, uid, extra)
 
 
+def test_of_a_name_that_comes_twice_the_first_counts_and_keys_are_decoded_where_they_are_encoded() -> None:
+    headers = {"x-remote-user": "jane\nroot", "x-remote-uid": "1\n2", "x-remote-group": "a\n\nb"}
+    found = identity_of({**headers, "x-remote-extra-foo%41%2fb": "x\ny", "x-remote-extra-a%zz%20": "z"})
+    assert found is not None and (found.name, found.uid) == ("jane", "1")
+    assert found.groups == ("a", "b", "system:authenticated")
+    assert dict(found.extra) == {"fooA/b": ("x", "y"), "a%zz%20": ("z",)}
+
+
 def test_who_is_authenticated_is_in_the_group_of_those_and_without_a_name_there_is_nobody() -> None:
     found = identity_of({"x-remote-user": "jane"})
     assert found is not None and found.groups == ("system:authenticated",)
