@@ -13,7 +13,7 @@ from steersman.cluster.api.custom.conversion import converter_of
 from steersman.cluster.api.custom.expressions import compile_rules
 from steersman.cluster.api.custom.naming import is_established
 from steersman.cluster.api.custom.values import validate_custom
-from steersman.cluster.api.row import STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
+from steersman.cluster.api.row import OBJECT_META, STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
 from steersman.cluster.api.scale import scale_causes
 from steersman.cluster.api.schema.structural import fill_defaults, repairer
 from steersman.cluster.meta.objects import Obj
@@ -60,6 +60,7 @@ def _row(crd: Obj, version: Obj, repairs: Mapping[str, Repair]) -> Kind:
         short_names=tuple(names.get("shortNames") or ()),
         categories=tuple(names.get("categories") or ()),
         subresources=subresources,
+        kept={"status": OBJECT_META},
         defaults=lambda obj: fill_defaults(schema, obj),
         validate_create=lambda obj: validate_custom(schema, rules(), obj) + scale_causes(scale, obj),
         validate_update=lambda new, old: validate_custom(schema, rules(), new, old) + scale_causes(scale, new),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 STATUS_VERBS = ("get", "patch", "update")
+#: everything of an object's metadata that a client may change
+OBJECT_META = ("annotations", "finalizers", "labels", "ownerReferences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Kind:
         observe: what the server says of the object itself, by what else it serves; asked when what counts has changed.
         new_status: the status that a new object has, whatever the client sent; None when the client's is kept.
         parts: by subresource: the old object with what the subresource may change taken from the new one.
+        kept: by subresource: the metadata that a change through it leaves as it is.
         validate: every broken rule of one object; validate_update: those of a change.
         validate_create: rules of a new object alone.
         validate_status: rules of a change through `/status`.
@@ -145,6 +148,7 @@ class Kind:
     observe: Callable[[Registry, Obj], None] | None = None
     new_status: Mapping[str, Any] | None = None
     parts: Mapping[str, Callable[[Obj, Obj], Obj]] = field(default_factory=dict)
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     selectable_fields: Callable[[Obj], dict[str, str]] = meta_fields
     name_errors: Callable[[str], list[str]] = subdomain_errors
     scale: ScalePaths | None = None

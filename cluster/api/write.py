@@ -341,16 +341,17 @@ def _name_owners_once(meta: Obj, ctx: WriteContext, sentence: str) -> None:
 
 def _only_its_part(kind: Kind, new: Obj, old: Obj, subresource: str) -> Obj:
     """Puts back what the subresource (or the main resource) may not change."""
+    for key in kind.kept.get(subresource, ()):
+        if key in old["metadata"]:
+            new["metadata"][key] = old["metadata"][key]
+        else:
+            new["metadata"].pop(key, None)
     if subresource == "status":
         for key in old:
             if key not in ("status", "metadata", "kind", "apiVersion"):
                 new[key] = old[key]
         for key in [key for key in new if key not in old and key not in ("status", "metadata")]:
             del new[key]
-        if "ownerReferences" in old["metadata"]:
-            new["metadata"]["ownerReferences"] = old["metadata"]["ownerReferences"]
-        else:
-            new["metadata"].pop("ownerReferences", None)
         return new
     if subresource in kind.parts:
         return {**kind.parts[subresource](new, old), "metadata": new["metadata"]}
@@ -452,8 +453,8 @@ def _apply(
         )
     if subresource == "scale":
         applied = _scale_configuration(kind, applied)
-    elif "status" in kind.subresources:
-        applied = _own_part(applied, subresource)
+    elif subresource or "status" in kind.subresources:
+        applied = _own_part(kind, applied, subresource)
     try:
         merged = ssa.apply(
             registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
@@ -473,13 +474,17 @@ def _apply(
     return _with_warnings(written, warnings)
 
 
-def _own_part(applied: Obj, subresource: str) -> Obj:
-    """The configuration without what this part of the object cannot write: nobody comes to own that."""
-    if subresource != "status":
-        return {key: value for key, value in applied.items() if key != "status"}
-    kept = {key: value for key, value in applied.items() if key in ("apiVersion", "kind", "status")}
-    identity = ("name", "namespace", "uid", "resourceVersion")
-    return {**kept, "metadata": {key: value for key, value in applied["metadata"].items() if key in identity}}
+def _own_part(kind: Kind, applied: Obj, subresource: str) -> Obj:
+    """The configuration without what this part of the object cannot write: nobody comes to own that.
+
+    Source: the strategies' GetResetFields
+    """
+    if subresource == "status":
+        part = {key: value for key, value in applied.items() if key in ("apiVersion", "kind", "metadata", "status")}
+    else:
+        part = {key: value for key, value in applied.items() if key != "status" or subresource in kind.parts}
+    kept = kind.kept.get(subresource, ())
+    return {**part, "metadata": {key: value for key, value in applied["metadata"].items() if key not in kept}}
 
 
 def _scale_configuration(kind: Kind, scale: Obj) -> Obj:

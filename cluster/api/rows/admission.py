@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steersman.cluster.api.admission import typecheck
-from steersman.cluster.api.row import Kind
+from steersman.cluster.api.row import OBJECT_META, Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import admission, policystatus
 from steersman.cluster.meta import resources as known
@@ -27,6 +27,7 @@ ROWS: tuple[Kind, ...] = (
         subresources=status("ValidatingAdmissionPolicy", "admissionregistration.k8s.io"), has_generation=True,
         defaults=admission.default_policy, validate=admission.validate_validating_policy,
         new_status={}, observe=typecheck.observe, validate_status=policystatus.validate_policy_status,
+        kept={"status": OBJECT_META},
     ),
     Kind(
         resource=known.VALIDATING_BINDINGS, singular="validatingadmissionpolicybinding", categories=_EXTENSIONS,

@@ -31,6 +31,7 @@ ROWS: tuple[Kind, ...] = (
         resource=known.DEPLOYMENTS, singular="deployment", short_names=("deploy",), categories=_ALL,
         subresources={**status("Deployment", "apps"), "scale": SCALE}, scale=ScalePaths(), has_generation=True,
         counted=("annotations",), defaults=workloads.default_deployment, validate=workloads.validate_deployment,
+        kept={"status": ("labels",)},
         validate_update=workloads.validate_selector_update, validate_status=workloads.validate_deployment_status,
         new_status={},
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.cluster.api.row import ALL_VERBS, STATUS_VERBS, Kind, ScalePaths, Subresource
+from steersman.cluster.api.row import ALL_VERBS, OBJECT_META, STATUS_VERBS, Kind, ScalePaths, Subresource
 from steersman.cluster.api.rules import (
     cluster,
     config,
@@ -114,6 +114,8 @@ ROWS: tuple[Kind, ...] = (
         validate_update=pods_update.validate_update, validate_status=pod_status.validate_status,
         validate_create=pods.validate_create,
         parts={"ephemeralcontainers": pods_update.with_ephemeral, "resize": pods_resize.resized},
+        # old kubelets spoilt the owners
+        kept={"status": ("ownerReferences",), "ephemeralcontainers": OBJECT_META, "resize": OBJECT_META},
         validate_parts={
             "ephemeralcontainers": pods_update.validate_ephemeral, "resize": pods_resize.validate_resize,
         },

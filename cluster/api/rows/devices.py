@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.cluster.api.row import Kind
+from steersman.cluster.api.row import OBJECT_META, Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import allocations, claims, devices
 from steersman.cluster.meta.resources import Resource
@@ -18,7 +18,7 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource(_GROUP, "v1", "resourceclaims", "ResourceClaim"), singular="resourceclaim",
         subresources=status("ResourceClaim", _GROUP), new_status={}, defaults=claims.default_claim,
         validate_create=claims.validate_claim, validate_update=claims.validate_claim_update,
-        prepare_part=allocations.prepare_status,
+        prepare_part=allocations.prepare_status, kept={"status": OBJECT_META},
         validate_status=allocations.validate_status,
     ),
     Kind(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.cluster.api.row import STATUS_VERBS, Kind, Subresource
+from steersman.cluster.api.row import OBJECT_META, STATUS_VERBS, Kind, Subresource
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import aggregation, certificates, flowcontrol
 from steersman.cluster.meta import resources as known
@@ -14,8 +14,7 @@ _FLOWS = "flowcontrol.apiserver.k8s.io"
 
 ROWS: tuple[Kind, ...] = (
     Kind(
-        resource=known.CERTIFICATE_SIGNING_REQUESTS, singular="certificatesigningrequest", create_on_update=True,
-        short_names=("csr",),
+        resource=known.CERTIFICATE_SIGNING_REQUESTS, singular="certificatesigningrequest", short_names=("csr",),
         subresources={
             **status("CertificateSigningRequest", _CERTIFICATES),
             "approval": Subresource("approval", STATUS_VERBS, "CertificateSigningRequest", _CERTIFICATES),
@@ -31,13 +30,13 @@ ROWS: tuple[Kind, ...] = (
         resource=Resource(_FLOWS, "v1", "flowschemas", "FlowSchema", namespaced=False), singular="flowschema",
         subresources=status("FlowSchema", _FLOWS), has_generation=True, new_status={},
         defaults=flowcontrol.default_schema, validate=flowcontrol.validate_schema,
-        validate_status=flowcontrol.validate_status,
+        validate_status=flowcontrol.validate_status, kept={"status": OBJECT_META},
     ),
     Kind(
         resource=Resource(_FLOWS, "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration", namespaced=False),
         singular="prioritylevelconfiguration", subresources=status("PriorityLevelConfiguration", _FLOWS),
         has_generation=True, new_status={}, defaults=flowcontrol.default_level, validate=flowcontrol.validate_level,
-        validate_status=flowcontrol.validate_status,
+        validate_status=flowcontrol.validate_status, kept={"status": OBJECT_META},
     ),
     Kind(
         resource=Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False),
@@ -46,6 +45,6 @@ ROWS: tuple[Kind, ...] = (
         "apiregistration.k8s.io"),
         name_errors=path_segment_errors, new_status={}, defaults=aggregation.default_service,
         prepare_create=aggregation.prepare_create, validate=aggregation.validate_service,
-        validate_status=aggregation.validate_status,
+        validate_status=aggregation.validate_status, kept={"status": OBJECT_META},
     ),
 )  # fmt: skip

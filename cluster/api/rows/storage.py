@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.cluster.api.row import Kind
+from steersman.cluster.api.row import OBJECT_META, Kind
 from steersman.cluster.api.rows.core import status
 from steersman.cluster.api.rules import csi, policy, volumes
 from steersman.cluster.meta.resources import Resource
@@ -37,7 +37,7 @@ ROWS: tuple[Kind, ...] = (
         singular="volumeattachment", allows_unconditional_update=False, subresources=status("VolumeAttachment",
         _GROUP), validate=csi.validate_attachment, validate_create=csi.validate_new_attachment,
         validate_update=csi.validate_attachment_update, validate_status=csi.validate_attachment_status,
-        new_status={"attached": False},
+        new_status={"attached": False}, kept={"status": OBJECT_META},
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "volumeattributesclasses", "VolumeAttributesClass", namespaced=False),

@@ -319,3 +319,42 @@ def test_a_status_sent_with_an_object_is_nobodys(api: Any) -> None:
     found = api.change("nodes", "n", lambda obj: obj["status"].update(phase="x"), "status", field_manager="kubelet")
     rows = [(row["manager"], row.get("subresource")) for row in found["metadata"]["managedFields"]]
     assert ("kubelet", "status") in rows
+
+
+#: what else of an object's metadata a change through a subresource takes along, as the strategies of Kubernetes do
+METADATA_OF_PARTS = {
+    "a pod's status": ("pods", "status", {"annotations", "finalizers", "labels"}),
+    "a deployment's status": ("deployments", "status", {"annotations", "finalizers", "ownerReferences"}),
+    "a node's status": ("nodes", "status", {"annotations", "finalizers", "labels", "ownerReferences"}),
+    "a flow schema's status": ("flowschemas", "status", set()),
+    "a pod's debugging": ("pods", "ephemeralcontainers", set()),
+    "a pod's resize": ("pods", "resize", set()),
+}
+OWN_META: Obj = {
+    "annotations": {"a.example/b": "c"},
+    "finalizers": ["a.example/b"],
+    "labels": {"x": "y"},
+    "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}],
+}
+
+
+@pytest.mark.parametrize("way", ["update", "apply"])
+@pytest.mark.parametrize("case", METADATA_OF_PARTS)
+def test_a_subresource_takes_as_much_of_the_metadata_along_as_in_kubernetes(api: Any, case: str, way: str) -> None:
+    plural, part, wanted = METADATA_OF_PARTS[case]
+    made: Obj = {"metadata": {"name": "web"}, "spec": {}}
+    if plural in ("pods", "deployments"):
+        made = api.pod() if plural == "pods" else api.deployment()
+    elif plural == "flowschemas":
+        made["spec"] = {"priorityLevelConfiguration": {"name": "exempt"}}
+    made["metadata"]["labels"] = {"app": "web"}
+    before = api.create(plural, made)["metadata"]
+    if way == "update":
+        found = api.change(plural, "web", lambda obj: obj["metadata"].update(OWN_META), part)["metadata"]
+    else:
+        row = api.row(plural)
+        body = {"apiVersion": row.api_version, "kind": row.resource.kind, "metadata": {"name": "web", **OWN_META}}
+        found = api.patch(plural, "web", body, write.APPLY_PATCH, part, field_manager="me")["metadata"]
+    assert {key for key in OWN_META if found.get(key) != before.get(key)} == wanted
+    mine = [row["fieldsV1"] for row in found.get("managedFields", ()) if row.get("subresource") == part]
+    assert {key[2:] for row in mine for key in row.get("f:metadata", {})} == wanted
