@@ -66,16 +66,38 @@ class Endpoint:
         return f"{host}:{self.port}"
 
 
+class _Reader(asyncio.StreamReader):
+    """Knows how much has come that nobody has read."""
+
+    unread_bytes = 0
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # its transports have no other data
+        self.unread_bytes += len(data)
+        super().feed_data(data)
+
+    async def read(self, n: int = -1) -> bytes:
+        data = await super().read(n)
+        self.unread_bytes -= len(data)
+        return data
+
+
 class _Parsed:
-    """Collects one response; the callbacks are httptools'."""
+    """Collects one response, without those that only announce it (1xx); the callbacks are httptools'."""
 
     def __init__(self) -> None:
+        #: None once the response is complete: no cycle holds it then
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self.headers: dict[str, str] = {}
         #: the values of headers that came more than once
         self._repeated: dict[str, list[str]] = {}
         self.chunks: deque[bytes] = deque()
         self.head_complete = False
         self.complete = False
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise ConnectionError("an answer that nobody has asked for")
+        self.headers, self._repeated = {}, {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
@@ -87,33 +109,39 @@ class _Parsed:
     def on_headers_complete(self) -> None:
         for key, values in self._repeated.items():
             self.headers[key] = ("\n" if key == "set-cookie" else ", ").join(values)
-        self.head_complete = True
+        status = self.parser.get_status_code() if self.parser is not None else 0
+        self.head_complete = status >= 200 or status == 101
 
     def on_body(self, data: bytes) -> None:
         self.chunks.append(data)
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        if self.head_complete:
+            self.complete, self.parser = True, None
 
 
 class _Connection:
     """One connection to an endpoint, carrying one request at a time."""
 
-    def __init__(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, endpoint: Endpoint, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self.endpoint = endpoint
         self.reader = reader
         self.writer = writer
         self.used = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._parsed = _Parsed()
-        self._parser = httptools.HttpResponseParser(self._parsed)
+        assert self._parsed.parser is not None
+        self._parser = self._parsed.parser
 
     @property
     def alive(self) -> bool:
-        return not (self.reader.at_eof() or self.writer.is_closing())
+        """Whether a request may be sent; not where the server has already said something else."""
+        return not (self.reader.at_eof() or self.reader.unread_bytes or self.writer.is_closing())
 
     async def send(self, head: bytes, body: bytes | AsyncIterator[bytes]) -> None:
-        self._parsed = _Parsed()
-        self._parser = httptools.HttpResponseParser(self._parsed)
+        self._begin()
         if isinstance(body, bytes):
             self.writer.write(head + body)
         else:
@@ -129,7 +157,12 @@ class _Connection:
         """Reads once; returns how much, nothing at the end of the connection."""
         data = await self.reader.read(1 << 16)
         if data:
-            self._parser.feed_data(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserError:
+                if not self._parsed.complete:
+                    raise
+                self.writer.close()  # it has said more than was asked
         return len(data)
 
     async def read_head(self) -> tuple[int, dict[str, str]]:
@@ -321,22 +354,26 @@ class HttpTransport:
     async def _connect(self) -> _Connection:
         failures: list[str] = []
         last: BaseException | None = None
+        loop = asyncio.get_running_loop()
         for _ in self._endpoints:
             endpoint = self._endpoints[self._current]
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    reader, writer = await asyncio.open_connection(
+                    reader = _Reader(limit=STREAM_BYTES_MAX, loop=loop)
+                    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+                    transport, _ = await loop.create_connection(
+                        lambda protocol=protocol: protocol,
                         endpoint.host,
                         endpoint.port,
                         ssl=self._tls if endpoint.tls else None,
                         server_hostname=(self._server_hostname or endpoint.host) if endpoint.tls else None,
-                        limit=STREAM_BYTES_MAX,
                     )
             except (OSError, TimeoutError) as error:
                 failures.append(f"{endpoint.authority}: {_why(error)}")
                 last = error
                 self._current = (self._current + 1) % len(self._endpoints)
                 continue
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             _keep_alive(writer)
             return _Connection(endpoint, reader, writer)
         raise ConnectionFailed("Unable to connect to the server: " + "; ".join(failures)) from last

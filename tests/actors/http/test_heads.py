@@ -56,3 +56,53 @@ async def test_a_head_without_end_is_read_no_further() -> None:
         with pytest.raises(ServiceUnavailable, match="longer than 1048576 bytes"):
             await transport(Request("GET", "/"))
         await transport.close()
+
+
+OK = HEAD + b"content-length: 2\r\n\r\nok"
+EARLY = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+UNASKED = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nlate"
+
+
+@asynccontextmanager
+async def saying(*answers: tuple[bytes, bytes]) -> AsyncIterator[tuple[int, list[int]]]:
+    """A server that says of each request the answer, and what follows it unasked; and which connection each came on."""
+    came: list[int] = []
+    left = iter(answers)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                came.append(id(writer))
+                answer, more = next(left)
+                writer.write(answer)
+                await writer.drain()
+                writer.write(more)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], came
+
+
+@pytest.mark.parametrize("early", [EARLY, b"HTTP/1.1 100 Continue\r\n\r\n", EARLY + EARLY])
+async def test_what_only_announces_an_answer_is_none(early: bytes) -> None:
+    async with saying((early + OK, b""), (early, OK), (OK, b"")) as (port, came):
+        transport = HttpTransport([f"http://127.0.0.1:{port}"])
+        for _ in range(3):
+            response = await transport(Request("POST", "/"))
+            assert (response.status, response.headers, response.body) == (200, {"content-length": "2"}, b"ok")
+        assert len(set(came)) == 1
+        await transport.close()
+
+
+@pytest.mark.parametrize(("answer", "more"), [(OK + UNASKED, b""), (OK, UNASKED), (OK + b"HTTP/1.", b"")])
+async def test_an_answer_that_nobody_has_asked_for_is_nobodys(answer: bytes, more: bytes) -> None:
+    async with saying((answer, more), (OK, b"")) as (port, came):
+        transport = HttpTransport([f"http://127.0.0.1:{port}"])
+        assert (await transport(Request("POST", "/"))).body == b"ok"
+        async with asyncio.timeout(5):
+            while any(connection.alive for connection in transport._idle):  # noqa: ASYNC110 it is no event
+                await asyncio.sleep(0)
+        response = await transport(Request("POST", "/"))
+        assert (response.status, response.body) == (200, b"ok") and len(set(came)) == 2
+        await transport.close()
