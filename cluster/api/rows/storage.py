@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steersman.cluster.api.row import OBJECT_META, Kind
 from steersman.cluster.api.rows.core import status
-from steersman.cluster.api.rules import csi, policy, volumes
+from steersman.cluster.api.rules import attachments, csi, policy, volumes
 from steersman.cluster.meta.resources import Resource
 
 _GROUP = "storage.k8s.io"
@@ -35,8 +35,9 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "volumeattachments", "VolumeAttachment", namespaced=False),
         singular="volumeattachment", allows_unconditional_update=False, subresources=status("VolumeAttachment",
-        _GROUP), validate=csi.validate_attachment, validate_create=csi.validate_new_attachment,
-        validate_update=csi.validate_attachment_update, validate_status=csi.validate_attachment_status,
+        _GROUP), defaults=attachments.default_attachment, validate=attachments.validate_attachment,
+        validate_create=attachments.validate_new_attachment, validate_update=attachments.validate_attachment_update,
+        validate_status=attachments.validate_attachment_status,
         new_status={"attached": False}, kept={"status": OBJECT_META},
     ),
     Kind(

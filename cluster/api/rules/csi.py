@@ -1,4 +1,4 @@
-"""Rules of what CSI drivers tell the cluster: drivers, their nodes, capacities, attachments, volume attributes.
+"""Rules of what CSI drivers tell the cluster: drivers, their nodes, capacities, volume attributes.
 
 Source: k8s.io/kubernetes/pkg/apis/storage/{v1/defaults.go,validation/validation.go}
 """
@@ -29,9 +29,8 @@ _DRIVER_BYTES_MAX = 63
 _NODE_ID_BYTES_MAX = 256
 _POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 _MODES = ("Persistent", "Ephemeral")
-_PARAMETERS_BYTES_MAX = 256 * 1024
+PARAMETERS_BYTES_MAX = 256 * 1024
 _PARAMETERS_MAX = 512
-_ERROR_BYTES_MAX = 1024
 _UPDATE_S_MIN = 10
 
 
@@ -166,67 +165,13 @@ def validate_capacity_update(new: Obj, old: Obj) -> list[Cause]:
     return causes
 
 
-def validate_attachment(obj: Obj) -> list[Cause]:
-    spec = obj.get("spec") or {}
-    attacher, source, node = spec.get("attacher", ""), spec.get("source") or {}, spec.get("nodeName", "")
-    volume, inline, path = source.get("persistentVolumeName"), source.get("inlineVolumeSpec"), "spec.source"
-    causes = [] if attacher else [required("spec.attacher")]
-    one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
-    if inline is None and volume is None:
-        causes.append(required(path, one))
-    elif inline is not None and volume is not None:
-        causes.append(forbidden(path, one))
-    elif volume == "":
-        causes.append(required(f"{path}.persistentVolumeName", "must specify non empty persistentVolumeName"))
-    return causes + bad_all("spec.nodeName", node, subdomain_errors(node))
-
-
-def validate_new_attachment(obj: Obj) -> list[Cause]:
-    """What only a new attachment can break: the older version took any name."""
-    spec = obj.get("spec") or {}
-    causes = driver_name("spec.attacher", spec.get("attacher", ""))
-    volume = (spec.get("source") or {}).get("persistentVolumeName")
-    if volume is None:
-        return causes
-    return causes + bad_all("spec.source.persistentVolumeName", volume, subdomain_errors(volume))
-
-
-def validate_attachment_update(new: Obj, old: Obj) -> list[Cause]:
-    spec = new.get("spec") or {}
-    if spec == old.get("spec"):
-        return []
-    source = spec.get("source") or {}
-    parts = {
-        "PersistentVolumeName": source.get("persistentVolumeName"),
-        "InlineVolumeSpec": source.get("inlineVolumeSpec"),
-    }
-    shown = {"Attacher": spec.get("attacher", ""), "Source": parts, "NodeName": spec.get("nodeName", "")}
-    return [bad("spec", shown, "field is immutable")]
-
-
-def validate_attachment_status(new: Obj, _old: Obj) -> list[Cause]:
-    status = new.get("status") or {}
-    metadata = status.get("attachmentMetadata") or {}
-    causes: list[Cause] = []
-    if sum(len(key) + len(value) for key, value in metadata.items()) > _PARAMETERS_BYTES_MAX:
-        causes.append(too_long("status.attachmentMetadata", _PARAMETERS_BYTES_MAX))
-    for key in ("attachError", "detachError"):
-        error = status.get(key) or {}
-        if len(error.get("message", "")) > _ERROR_BYTES_MAX:
-            causes.append(too_long(f"status.{key}.message", _PARAMETERS_BYTES_MAX))  # Kubernetes names this limit
-        if error.get("errorCode", 0) < 0:
-            detail = f"must be between 0 and {2**31 - 1}, inclusive"
-            causes.append(bad(f"status.{key}.errorCode", error["errorCode"], detail))
-    return causes
-
-
 def parameters(path: str, found: Mapping[str, str]) -> list[Cause]:
     """The rules of the parameters that a class hands to its driver."""
     if len(found) > _PARAMETERS_MAX:
         return [too_long(path, _PARAMETERS_MAX)]
     causes = [bad(path, key, "field can not be empty.") for key in found if not key]
-    if sum(len(key) + len(value) for key, value in found.items()) > _PARAMETERS_BYTES_MAX:
-        causes.append(too_long(path, _PARAMETERS_BYTES_MAX))
+    if sum(len(key) + len(value) for key, value in found.items()) > PARAMETERS_BYTES_MAX:
+        causes.append(too_long(path, PARAMETERS_BYTES_MAX))
     return causes
 
 

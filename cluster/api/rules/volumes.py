@@ -72,9 +72,8 @@ def _sources(spec: Obj) -> list[str]:
 
 def validate_volume(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    modes, capacity = spec.get("accessModes") or [], spec.get("capacity") or {}
-    causes = [] if modes else [required("spec.accessModes")]
-    causes += access_modes("spec.accessModes", modes)
+    capacity = spec.get("capacity") or {}
+    causes = used_as("spec", spec)
     if not capacity:
         causes.append(required("spec.capacity"))
     if list(capacity) != ["storage"]:
@@ -89,10 +88,7 @@ def validate_volume(obj: Obj) -> list[Cause]:
         causes.append(unsupported("spec.persistentVolumeReclaimPolicy", policy, _RECLAIM))
     if "nodeAffinity" in spec:
         causes += _affinity("spec.nodeAffinity", spec["nodeAffinity"])
-    causes += _made_of(obj["metadata"].get("name", ""), spec)
-    if (spec.get("hostPath") or {}).get("path", "").rstrip("/") == "" and "hostPath" in spec and policy == "Recycle":
-        detail = "may not be 'recycle' for a hostPath mount of '/'"
-        causes.append(forbidden("spec.persistentVolumeReclaimPolicy", detail))
+    causes += made_of("spec", spec, obj["metadata"].get("name", ""))
     if spec.get("storageClassName"):
         causes += bad_all("spec.storageClassName", spec["storageClassName"], subdomain_errors(spec["storageClassName"]))
     if spec["volumeMode"] not in BLOCK_MODES:
@@ -107,15 +103,25 @@ def _affinity(path: str, affinity: Obj) -> list[Cause]:
     return validate_node_selector(where, must) if must else [required(where, "must specify required node constraints")]
 
 
-def _made_of(name: str, spec: Obj) -> list[Cause]:
+def used_as(path: str, spec: Obj) -> list[Cause]:
+    """The rules of how a volume may be used."""
+    modes, where = spec.get("accessModes") or [], f"{path}.accessModes"
+    return ([] if modes else [required(where)]) + access_modes(where, modes)
+
+
+def made_of(path: str, spec: Obj, name: str) -> list[Cause]:
     """The rules of what a volume is made of; `name` is its own."""
-    causes = one_source("spec", {key: spec[key] for key in _sources(spec)}, _TYPES, _source)
+    causes = one_source(path, {key: spec[key] for key in _sources(spec)}, _TYPES, _source)
     iscsi = spec.get("iscsi") or {}
     portal = iscsi.get("targetPortal", "")
     if "initiatorName" in iscsi and len(f"{name}:{portal}") > NAME_AND_PORTAL_CHARS_MAX:
-        causes.append(bad("spec.iscsi.targetportal", portal, NAME_AND_PORTAL))
+        causes.append(bad(f"{path}.iscsi.targetportal", portal, NAME_AND_PORTAL))
     if "local" in spec and "nodeAffinity" not in spec:
-        causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+        causes.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
+    is_recycled = spec.get("persistentVolumeReclaimPolicy") == "Recycle"
+    if is_recycled and "hostPath" in spec and not spec["hostPath"].get("path", "").rstrip("/"):
+        detail = "may not be 'recycle' for a hostPath mount of '/'"
+        causes.append(forbidden(f"{path}.persistentVolumeReclaimPolicy", detail))
     return causes
 
 
