@@ -104,7 +104,9 @@ class Kind:
         new_status: the status that a new object has, whatever the client sent; None when the client's is kept.
         parts: by subresource: the old object with what the subresource may change taken from the new one.
         kept: by subresource: the metadata that a change through it leaves as it is.
-        validate: every broken rule of one object; validate_update: those of a change.
+        validate: every broken rule of one object; validate_update: those of a change, told after them.
+        validate_change: every broken rule of a changed object, in place of both, where they come in another order or
+            what has been wrong before may stay.
         validate_create: rules of a new object alone.
         validate_status: rules of a change through `/status`.
         validate_parts: rules of a change through another subresource, in place of `validate_update`.
@@ -138,6 +140,7 @@ class Kind:
     defaults: Callable[[Obj], None] = _nothing
     validate: Callable[[Obj], list[Cause]] = _no_causes
     validate_update: Callable[[Obj, Obj], list[Cause]] = _no_update_causes
+    validate_change: Callable[[Obj, Obj], list[Cause]] | None = None
     validate_status: Callable[[Obj, Obj], list[Cause]] = _no_update_causes
     validate_create: Callable[[Obj], list[Cause]] = _no_causes
     validate_parts: Mapping[str, Callable[[Obj, Obj], list[Cause]]] = field(default_factory=dict)

@@ -261,14 +261,11 @@ def _update(
     if kind.has_generation:
         bump = subresource != "status" and _counted_change(kind, new, old)
         meta["generation"] = old["metadata"].get("generation", 1) + bump
-    causes = validate_metadata_update(meta, old["metadata"])
-    if subresource == "status":
-        if any(meta.get(key) != old["metadata"].get(key) for key in ("labels", "annotations", "finalizers")):
-            causes += _metadata_causes(kind, meta)
-        causes += kind.validate_status(new, old)
-    else:
+    causes: list[Cause] = []
+    parts = ("labels", "annotations", "finalizers")
+    if subresource != "status" or any(meta.get(key) != old["metadata"].get(key) for key in parts):
         causes += _metadata_causes(kind, meta)
-        causes += kind.validate(new) + kind.validate_parts.get(subresource, kind.validate_update)(new, old)
+    causes += validate_metadata_update(meta, old["metadata"]) + _causes_of_change(kind, new, old, subresource)
     _refuse(kind, meta["name"], causes, ctx)
     if kind.observe is not None and meta.get("generation") != old["metadata"].get("generation"):
         kind.observe(registry, new)
@@ -281,6 +278,17 @@ def _update(
         obj=new, warnings=tuple(warnings), reservations={} if remove else _owned(registry, reservations, ctx),
         releases=releases_of(kind, old) if remove else releases, changed=not _equal(new, old), remove=remove,
     )  # fmt: skip
+
+
+def _causes_of_change(kind: Kind, new: Obj, old: Obj, subresource: str) -> list[Cause]:
+    """Every rule that a change breaks, beside those of metadata."""
+    if subresource == "status":
+        return kind.validate_status(new, old)
+    if subresource in kind.validate_parts:
+        return kind.validate(new) + kind.validate_parts[subresource](new, old)
+    if kind.validate_change is not None:
+        return kind.validate_change(new, old)
+    return kind.validate(new) + kind.validate_update(new, old)
 
 
 def check_name(obj: Obj, name: str) -> None:

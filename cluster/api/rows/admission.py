@@ -15,11 +15,13 @@ ROWS: tuple[Kind, ...] = (
         resource=known.MUTATING_WEBHOOKS, singular="mutatingwebhookconfiguration", categories=_EXTENSIONS,
         allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_mutating, validate=admission.validate_webhooks,
+        validate_change=admission.validate_webhooks_change,
     ),
     Kind(
         resource=known.VALIDATING_WEBHOOKS, singular="validatingwebhookconfiguration", categories=_EXTENSIONS,
         allows_unconditional_update=False,
         has_generation=True, defaults=admission.default_webhooks, validate=admission.validate_webhooks,
+        validate_change=admission.validate_webhooks_change,
     ),
     Kind(
         resource=known.VALIDATING_POLICIES, singular="validatingadmissionpolicy", categories=_EXTENSIONS,

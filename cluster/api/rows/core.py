@@ -56,12 +56,12 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=known.CONFIG_MAPS, singular="configmap", short_names=("cm",),
-        validate=config.validate_config_map, validate_update=config.validate_config_map_update,
+        validate=config.validate_config_map, validate_change=config.validate_config_map_change,
     ),
     Kind(
         resource=known.ENDPOINTS, singular="endpoints", create_on_update=True, short_names=("ep",),
         defaults=endpoints.default_endpoints,
-        validate=endpoints.validate_endpoints,
+        validate=endpoints.validate_endpoints, validate_change=endpoints.validate_endpoints_change,
         deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     ),
     Kind(
@@ -142,7 +142,7 @@ ROWS: tuple[Kind, ...] = (
     ),
     Kind(
         resource=known.SECRETS, singular="secret", defaults=config.default_secret, validate=config.validate_secret,
-        validate_update=config.validate_secret_update, selectable_fields=config.secret_fields,
+        validate_change=config.validate_secret_change, selectable_fields=config.secret_fields,
     ),
     Kind(
         resource=known.SERVICE_ACCOUNTS, singular="serviceaccount", short_names=("sa",),
@@ -154,7 +154,7 @@ ROWS: tuple[Kind, ...] = (
         subresources={**status("Service"), "proxy": Subresource("proxy", _PROXY, "ServiceProxyOptions")},
         defaults=services.default_service, validate=services.validate_service,
         validate_status=services.validate_status,
-        validate_update=services.validate_service_update, prepare_create=services.prepare_create,
+        validate_change=services.validate_service_change, prepare_create=services.prepare_create,
         new_status={"loadBalancer": {}}, prepare_update=services.prepare_update, selectable_fields=services.fields,
         name_errors=label_1123_errors,
     ),
@@ -173,6 +173,6 @@ ROWS: tuple[Kind, ...] = (
         resource=known.ENDPOINT_SLICES, singular="endpointslice", has_generation=True, counted=("labels",),
         prepare_create=endpoints.prepare_slice, prepare_update=endpoints.prepare_slice_update,
         defaults=endpoints.default_endpoint_slice, validate=endpoints.validate_endpoint_slice,
-        validate_update=endpoints.validate_endpoint_slice_update,
+        validate_change=endpoints.validate_endpoint_slice_change,
     ),
 )  # fmt: skip

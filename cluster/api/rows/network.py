@@ -14,13 +14,13 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "ingressclasses", "IngressClass", namespaced=False), singular="ingressclass",
         has_generation=True, validate=ingresses.validate_class, defaults=ingresses.default_class,
-        validate_update=ingresses.validate_class_update,
+        validate_change=ingresses.validate_class_change,
     ),
     Kind(
         resource=Resource(_GROUP, "v1", "ingresses", "Ingress"), singular="ingress", short_names=("ing",),
         subresources=status("Ingress", _GROUP), has_generation=True, new_status={"loadBalancer": {}},
-        validate=ingresses.validate_ingress, validate_status=ingresses.validate_status,
-        validate_create=ingresses.validate_new_ingress,
+        validate=ingresses.validate_ingress, validate_status=ingresses.balancer,
+        validate_create=ingresses.validate_new_ingress, validate_change=ingresses.validate_ingress_change,
     ),
     Kind(
         resource=known.IP_ADDRESSES, singular="ipaddress",
@@ -30,7 +30,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "networkpolicies", "NetworkPolicy"), singular="networkpolicy",
         short_names=("netpol",), has_generation=True, defaults=network.default_network_policy,
-        validate=network.validate_network_policy,
+        validate=network.validate_network_policy, validate_change=network.validate_network_policy_change,
     ),
     Kind(
         resource=known.SERVICE_CIDRS, singular="servicecidr",

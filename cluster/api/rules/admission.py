@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from steersman.cluster.api.admission.names import Expression, Names, compiled_variables, expression
@@ -18,6 +19,7 @@ from steersman.cluster.api.rules.fields import (
     forbidden,
     label_selector,
     required,
+    selects_no_label,
     too_many,
     unsupported,
 )
@@ -32,6 +34,8 @@ from steersman.cluster.meta.objects import Obj
 
 _CONDITIONS_MAX = 64
 _VERSIONS = ("v1", "v1beta1")
+_EFFECTS, _NO_EFFECTS = ("None", "NoneOnDryRun", "Some", "Unknown"), ("None", "NoneOnDryRun")
+_SELECTORS = ("namespaceSelector", "objectSelector")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _ANNOTATIONS_MAX, _ANNOTATION_BYTES_MAX = 20, 5 * 1024
@@ -90,15 +94,49 @@ def default_binding(obj: Obj) -> None:
 # ---- webhooks
 
 
+@dataclass(frozen=True, slots=True)
+class _Lenience:
+    """What of webhooks may be wrong, since it was so before."""
+
+    conditions: bool = False
+    side_effects: bool = False
+    versions: bool = False
+    names: bool = False
+    values: bool = False
+
+
 def validate_webhooks(obj: Obj) -> list[Cause]:
     """Every broken rule of a webhook configuration."""
+    return _webhooks(obj, _Lenience())
+
+
+def validate_webhooks_change(new: Obj, old: Obj) -> list[Cause]:
+    """As of a new configuration, but what some webhook was allowed before is allowed to all of them."""
+    hooks = old.get("webhooks") or ()
+    names = [hook["name"] for hook in hooks if hook.get("name")]
+    conditions = [[hook.get("matchConditions") or [] for hook in side.get("webhooks") or ()] for side in (new, old)]
+    lenience = _Lenience(
+        conditions=conditions[0] == conditions[1],
+        side_effects=any(hook.get("sideEffects") not in _NO_EFFECTS for hook in hooks),
+        versions=any(said and not set(said) & set(_VERSIONS) for said in map(_versions_of, hooks)),
+        names=len(set(names)) < len(names),
+        values=any(selects_no_label(hook.get(key)) for hook in hooks for key in _SELECTORS),
+    )
+    return _webhooks(new, lenience)
+
+
+def _versions_of(hook: Obj) -> list[str]:
+    return hook.get("admissionReviewVersions") or []
+
+
+def _webhooks(obj: Obj, lenience: _Lenience) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[str] = set()
     for index, hook in enumerate(obj.get("webhooks") or ()):
         path, name = f"webhooks[{index}]", hook.get("name", "")
-        causes += _full_name(f"{path}.name", name) + _webhook(path, hook)
-        causes += _review_versions(f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
-        if name in seen:
+        causes += _full_name(f"{path}.name", name) + _webhook(path, hook, lenience)
+        causes += _review_versions(f"{path}.admissionReviewVersions", _versions_of(hook), any_known=lenience.versions)
+        if name in seen and not lenience.names:
             causes.append(duplicate(f"{path}.name", name))
         if name:
             seen.add(name)
@@ -119,28 +157,31 @@ def _among(path: str, value: Any, supported: Sequence[str]) -> list[Cause]:
     return [] if value in supported else [unsupported(path, value, supported, in_order=True)]
 
 
-def _webhook(path: str, hook: Obj) -> list[Cause]:
+def _webhook(path: str, hook: Obj, lenience: _Lenience) -> list[Cause]:
     causes: list[Cause] = []
+    effects = _EFFECTS if lenience.side_effects else _NO_EFFECTS
     for index, rule in enumerate(hook.get("rules") or ()):
         causes += _rule(f"{path}.rules[{index}]", rule)
     causes += _among(f"{path}.failurePolicy", hook["failurePolicy"], ("Fail", "Ignore"))
     causes += _among(f"{path}.matchPolicy", hook["matchPolicy"], ("Equivalent", "Exact"))
     if hook.get("sideEffects") is None:
-        causes.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
+        causes.append(required(f"{path}.sideEffects", f"must specify one of {', '.join(effects)}"))
     else:
-        causes += _among(f"{path}.sideEffects", hook["sideEffects"], ("None", "NoneOnDryRun"))
+        causes += _among(f"{path}.sideEffects", hook["sideEffects"], effects)
     if not 1 <= hook["timeoutSeconds"] <= 30:
         detail = "the timeout value must be between 1 and 30 seconds"
         causes.append(bad(f"{path}.timeoutSeconds", hook["timeoutSeconds"], detail))
-    for key in ("namespaceSelector", "objectSelector"):
-        causes += label_selector(f"{path}.{key}", hook[key])
+    for key in _SELECTORS:
+        causes += label_selector(f"{path}.{key}", hook[key], any_values=lenience.values)
     if "reinvocationPolicy" in hook:
         causes += _among(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], ("IfNeeded", "Never"))
     causes += validate_client(f"{path}.clientConfig", hook.get("clientConfig") or {})
+    if lenience.conditions:
+        return causes
     return causes + _conditions(f"{path}.matchConditions", hook.get("matchConditions") or (), Names(policy=False))
 
 
-def _review_versions(path: str, versions: Sequence[str]) -> list[Cause]:
+def _review_versions(path: str, versions: Sequence[str], *, any_known: bool) -> list[Cause]:
     if not versions:
         return [required(path, f"must specify one of {', '.join(_VERSIONS)}")]
     causes: list[Cause] = []
@@ -149,7 +190,7 @@ def _review_versions(path: str, versions: Sequence[str]) -> list[Cause]:
             causes.append(bad(f"{path}[{index}]", version, "duplicate version"))
             continue
         causes += bad_all(f"{path}[{index}]", version, label_1035_errors(version))
-    if not set(versions) & set(_VERSIONS):
+    if not any_known and not set(versions) & set(_VERSIONS):
         causes.append(bad(path, list(versions), f"must include at least one of {', '.join(_VERSIONS)}"))
     return causes
 
@@ -398,7 +439,7 @@ def _param_kind(path: str, kind: Obj) -> list[Cause]:
 
 def _match(path: str, row: Obj) -> list[Cause]:
     causes = _among(f"{path}.matchPolicy", row["matchPolicy"], ("Equivalent", "Exact"))
-    for key in ("namespaceSelector", "objectSelector"):
+    for key in _SELECTORS:
         causes += label_selector(f"{path}.{key}", row[key])
     for key in ("resourceRules", "excludeResourceRules"):
         for index, rule in enumerate(row.get(key) or ()):

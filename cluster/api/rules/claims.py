@@ -81,8 +81,16 @@ def validate_template(obj: Obj) -> list[Cause]:
     return causes + _devices("spec.spec.devices", (spec.get("spec") or {}).get("devices") or {})
 
 
-def validate_claim_update(new: Obj, old: Obj) -> list[Cause]:
-    return immutable("spec", new.get("spec"), old.get("spec"))
+def validate_claim_change(new: Obj, old: Obj) -> list[Cause]:
+    """A claim stays as it is; one that does not is looked at as a new one."""
+    causes = immutable("spec", new.get("spec"), old.get("spec"))
+    return causes + validate_claim(new) if causes else []
+
+
+def validate_template_change(new: Obj, old: Obj) -> list[Cause]:
+    """The same of a template of claims."""
+    causes = immutable("spec", new.get("spec"), old.get("spec"))
+    return causes + validate_template(new) if causes else []
 
 
 def request_names(devices: Obj) -> Mapping[str, set[str]]:

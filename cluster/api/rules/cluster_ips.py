@@ -5,9 +5,10 @@ Source: k8s.io/kubernetes/pkg/apis/core/validation/validation.go, pkg/registry/c
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
-from steersman.cluster.api.rules.fields import bad, duplicate, ip, ip_family, required, unsupported
+from steersman.cluster.api.rules.fields import bad, duplicate, ip, parsed_ip, required, unsupported
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
@@ -20,8 +21,8 @@ def is_headless(spec: Obj) -> bool:
     return bool(spec.get("clusterIPs") == ["None"])
 
 
-def validate_addresses(spec: Obj) -> list[Cause]:
-    """Every broken rule of the addresses of a Service that has some."""
+def validate_addresses(spec: Obj, known: Container[str] = ()) -> list[Cause]:
+    """Every broken rule of the addresses of a Service that has some, of which those `known` were there before."""
     addresses, families = spec.get("clusterIPs") or [], spec.get("ipFamilies") or []
     causes = _agree(spec.get("clusterIP", ""), addresses)
     for index, family in enumerate(families):
@@ -31,12 +32,12 @@ def validate_addresses(spec: Obj) -> list[Cause]:
     policy = spec.get("ipFamilyPolicy")
     if policy is not None and policy not in _POLICIES:
         causes.append(unsupported("spec.ipFamilyPolicy", policy, _POLICIES))
-    wrong = _each(addresses)
+    wrong = _each(addresses, known)
     if len(addresses) > 2:
         causes.append(bad(_PATH, addresses, "may only hold up to 2 values"))
     if wrong:
         return causes + wrong
-    if len(addresses) > 1 and len({ip_family(text) for text in addresses}) < 2:
+    if len(addresses) > 1 and len({_family(text) for text in addresses}) < 2:
         causes.append(bad(_PATH, addresses, "may specify no more than one IP for each IP family"))
     return causes or _as_indicated(addresses, families) or _single(spec)
 
@@ -50,20 +51,25 @@ def _agree(address: str, addresses: list[str]) -> list[Cause]:
     return [] if addresses[0] == address else [bad(_PATH, addresses, "first value must match `clusterIP`")]
 
 
-def _each(addresses: list[str]) -> list[Cause]:
+def _each(addresses: list[str], known: Container[str]) -> list[Cause]:
     causes: list[Cause] = []
     for index, text in enumerate(addresses):
         if index or text != "None":
-            causes += ip(f"{_PATH}[{index}]", text)
+            causes += ip(f"{_PATH}[{index}]", text, known)
         elif len(addresses) > 1:
             causes.append(bad(_PATH, addresses, "'None' must be the first and only value"))
     return causes
 
 
+def _family(text: str) -> str:
+    found = parsed_ip(text)
+    return f"IPv{found.version}" if found is not None else ""
+
+
 def _as_indicated(addresses: list[str], families: list[str]) -> list[Cause]:
     causes: list[Cause] = []
     for index, (text, family) in enumerate(zip(addresses, families, strict=False)):
-        if text != "None" and ip_family(text) != family:
+        if text != "None" and _family(text) != family:
             detail = f"expected an {family} value as indicated by `ipFamilies[{index}]`"
             causes.append(bad(f"{_PATH}[{index}]", text, detail))
     return causes

@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.jsonfaults import fault
 from steersman.cluster.api.row import meta_fields
-from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, required, too_long
+from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, required, too_long
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.objects import Obj
 
@@ -66,16 +66,16 @@ def validate_config_map(obj: Obj) -> list[Cause]:
     return causes
 
 
-def validate_config_map_update(new: Obj, old: Obj) -> list[Cause]:
+def validate_config_map_change(new: Obj, old: Obj) -> list[Cause]:
+    return _frozen(new, old, ("data", "binaryData")) + validate_config_map(new)
+
+
+def _frozen(new: Obj, old: Obj, keys: Sequence[str]) -> list[Cause]:
+    """The rules of what has been made immutable."""
     if not old.get("immutable"):
         return []
-    causes = []
-    if not new.get("immutable"):
-        causes.append(forbidden("immutable", _IMMUTABLE))
-    for key in ("data", "binaryData"):
-        if (new.get(key) or {}) != (old.get(key) or {}):
-            causes.append(forbidden(key, _IMMUTABLE))
-    return causes
+    causes = [] if new.get("immutable") else [forbidden("immutable", _IMMUTABLE)]
+    return causes + [forbidden(key, _IMMUTABLE) for key in keys if (new.get(key) or {}) != (old.get(key) or {})]
 
 
 def default_secret(obj: Obj) -> None:
@@ -133,16 +133,8 @@ def _docker(key: str, data: Obj) -> list[Cause]:
     return [bad(f"data[{key}]", _REDACTED, detail)]
 
 
-def validate_secret_update(new: Obj, old: Obj) -> list[Cause]:
-    causes = []
-    if new.get("type") != old.get("type"):
-        causes.append(bad("type", new.get("type"), "field is immutable"))
-    if old.get("immutable"):
-        if not new.get("immutable"):
-            causes.append(forbidden("immutable", _IMMUTABLE))
-        if (new.get("data") or {}) != (old.get("data") or {}):
-            causes.append(forbidden("data", _IMMUTABLE))
-    return causes
+def validate_secret_change(new: Obj, old: Obj) -> list[Cause]:
+    return immutable("type", new.get("type"), old.get("type")) + _frozen(new, old, ("data",)) + validate_secret(new)
 
 
 def prepare_account(obj: Obj, _ctx: WriteContext) -> None:

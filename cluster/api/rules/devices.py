@@ -77,8 +77,25 @@ def prepare_update(new: Obj, _old: Obj, ctx: WriteContext) -> None:
 
 def validate_slice(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = driver_name("spec.driver", spec.get("driver", ""))
-    causes += _pool("spec.pool", spec.get("pool") or {}) + _place("spec", spec)
+    return _identity(spec) + _contents(spec)
+
+
+def validate_slice_change(new: Obj, old: Obj) -> list[Cause]:
+    """As of a new slice, but whose it is stays."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    name, had = ((side.get("pool") or {}).get("name") for side in (spec, before))
+    causes = _identity(spec) + immutable("spec.pool.name", name, had)
+    for key in ("driver", "nodeName"):
+        causes += immutable(f"spec.{key}", spec.get(key), before.get(key))
+    return causes + _contents(spec)
+
+
+def _identity(spec: Obj) -> list[Cause]:
+    return driver_name("spec.driver", spec.get("driver", "")) + _pool("spec.pool", spec.get("pool") or {})
+
+
+def _contents(spec: Obj) -> list[Cause]:
+    causes = _place("spec", spec)
     if spec.get("devices") is not None and spec.get("sharedCounters") is not None:
         causes.append(bad("spec", "", "only one of `sharedCounters` or `devices` is allowed"))
     devices = spec.get("devices") or []
@@ -92,15 +109,6 @@ def validate_slice(obj: Obj) -> list[Cause]:
     causes += set_of("spec.devices", devices, limit, device, name_of)
     counters = spec.get("sharedCounters") or []
     return causes + set_of("spec.sharedCounters", counters, _COUNTER_SETS_MAX, _counter_set, name_of)
-
-
-def validate_slice_update(new: Obj, old: Obj) -> list[Cause]:
-    spec, before = new.get("spec") or {}, old.get("spec") or {}
-    name, had = ((side.get("pool") or {}).get("name") for side in (spec, before))
-    causes = immutable("spec.pool.name", name, had)
-    for key in ("driver", "nodeName"):
-        causes += immutable(f"spec.{key}", spec.get(key), before.get(key))
-    return causes
 
 
 def _pool(path: str, pool: Obj) -> list[Cause]:

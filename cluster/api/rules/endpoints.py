@@ -72,6 +72,12 @@ def validate_endpoints(obj: Obj) -> list[Cause]:
     return causes
 
 
+def validate_endpoints_change(new: Obj, old: Obj) -> list[Cause]:
+    """As of a new object, but subsets that are as they were may stay."""
+    causes = validate_endpoints(new)
+    return causes if causes and (new.get("subsets") or []) != (old.get("subsets") or []) else []
+
+
 def _port(path: str, port: Obj, *, named: bool) -> list[Cause]:
     causes: list[Cause] = []
     if named and not port.get("name"):
@@ -107,12 +113,30 @@ def default_endpoint_slice(obj: Obj) -> None:
 
 
 def validate_endpoint_slice(obj: Obj) -> list[Cause]:
-    kind, endpoints, ports = obj.get("addressType", ""), obj.get("endpoints") or [], obj.get("ports") or []
-    causes = one_of("addressType", kind, ("FQDN", "IPv4", "IPv6"))
+    return _apart_from_endpoints(obj) + _endpoints(obj)
+
+
+def validate_endpoint_slice_change(new: Obj, old: Obj) -> list[Cause]:
+    """As of a new object, but endpoints that are as they were may stay; the type of addresses must."""
+    causes, wrong = _apart_from_endpoints(new), _endpoints(new)
+    if wrong and (new.get("endpoints") or []) != (old.get("endpoints") or []):
+        causes += wrong
+    return causes + immutable("addressType", new.get("addressType"), old.get("addressType"))
+
+
+def _endpoints(obj: Obj) -> list[Cause]:
+    kind, endpoints = obj.get("addressType", ""), obj.get("endpoints") or []
     if len(endpoints) > _ENDPOINTS_MAX:
-        return [*causes, too_many("endpoints", len(endpoints), _ENDPOINTS_MAX)]
+        return [too_many("endpoints", len(endpoints), _ENDPOINTS_MAX)]
+    causes: list[Cause] = []
     for index, endpoint in enumerate(endpoints):
         causes += _endpoint(f"endpoints[{index}]", endpoint, kind)
+    return causes
+
+
+def _apart_from_endpoints(obj: Obj) -> list[Cause]:
+    ports = obj.get("ports") or []
+    causes = one_of("addressType", obj.get("addressType", ""), ("FQDN", "IPv4", "IPv6"))
     if len(ports) > _PORTS_MAX:
         return [*causes, too_many("ports", len(ports), _PORTS_MAX)]
     names: set[str] = set()
@@ -185,7 +209,3 @@ def _hints(path: str, hints: Obj) -> list[Cause]:
             seen.add(name)
             causes += bad_all(where, name, rule(name))
     return causes
-
-
-def validate_endpoint_slice_update(new: Obj, old: Obj) -> list[Cause]:
-    return immutable("addressType", new.get("addressType"), old.get("addressType"))

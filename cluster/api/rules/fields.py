@@ -6,8 +6,8 @@ Source: k8s.io/apimachinery/pkg/util/validation/field
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from collections.abc import Container, Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import orjson
@@ -119,8 +119,12 @@ def labels(path: str, found: Mapping[str, str]) -> list[Cause]:
     return causes
 
 
-def label_selector(path: str, selector: Mapping[str, Any] | None) -> list[Cause]:
-    """The rules of a `LabelSelector`."""
+def label_selector(path: str, selector: Mapping[str, Any] | None, *, any_values: bool = False) -> list[Cause]:
+    """The rules of a `LabelSelector`.
+
+    Args:
+        any_values: those in expressions need not be values of labels.
+    """
     causes: list[Cause] = []
     if not selector:
         return causes
@@ -128,11 +132,17 @@ def label_selector(path: str, selector: Mapping[str, Any] | None) -> list[Cause]
         causes += bad_all(f"{path}.matchLabels", key, qualified_name_errors(key))
         causes += bad_all(f"{path}.matchLabels", value, label_value_errors(value))
     for index, row in enumerate(selector.get("matchExpressions") or ()):
-        causes += _expression(f"{path}.matchExpressions[{index}]", row)
+        causes += _expression(f"{path}.matchExpressions[{index}]", row, any_values=any_values)
     return causes
 
 
-def _expression(path: str, row: Mapping[str, Any]) -> list[Cause]:
+def selects_no_label(selector: Mapping[str, Any] | None) -> bool:
+    """Whether expressions of a selector ask for what is no value of a label."""
+    rows = (selector or {}).get("matchExpressions") or ()
+    return any(label_value_errors(value) for row in rows for value in row.get("values") or ())
+
+
+def _expression(path: str, row: Mapping[str, Any], *, any_values: bool) -> list[Cause]:
     operator, values = row.get("operator", ""), row.get("values") or []
     causes: list[Cause] = []
     if operator in ("In", "NotIn"):
@@ -145,7 +155,7 @@ def _expression(path: str, row: Mapping[str, Any]) -> list[Cause]:
     else:
         causes.append(bad(f"{path}.operator", operator, "not a valid selector operator"))
     causes += bad_all(f"{path}.key", row.get("key", ""), qualified_name_errors(row.get("key", "")))
-    for index, value in enumerate(values):
+    for index, value in enumerate(() if any_values else values):
         causes += bad_all(f"{path}.values[{index}]", value, label_value_errors(value))
     return causes
 
@@ -208,8 +218,12 @@ def canonical_ip_errors(text: str) -> list[str]:
     return [f'must be in canonical form ("{ip_address(text)}")']
 
 
-def ip(path: str, text: str) -> list[Cause]:
-    return bad_all(path, text, ip_errors(text))
+def ip(path: str, text: str, known: Container[str] = ()) -> list[Cause]:
+    """The rules of an address; what is `known` has been taken before and only has to mean one."""
+    errors = ip_errors(text)
+    if errors and text in known and parsed_ip(text) is not None:
+        return []
+    return bad_all(path, text, errors)
 
 
 def base_of(cidr: str) -> IPv4Address | IPv6Address | None:
@@ -221,11 +235,18 @@ def base_of(cidr: str) -> IPv4Address | IPv6Address | None:
     return found
 
 
-def cidr(path: str, text: str) -> list[Cause]:
-    """The rules of a range of addresses that need not be in canonical form."""
+def network_of(cidr: str) -> IPv4Network | IPv6Network:
+    """The range that a text means, which must mean one."""
+    return ip_network(f"{base_of(cidr)}/{int(cidr.partition('/')[2])}", strict=False)
+
+
+def cidr(path: str, text: str, known: Container[str] = ()) -> list[Cause]:
+    """The rules of a range of addresses that need not be in canonical form; a `known` one only has to mean a range."""
     found = base_of(text)
     if found is None:
         return [bad(path, text, CIDR_DETAIL)]
+    if text in known:
+        return []
     address, _, length = text.partition("/")
     if not is_ip(address) or length != str(int(length)):
         return [bad(path, text, "must not have leading 0s in IP or prefix length")]

@@ -29,6 +29,7 @@ _CLASS = "kubernetes.io/ingress.class"
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 _BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_ENDINGS = ("/..", "/.")
+_MODES = ("Proxy", "VIP")
 _CONTROLLER_BYTES_MAX = 250
 _NOT_AN_IP = "must be a DNS name, not an IP address"
 _WILDCARD = re.compile(r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
@@ -66,9 +67,9 @@ def validate_class(obj: Obj) -> list[Cause]:
     return causes + _parameters("spec.parameters", spec.get("parameters"))
 
 
-def validate_class_update(new: Obj, old: Obj) -> list[Cause]:
+def validate_class_change(new: Obj, old: Obj) -> list[Cause]:
     before, after = ((side.get("spec") or {}).get("controller") for side in (old, new))
-    return immutable("spec.controller", after, before)
+    return immutable("spec.controller", after, before) + validate_class(new)
 
 
 def _reference(path: str, found: Obj) -> list[Cause]:
@@ -105,6 +106,20 @@ def validate_new_ingress(obj: Obj) -> list[Cause]:
 
 
 def validate_ingress(obj: Obj) -> list[Cause]:
+    return _ingress(obj, any_secret=False, any_wildcard_rule=False)
+
+
+def validate_ingress_change(new: Obj, old: Obj) -> list[Cause]:
+    """As of a new ingress, but where secrets or rules of wildcard hosts were wrong before, all may be."""
+    before = old.get("spec") or {}
+    return _ingress(
+        new,
+        any_secret=any(_secret("", one) for one in before.get("tls") or ()),
+        any_wildcard_rule=any("*" in rule.get("host", "") and _paths("", rule) for rule in before.get("rules") or ()),
+    )
+
+
+def _ingress(obj: Obj, *, any_secret: bool, any_wildcard_rule: bool) -> list[Cause]:
     spec = obj.get("spec") or {}
     causes: list[Cause] = []
     if not spec.get("rules") and "defaultBackend" not in spec:
@@ -112,13 +127,15 @@ def validate_ingress(obj: Obj) -> list[Cause]:
     if "defaultBackend" in spec:
         causes += _backend("spec.defaultBackend", spec["defaultBackend"])
     for index, rule in enumerate(spec.get("rules") or ()):
-        causes += _rule(f"spec.rules[{index}]", rule)
+        path, host = f"spec.rules[{index}]", rule.get("host", "")
+        causes += _rule_host(f"{path}.host", host) if host else []
+        if "*" not in host or not any_wildcard_rule:
+            causes += _paths(path, rule)
     for index, one in enumerate(spec.get("tls") or ()):
         path = f"spec.tls[{index}]"
         for place, host in enumerate(one.get("hosts") or ()):
             causes += _host(f"{path}.hosts[{place}]", host)
-        if one.get("secretName"):
-            causes += bad_all(f"{path}.secretName", one["secretName"], subdomain_errors(one["secretName"]))
+        causes += [] if any_secret else _secret(path, one)
     if spec.get("ingressClassName") is not None:
         name = spec["ingressClassName"]
         causes += bad_all("spec.ingressClassName", name, subdomain_errors(name))
@@ -132,13 +149,19 @@ def _host(path: str, host: str) -> list[Cause]:
     return bad_all(path, host, subdomain_errors(host))
 
 
-def _rule(path: str, rule: Obj) -> list[Cause]:
-    host, http = rule.get("host", ""), rule.get("http")
+def _secret(path: str, tls: Obj) -> list[Cause]:
+    name = tls.get("secretName", "")
+    return bad_all(f"{path}.secretName", name, subdomain_errors(name)) if name else []
+
+
+def _rule_host(path: str, host: str) -> list[Cause]:
+    causes = [] if parsed_ip(host) is None else [bad(path, host, _NOT_AN_IP)]
+    return causes + _host(path, host)
+
+
+def _paths(path: str, rule: Obj) -> list[Cause]:
+    http = rule.get("http")
     causes: list[Cause] = []
-    if host:
-        if parsed_ip(host) is not None:
-            causes.append(bad(f"{path}.host", host, _NOT_AN_IP))
-        causes += _host(f"{path}.host", host)
     if http is not None:
         if not http.get("paths"):
             causes.append(required(f"{path}.http.paths"))
@@ -184,19 +207,36 @@ def _backend(path: str, backend: Obj) -> list[Cause]:
     return causes
 
 
-def validate_status(new: Obj, _old: Obj) -> list[Cause]:
-    return balancer("status.loadBalancer", ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ())
+def balanced_at(obj: Obj) -> Sequence[Obj]:
+    """Where the status says that a load balancer is."""
+    return ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
 
 
-def balancer(path: str, rows: Sequence[Obj]) -> list[Cause]:
-    """The rules of a load balancer's addresses."""
+def balancer(new: Obj, old: Obj, *, has_modes: bool = False) -> list[Cause]:
+    """The rules of the addresses of a load balancer in a status.
+
+    Args:
+        has_modes: each also says how traffic comes from there, as those of a Service do.
+    """
+    known = {row.get("ip", "") for row in balanced_at(old)}
     causes: list[Cause] = []
-    for index, row in enumerate(rows):
-        where = f"{path}.ingress[{index}]"
+    for index, row in enumerate(balanced_at(new)):
+        where = f"status.loadBalancer.ingress[{index}]"
         if row.get("ip"):
-            causes += ip(f"{where}.ip", row["ip"])
+            causes += ip(f"{where}.ip", row["ip"], known)
+        if has_modes:
+            causes += _mode(f"{where}.ipMode", row)
         if row.get("hostname"):
             causes += bad_all(f"{where}.hostname", row["hostname"], subdomain_errors(row["hostname"]))
             if parsed_ip(row["hostname"]) is not None:
                 causes.append(bad(f"{where}.hostname", row["hostname"], _NOT_AN_IP))
     return causes
+
+
+def _mode(path: str, row: Obj) -> list[Cause]:
+    mode, address = row.get("ipMode"), row.get("ip")
+    if mode is None:
+        return [required(path, "must be specified when `ip` is set")] if address else []
+    if not address:
+        return [forbidden(path, "may not be specified when `ip` is not set")]
+    return [] if mode in _MODES else [unsupported(path, mode, _MODES)]

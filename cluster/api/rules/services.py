@@ -23,7 +23,7 @@ from steersman.cluster.api.rules.fields import (
     required,
     unsupported,
 )
-from steersman.cluster.api.rules.ingresses import balancer
+from steersman.cluster.api.rules.ingresses import balanced_at, balancer
 from steersman.cluster.api.rules.ports import port_number, port_or_name
 from steersman.cluster.meta.errors import Cause
 from steersman.cluster.meta.names import label_1123_errors, qualified_name_errors, subdomain_errors
@@ -125,10 +125,23 @@ def is_external(spec: Obj) -> bool:
 
 def validate_service(obj: Obj) -> list[Cause]:
     """Every broken rule of a Service; those of its addresses stand alone, since these are given out first."""
+    return _wrong_addresses(obj, {}) or _apart_from_addresses(obj, {})
+
+
+def validate_service_change(new: Obj, old: Obj) -> list[Cause]:
+    """As of a new Service, after what may not change; addresses that were there may stay as they are written."""
+    before = old.get("spec") or {}
+    return _wrong_addresses(new, before) or _stays(new["spec"], before) + _apart_from_addresses(new, before)
+
+
+def _wrong_addresses(obj: Obj, before: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    return [] if spec.get("type") == "ExternalName" else validate_addresses(spec, before.get("clusterIPs") or ())
+
+
+def _apart_from_addresses(obj: Obj, before: Obj) -> list[Cause]:
     spec, marks = obj.get("spec") or {}, obj["metadata"].get("annotations") or {}
     kind = spec.get("type", "")
-    if kind != "ExternalName" and (causes := validate_addresses(spec)):
-        return causes
     causes = _marks(marks)
     if not spec.get("ports") and not is_headless(spec) and kind != "ExternalName":
         causes.append(required("spec.ports"))
@@ -139,11 +152,12 @@ def validate_service(obj: Obj) -> list[Cause]:
     causes += _ports(spec.get("ports") or [])
     causes += labels("spec.selector", spec.get("selector") or {})
     causes += _affinity(spec)
+    known = before.get("externalIPs") or ()
     for index, text in enumerate(spec.get("externalIPs") or ()):
         path = f"spec.externalIPs[{index}]"
-        causes += ip(path, text) or special_address(path, text) or _loopback(path, text)
+        causes += ip(path, text, known) or special_address(path, text) or _loopback(path, text)
     causes += one_of("spec.type", kind, _TYPES)
-    causes += _numbers(spec.get("ports") or [], kind) + _sources(spec, marks)
+    causes += _numbers(spec.get("ports") or [], kind) + _sources(spec, marks, before)
     return causes + _balanced(spec) + _traffic(spec)
 
 
@@ -187,14 +201,15 @@ def _loopback(path: str, text: str) -> list[Cause]:
     return [bad(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
 
 
-def _sources(spec: Obj, marks: Obj) -> list[Cause]:
+def _sources(spec: Obj, marks: Obj, before: Obj) -> list[Cause]:
     """The rules of the ranges whose clients a load balancer lets in, told by the field or by an annotation."""
     ranges, is_balanced = spec.get("loadBalancerSourceRanges") or [], spec.get("type") == "LoadBalancer"
+    known = {text.strip() for text in before.get("loadBalancerSourceRanges") or ()}
     causes: list[Cause] = []
     if ranges:
         causes += [] if is_balanced else [forbidden(_SOURCES, _BALANCED_ONLY)]
         for index, text in enumerate(ranges):
-            causes += cidr(f"{_SOURCES}[{index}]", text.strip())
+            causes += cidr(f"{_SOURCES}[{index}]", text.strip(), known)
     elif _RANGES in marks:
         path = f"metadata.annotations[{_RANGES}]"
         causes += [] if is_balanced else [forbidden(path, _BALANCED_ONLY)]
@@ -239,13 +254,10 @@ def needs_probe(spec: Obj) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
-def validate_status(new: Obj, _old: Obj) -> list[Cause]:
-    found = ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    causes: list[Cause] = []
-    if found and new["spec"].get("type") != "LoadBalancer":
-        detail = "may only be used when `spec.type` is 'LoadBalancer'"
-        causes.append(forbidden("status.loadBalancer.ingress", detail))
-    return causes + balancer("status.loadBalancer", found)
+def validate_status(new: Obj, old: Obj) -> list[Cause]:
+    if balanced_at(new) and new["spec"].get("type") != "LoadBalancer":
+        return [forbidden("status.loadBalancer.ingress", "may only be used when `spec.type` is 'LoadBalancer'")]
+    return balancer(new, old, has_modes=True)
 
 
 def _ports(ports: list[Obj]) -> list[Cause]:
@@ -299,9 +311,8 @@ def _port(path: str, port: Obj, names: set[str], *, required_name: bool) -> list
     return causes
 
 
-def validate_service_update(new: Obj, old: Obj) -> list[Cause]:
-    """Every rule that a change breaks: addresses and what a load balancer was made with stay."""
-    spec, before = new["spec"], old.get("spec") or {}
+def _stays(spec: Obj, before: Obj) -> list[Cause]:
+    """The rules that addresses and what a load balancer was made with stay."""
     causes = validate_addresses_update(spec, before)
     if spec["type"] == before.get("type") == "LoadBalancer":
         name = spec.get("loadBalancerClass")

@@ -2,7 +2,8 @@
 
 A file holds blocks. `kind PLURAL` and the YAML line below it (a good object) begin one. `create YAML` lays a merge
 over the good object and creates that; `update YAML` and `status YAML` (or another subresource) change the good object
-once it exists. The indented lines below are the causes in order; `ok` means that nothing is wrong.
+once it exists. `old YAML` lays a merge over the object that stands in the store when later lines of the block change
+it: what older servers took. The indented lines below are the causes in order; `ok` means that nothing is wrong.
 Run this module as a script to write the files anew from what the code says now, then read the difference.
 """
 
@@ -30,6 +31,7 @@ class Case:
     good: dict[str, Any]
     verb: str
     text: str
+    old: dict[str, Any] = field(default_factory=dict)
     wanted: list[str] = field(default_factory=list)
 
     @property
@@ -39,7 +41,7 @@ class Case:
 
 def cases(text: str) -> Iterator[Case]:
     lines = iter(text.splitlines())
-    plural, good, case = "", {}, None
+    plural, good, old, case = "", {}, {}, None
     for line in lines:
         if line.startswith("  ") and case is not None:
             case.wanted.append(line.strip())
@@ -49,9 +51,11 @@ def cases(text: str) -> Iterator[Case]:
             case = None
         verb, _, rest = line.partition(" ")
         if verb == "kind":
-            plural, good = rest, yaml.safe_load(next(lines))
+            plural, good, old = rest, yaml.safe_load(next(lines)), {}
+        elif verb == "old":
+            old = yaml.safe_load(rest)
         elif rest and verb != "#":
-            case = Case(plural, good, verb, rest)
+            case = Case(plural, good, verb, rest, old)
     if case is not None:
         yield case
 
@@ -64,6 +68,8 @@ def outcome(api: Any, case: Case) -> list[str]:
             api.create(case.plural, merge_patch(good, case.change))
         else:
             made = api.create(case.plural, good)
+            key = api.row(case.plural).key(made["metadata"].get("namespace", ""), made["metadata"]["name"])
+            api.objects[key] = merge_patch(made, case.old)
             part = "" if case.verb == "update" else case.verb
             api.patch(case.plural, made["metadata"]["name"], case.change, subresource=part)
     except ApiError as error:
@@ -90,7 +96,7 @@ def _written_anew(path: Path, make_api: Any) -> None:
         if line.startswith("  "):
             continue
         found.append(line)
-        if last.startswith("kind ") or line.startswith(("kind ", "#")) or not line.strip():
+        if last.startswith("kind ") or line.startswith(("kind ", "old ", "#")) or not line.strip():
             last = line
             continue
         last = line
