@@ -37,8 +37,9 @@ from steersman.cluster.api.fieldset import (
     union,
 )
 from steersman.cluster.api.lastapplied import KUBECTL
-from steersman.cluster.api.managed import Entry, decode, known_entries, with_entries
+from steersman.cluster.api.managed import Entries, Entry, decode, known_entries, with_entries
 from steersman.cluster.api.patch import copied
+from steersman.cluster.api.regrain import regrained
 from steersman.cluster.api.schema.node import SchemaNode
 from steersman.cluster.meta.errors import BadRequest, Cause, Conflict
 from steersman.cluster.meta.objects import Obj
@@ -176,6 +177,7 @@ def track_update(
     now: float,
     subresource: str = "",
     other: Versions = _one_version,
+    may_regrain: bool = False,
 ) -> Obj:
     """Returns `new` with the `managedFields` that follow from writing it over `live`; both are left as they are.
 
@@ -187,10 +189,13 @@ def track_update(
         now: seconds since the epoch.
         subresource: written through, empty for the object itself.
         other: the other versions of the kind.
+        may_regrain: whether the schema may be another than that under which fields were written down.
     """
     entries = known_entries(live, new, subresource)
     if live is not None and not entries:
         return with_entries(new, entries)
+    if live is not None and may_regrain:
+        _regrain(schema, entries, api_version, other)
     change = _Change(schema, live, new, api_version, other)
     mine = (manager, "Update", api_version, subresource)
     original = entries.get(mine)
@@ -239,6 +244,7 @@ def apply(
         everything = _held_by_creator(schema, live)
         first = Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), everything)
         entries[first.identity] = first
+    _regrain(schema, entries, api_version, other)
     mine = (manager, "Apply", "", subresource)
     last = entries.get(mine)
     config = _server_free(applied)
@@ -263,6 +269,16 @@ def apply(
     if manager == KUBECTL:
         merged = lastapplied.followed(applied, merged)
     return with_entries(merged, entries)
+
+
+def _regrain(schema: SchemaNode | None, entries: Entries, api_version: str, other: Versions) -> None:
+    """Fits what everybody owns to the schema there is now."""
+    for identity, entry in entries.items():
+        same = entry.api_version == api_version
+        found = (schema,) if same else other(entry.api_version)
+        fields = entry.fields if found is None else regrained(found[0], entry.fields)
+        if fields is not entry.fields:
+            entries[identity] = replace(entry, fields=fields)
 
 
 def _server_free(applied: Obj) -> Obj:

@@ -244,7 +244,7 @@ def _update(
     if track:
         new = ssa.track_update(
             registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
-            subresource=subresource, other=partial(registry.in_version, kind),
+            subresource=subresource, other=partial(registry.in_version, kind), may_regrain=kind.is_custom,
         )  # fmt: skip
         meta = new["metadata"]
     if subresource != "scale":

@@ -220,3 +220,49 @@ def test_a_set_is_shared_by_item(pod: SchemaNode) -> None:
         obj = pod_of({}, finalizers)
         live = ssa.apply(pod, live, obj, manager=manager, force=False, api_version="v1", now=0)
     assert live is not None and live["metadata"]["finalizers"] == ["x/a", "x/b", "x/c"]
+
+
+def thing(**rows: Any) -> SchemaNode:
+    item = {"type": "object", "properties": {"name": {"type": "string"}, "value": {"type": "string"}}}
+    struct = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
+    listed = {"type": "array", "items": item, **rows.get("rows", {})}
+    more = {"rows": listed, "struct": {**struct, **rows.get("struct", {})}}
+    return SchemaSet({"Thing": {"type": "object", "properties": more}}, structural=True).node("Thing")
+
+
+GRANULAR = thing(rows={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})
+ATOMIC = thing(rows={"x-kubernetes-list-type": "atomic"}, struct={"x-kubernetes-map-type": "atomic"})
+#: structured-merge-diff's merge/schema_change_test.go: what the first applied, the second tries, and they own at last
+REGRAINED: dict[str, tuple[SchemaNode, SchemaNode, Obj, Obj, list[str], dict[str, list[str]]]] = {
+    "a struct that has become atomic is its owners' whole": (
+        GRANULAR, ATOMIC, {"struct": {"a": "1"}}, {"struct": {"b": "2"}}, [".struct"], {"two": [".struct"]},
+    ),
+    "a list that has become atomic is its owners' whole": (
+        GRANULAR, ATOMIC, {"rows": [{"name": "x"}]}, {"rows": [{"name": "y"}]}, [".rows"], {"two": [".rows"]},
+    ),
+    "of a struct that has become granular nobody owns the fields": (
+        ATOMIC, GRANULAR, {"struct": {"a": "1"}}, {"struct": {"a": "2"}}, [],
+        {"one": [".struct"], "two": [".struct.a"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REGRAINED)
+def test_who_owned_fields_owns_what_their_schema_has_become(name: str) -> None:
+    before, after, first, second, clashes, owned = REGRAINED[name]
+
+    def applied(schema: SchemaNode, live: Obj | None, manager: str, config: Obj, *, force: bool) -> Obj:
+        obj = {"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "t"}, **config}
+        return ssa.apply(schema, live, obj, manager=manager, force=force, api_version="v1", now=0)
+
+    live = applied(before, None, "one", first, force=False)
+    try:
+        applied(after, live, "two", second, force=False)
+        assert not clashes
+    except Conflict as refused:
+        assert [cause.field for cause in refused.causes] == clashes
+    updated = {**live, **second}
+    tracked = ssa.track_update(after, live, updated, manager="two", api_version="v1", now=0, may_regrain=True)
+    for found in (applied(after, live, "two", second, force=True), tracked):
+        found_owners = {row["manager"]: list(paths(row["fieldsV1"])) for row in found["metadata"]["managedFields"]}
+        assert found_owners == owned
