@@ -1,8 +1,8 @@
 """TLS that lets clients in whose certificate does not verify, so that they can be told so in an answer.
 
 Python's `ssl` ends the handshake instead, and OpenSSL's callback that decides is not to be had through it: it is set
-here on the context's own `SSL_CTX`. Where that cannot be reached (an OpenSSL that is linked statically), such
-handshakes end as before.
+here on the context's own `SSL_CTX`. Where that cannot be reached (an OpenSSL that is linked statically, a Python
+whose objects are laid out otherwise), such handshakes end as before.
 
 Source: SSL_CTX_set_verify(3), SSL_get_verify_result(3), SSL_CTX_set_client_CA_list(3)
 """
@@ -33,16 +33,33 @@ def _library() -> Any:
         import _ssl
 
         library = ctypes.CDLL(_ssl.__file__)
-        library.SSL_CTX_get_options.restype = ctypes.c_uint64
         library.SSL_load_client_CA_file.restype = ctypes.c_void_p
         library.SSL_get_verify_result.restype = ctypes.c_long
+        library.SSL_get_SSL_CTX.restype = ctypes.c_void_p
         library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
         library.SSL_CTX_ctrl.restype = ctypes.c_long
         for name in ("SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list"):
             getattr(library, name).restype = None
     except (AttributeError, OSError):
         return None
-    return library
+    return library if _fits(library) else None
+
+
+def _fits(library: Any) -> bool:
+    """Whether OpenSSL's objects are where they are looked for in Python's; nothing is called with what is not one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    connection: Any = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)._sslobj  # type: ignore[attr-defined]
+    # a connection has a reference to its socket, OpenSSL's connection, and a reference to its context
+    behind = ctypes.c_void_p.from_address(id(connection) + _HEAD_BYTES + 2 * _POINTER_BYTES)
+    return behind.value == id(context) and library.SSL_get_SSL_CTX(_in(connection)) == _of(context).value
+
+
+def _of(context: ssl.SSLContext) -> ctypes.c_void_p:
+    return ctypes.c_void_p.from_address(id(context) + _HEAD_BYTES)
+
+
+def _in(connection: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p.from_address(id(connection) + _HEAD_BYTES + _POINTER_BYTES)
 
 
 def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
@@ -62,9 +79,7 @@ def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
     library = _library()
     if library is None:
         return
-    wrapped = ctypes.c_void_p.from_address(id(context) + _HEAD_BYTES)
-    if library.SSL_CTX_get_options(wrapped) != int(context.options) & 0xFFFF_FFFF_FFFF_FFFF:
-        return
+    wrapped = _of(context)
     with tempfile.NamedTemporaryFile() as file:
         file.write(authorities)
         file.flush()
@@ -82,8 +97,7 @@ def root_of(tls: Any) -> bytes | None:
     """
     library, connection = _library(), tls._sslobj
     if library is not None:  # otherwise it has verified: there would be no connection
-        wrapped = ctypes.c_void_p.from_address(id(connection) + _HEAD_BYTES + _POINTER_BYTES)
-        if library.SSL_get_verify_result(wrapped) != _V_OK:
+        if library.SSL_get_verify_result(_in(connection)) != _V_OK:
             return None
     chain = connection.get_verified_chain()
     return chain[-1].public_bytes(_ENCODING_DER) if chain else None

@@ -515,6 +515,7 @@ def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # as Go's servers: a client could keep the processor busy with it
     context.set_alpn_protocols(["http/1.1"])
     with tempfile.NamedTemporaryFile() as pair:
         pair.write(config.tls_cert + b"\n" + config.tls_key)
