@@ -12,7 +12,7 @@ from typing import Any
 from steersman.cluster.api.custom.conversion import converter_of
 from steersman.cluster.api.custom.expressions import compile_rules
 from steersman.cluster.api.custom.naming import is_established
-from steersman.cluster.api.custom.values import validate_custom
+from steersman.cluster.api.custom.values import validate_custom, validate_custom_status
 from steersman.cluster.api.row import OBJECT_META, STATUS_VERBS, Kind, ScalePaths, Subresource, meta_fields
 from steersman.cluster.api.scale import scale_causes
 from steersman.cluster.api.schema.structural import fill_defaults, repairer
@@ -64,7 +64,9 @@ def _row(crd: Obj, version: Obj, repairs: Mapping[str, Repair]) -> Kind:
         defaults=lambda obj: fill_defaults(schema, obj),
         validate_create=lambda obj: validate_custom(schema, rules(), obj) + scale_causes(scale, obj),
         validate_update=lambda new, old: validate_custom(schema, rules(), new, old) + scale_causes(scale, new),
-        validate_status=lambda new, old: validate_custom(schema, rules(), new, old) + scale_causes(scale, new),
+        validate_status=lambda new, old: (
+            validate_custom_status(schema, rules(), new, old) + scale_causes(scale, new, of_status=True)
+        ),
         prepare_create=_without_status if "status" in wanted else lambda _obj, _ctx: None,
         selectable_fields=_selectable(version.get("selectableFields") or ()),
         scale=scale,

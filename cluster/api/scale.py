@@ -10,10 +10,16 @@ from typing import Any
 from steersman.cluster.api.row import Kind, ScalePaths
 from steersman.cluster.api.rules.fields import bad, not_negative
 from steersman.cluster.meta.errors import BadRequest, Cause, invalid
+from steersman.cluster.meta.gotext import formatted
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import SelectorError, from_dict
 
 REPLICAS_MAX = 2**31 - 1
+#: the sorts of JSON values as Go names them
+_GO_TYPES = {
+    bool: "bool", int: "int64", float: "float64", str: "string", list: "[]interface {}",
+    dict: "map[string]interface {}",
+}  # fmt: skip
 
 
 def scale_of(kind: Kind, obj: Obj) -> Obj:
@@ -53,20 +59,50 @@ def with_scale(kind: Kind, obj: Obj, scale: Obj) -> Obj:
     return _put({**obj, "metadata": meta}, kind.scale.spec_replicas.lstrip(".").split("."), replicas)
 
 
-def scale_causes(paths: ScalePaths | None, obj: Obj) -> list[Cause]:
-    """What is wrong with the replicas that a custom object keeps where its definition says."""
+def scale_causes(paths: ScalePaths | None, obj: Obj, *, of_status: bool = False) -> list[Cause]:
+    """What is wrong with the replicas and the selector that a custom object keeps where its definition says.
+
+    Args:
+        of_status: whether only the status is looked at.
+
+    Source: k8s.io/apiextensions-apiserver/pkg/registry/customresource/validator.go
+    """
+    if paths is None:
+        return []
     causes: list[Cause] = []
-    for path in (paths.spec_replicas, paths.status_replicas) if paths is not None else ():
-        value = _at(obj, path)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool):
-            causes.append(bad(path, value, "must be an integer"))
+    for path in (paths.status_replicas,) if of_status else (paths.spec_replicas, paths.status_replicas):
+        value, wrong = _nested(obj, path, "int64", 0)
+        if wrong:
+            causes.append(bad(path, 0, wrong))
         elif value < 0:
             causes.append(bad(path, value, "should be a non-negative integer"))
         elif value > REPLICAS_MAX:
             causes.append(bad(path, value, f"should be less than or equal to {REPLICAS_MAX}"))
+    if paths.selector and (wrong := _nested(obj, paths.selector, "string", "")[1]):
+        causes.append(bad(paths.selector, "", wrong))
     return causes
+
+
+def _nested(obj: Obj, path: str, wanted: str, unset: Any) -> tuple[Any, str]:
+    """The value at a path of a custom object, and why it cannot be one of the wanted type, in Go's words."""
+    found: Any = obj
+    parts = path.lstrip(".").split(".")
+    for index, part in enumerate(parts):
+        if found is None:
+            return unset, ""
+        if not isinstance(found, dict):
+            return unset, _inaccessible(parts[: index + 1], found, "map[string]interface{}")
+        if part not in found:
+            return unset, ""
+        found = found[part]
+    if _GO_TYPES.get(type(found)) != wanted:
+        return unset, _inaccessible(parts, found, wanted)
+    return found, ""
+
+
+def _inaccessible(parts: list[str], value: Any, wanted: str) -> str:
+    kind = _GO_TYPES.get(type(value), "<nil>")
+    return f".{'.'.join(parts)} accessor error: {formatted(value)} is of the type {kind}, expected {wanted}"
 
 
 def _at(obj: Obj, path: str) -> Any:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steersman.cluster.api import cel
-from steersman.cluster.api.cel.values import NONE, Optional, equal
+from steersman.cluster.api.cel.values import NONE, Optional
+from steersman.cluster.api.custom.correlation import MISSING, OldItems, list_keys, unchanged
 from steersman.cluster.api.rules.fields import forbidden, required, show
 from steersman.cluster.meta.errors import Cause
 
@@ -50,16 +51,21 @@ class Rules:
     """The rules of a schema and of what is below it; only where there are any.
 
     Args:
-        kind: the schema's type; keys: of a list with keys; atomic: whether it is a map that is replaced as a whole.
+        schema: as written; kind: its type; keys: of a list with keys.
     """
 
+    schema: Mapping[str, Any]
     kind: str
     own: tuple[Rule, ...] = ()
     properties: dict[str, Rules] = field(default_factory=dict)
     items: Rules | None = None
     additional: Rules | None = None
     keys: tuple[str, ...] = ()
-    atomic: bool = False
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether it is a map that is replaced as a whole, so that no transition rule runs below."""
+        return self.schema.get("x-kubernetes-map-type") == "atomic"
 
 
 class Scope:
@@ -107,15 +113,14 @@ def compile_rules(schema: Mapping[str, Any], *, resource: bool = True) -> Rules 
     items, additional = _below(schema.get("items")), _below(schema.get("additionalProperties"))
     if not (own or properties or items or additional):
         return None
-    keys = schema.get("x-kubernetes-list-map-keys") if schema.get("x-kubernetes-list-type") == "map" else ()
     return Rules(
+        schema=schema,
         kind=str(schema.get("type", "")),
         own=tuple(rule for rule in own if rule is not None),
         properties=properties,
         items=items,
         additional=additional,
-        keys=tuple(keys or ()),
-        atomic=schema.get("x-kubernetes-map-type") == "atomic",
+        keys=list_keys(schema),
     )
 
 
@@ -125,10 +130,6 @@ def _below(schema: Any) -> Rules | None:
     return compile_rules(schema, resource=bool(schema.get("x-kubernetes-embedded-resource")))
 
 
-#: there is no old value that could be compared
-MISSING: Any = object()
-
-
 def broken_rules(rules: Rules, new: Any, old: Any = MISSING) -> list[Cause]:
     """Returns what an object breaks of its rules; what it broke before is marked as forgiven.
 
@@ -136,19 +137,32 @@ def broken_rules(rules: Rules, new: Any, old: Any = MISSING) -> list[Cause]:
         old: the object before the update; MISSING when it is new.
     """
     run = _Run(cel.Budget(OBJECT_COST_MAX))
-    run.check(rules, new, old, "", None)
+    run.check(rules, new, _Before(old), "", None)
     return run.causes
 
 
 @dataclass(frozen=True, slots=True)
-class _Unchanged:
+class _Before:
+    """What stood at a place before, or MISSING.
+
+    Args:
+        compares: whether transition rules see it: not within an object that is replaced as a whole.
+    """
+
+    value: Any = MISSING
+    compares: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
     """The nearest value above that an old one belongs to: errors below count only when it has changed."""
 
+    schema: Mapping[str, Any]
     new: Any
     old: Any
 
-    def holds(self) -> bool:
-        return equal(self.new, self.old)
+    def is_same(self) -> bool:
+        return unchanged(self.schema, self.new, self.old)
 
 
 class _Run:
@@ -157,32 +171,38 @@ class _Run:
         self.causes: list[Cause] = []
         self._stopped = False
 
-    def check(self, rules: Rules, new: Any, old: Any, path: str, above: _Unchanged | None) -> None:
+    def check(self, rules: Rules, new: Any, before: _Before, path: str, above: _Pair | None) -> None:
         if new is None or self._stopped:
             return
-        unchanged = _Unchanged(new, old) if old is not MISSING else above
+        nearest = _Pair(rules.schema, new, before.value) if before.value is not MISSING else above
+        old = before.value if before.compares else MISSING
         for rule in rules.own:
-            self._evaluate(rule, rules, new, old, path, unchanged)
+            self._evaluate(rule, rules, new, old, path, nearest)
             if self._stopped:
                 return
         if isinstance(new, list) and rules.items is not None:
-            known = _by_keys(old, rules.keys) if rules.keys and isinstance(old, list) else {}
+            known = OldItems(rules.keys, before.value)
             for index, item in enumerate(new):
-                before = known.get(_key(item, rules.keys), MISSING) if known else MISSING
-                self.check(rules.items, item, before, f"{path}[{index}]", unchanged)
+                below = _Before(known.of(item), before.compares)
+                self.check(rules.items, item, below, f"{path}[{index}]", nearest)
         elif isinstance(new, dict):
-            self._fields(rules, new, old if isinstance(old, dict) and not rules.atomic else {}, path, unchanged)
+            self._fields(rules, new, before, path, nearest)
 
-    def _fields(self, rules: Rules, new: dict[str, Any], old: Any, path: str, unchanged: _Unchanged | None) -> None:
+    def _fields(self, rules: Rules, new: dict[str, Any], before: _Before, path: str, nearest: _Pair | None) -> None:
         prefix = f"{path}." if path else ""
+        old = before.value if isinstance(before.value, dict) else {}
+        compares = before.compares and not rules.is_atomic
         for key, value in new.items():
             below = rules.properties.get(key)
             if below is not None:
-                self.check(below, value, old.get(key, MISSING), f"{prefix}{key}", unchanged)
+                where = f"{prefix}{key}"
             elif rules.additional is not None:
-                self.check(rules.additional, value, old.get(key, MISSING), f"{path}[{key}]", unchanged)
+                below, where = rules.additional, f"{path}[{key}]"
+            else:
+                continue
+            self.check(below, value, _Before(old.get(key, MISSING), compares), where, nearest)
 
-    def _evaluate(self, rule: Rule, rules: Rules, new: Any, old: Any, path: str, unchanged: _Unchanged | None) -> None:
+    def _evaluate(self, rule: Rule, rules: Rules, new: Any, old: Any, path: str, nearest: _Pair | None) -> None:
         has_old = old is not MISSING and old is not None
         if rule.is_transition and not has_old and not rule.optional:
             return
@@ -209,7 +229,7 @@ class _Run:
             self.causes.append(_invalid(path, rules.kind, detail))
             return
         cause = self._refusal(rule, rules, values, path)
-        forgiven = not rule.is_transition and unchanged is not None and unchanged.holds()
+        forgiven = not rule.is_transition and nearest is not None and nearest.is_same()
         self.causes.append(replace(cause, forgiven=True) if forgiven else cause)
 
     def _stop(self, path: str, rules: Rules, detail: str) -> None:
@@ -251,11 +271,3 @@ def _with_value(what: str, value: Any, kind: str) -> str:
 
 def _invalid(path: str, kind: str, detail: str) -> Cause:
     return Cause(path or "<nil>", f'Invalid value: "{kind}": {detail}', "FieldValueInvalid")
-
-
-def _key(item: Any, keys: tuple[str, ...]) -> Any:
-    return tuple(repr(item.get(key)) for key in keys) if isinstance(item, dict) else None
-
-
-def _by_keys(items: list[Any], keys: tuple[str, ...]) -> dict[Any, Any]:
-    return {_key(item, keys): item for item in items}

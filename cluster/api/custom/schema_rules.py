@@ -13,8 +13,8 @@ from typing import Any
 
 from steersman.cluster.api.cel import EvaluationError
 from steersman.cluster.api.cel.library.regex import compiled
+from steersman.cluster.api.custom.correlation import MISSING
 from steersman.cluster.api.custom.expression_rules import Costs, expression_causes
-from steersman.cluster.api.custom.expressions import MISSING
 from steersman.cluster.api.custom.values import TYPES, validate_value
 from steersman.cluster.api.rules.fields import bad, forbidden, required, unsupported
 from steersman.cluster.api.schema.structural import prune_default

@@ -1,14 +1,16 @@
 """An object against the schema of its definition: every rule that it breaks.
 
 On an update, what has not changed may go on breaking rules ("ratcheting"), where the old value can be told: fields,
-and items of lists with keys.
+and items of lists with keys. Objects within objects are no exception: theirs hold always.
 
-Source: k8s.io/apiextensions-apiserver/pkg/apiserver/validation/{validation,ratcheting}.go
+Source: k8s.io/apiextensions-apiserver/pkg/apiserver/validation/{validation,ratcheting}.go and
+k8s.io/apiextensions-apiserver/pkg/registry/customresource/{strategy,status_strategy,validator}.go
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,7 +18,8 @@ import orjson
 from steersman.cluster.api.cel import EvaluationError
 from steersman.cluster.api.cel.library.regex import compiled
 from steersman.cluster.api.cel.values import equal
-from steersman.cluster.api.custom.expressions import MISSING, Rules, broken_rules
+from steersman.cluster.api.custom.correlation import MISSING, OldItems, list_keys, schema_below, unchanged
+from steersman.cluster.api.custom.expressions import Rules, broken_rules
 from steersman.cluster.api.rules.fields import bad, bad_all, required, show, too_many, unsupported
 from steersman.cluster.api.rules.metadata import validate_metadata
 from steersman.cluster.api.schema.formats import FORMATS
@@ -37,6 +40,14 @@ _TYPE_KEYS = ("apiVersion", "kind", "metadata")
 _BLOCKING = {
     "FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid",
 }  # fmt: skip
+
+
+class _OfEmbedded(Cause):
+    """What is wrong with an object within an object: no update forgives it, and no write of a status looks for it."""
+
+    __slots__ = ()
+
+
 _UNCHECKED = Cause(
     "<nil>",
     "Invalid value: null: some validation rules were not checked because the object was invalid; "
@@ -53,9 +64,20 @@ def validate_custom(schema: Mapping[str, Any], rules: Rules | None, new: Obj, ol
     """
     causes = _schema_causes(schema, new, MISSING)
     if causes and old is not MISSING:
-        causes = _schema_causes(schema, new, old)
-        if any(map(_is_repetition, causes)) and any(map(_is_repetition, _schema_causes(schema, old, MISSING))):
-            causes = [cause for cause in causes if not _is_repetition(cause)]
+        causes = [cause for cause in _schema_causes(schema, new, old) if not _is_repetition(cause)]
+        causes += _new_repetitions(schema, new, old)
+    return _with_rules(causes, rules, new, old)
+
+
+def validate_custom_status(schema: Mapping[str, Any], rules: Rules | None, new: Obj, old: Obj) -> list[Cause]:
+    """Every rule that an object breaks after a write of its status: of the schema, only what it says of the status."""
+    causes = _schema_causes(schema, new, MISSING)
+    if causes:
+        causes = _status_causes(schema, new, old) + _new_repetitions(schema, new, old)
+    return _with_rules(causes, rules, new, old)
+
+
+def _with_rules(causes: list[Cause], rules: Rules | None, new: Obj, old: Any) -> list[Cause]:
     if rules is None:
         return causes
     if any(cause.reason in _BLOCKING for cause in causes):
@@ -63,8 +85,13 @@ def validate_custom(schema: Mapping[str, Any], rules: Rules | None, new: Obj, ol
     return causes + broken_rules(rules, new, old)
 
 
+def _new_repetitions(schema: Mapping[str, Any], new: Obj, old: Obj) -> list[Cause]:
+    """The items that stand twice in a list; where any did before, an update may bring others."""
+    found = [cause for cause in _schema_causes(schema, new, MISSING) if _is_repetition(cause)]
+    return [] if found and any(map(_is_repetition, _schema_causes(schema, old, MISSING))) else found
+
+
 def _is_repetition(cause: Cause) -> bool:
-    """Whether a list has an item twice; where there was one before, an update may bring others."""
     return cause.reason == "FieldValueDuplicate"
 
 
@@ -74,9 +101,28 @@ def _schema_causes(schema: Mapping[str, Any], new: Obj, old: Any) -> list[Cause]
     causes = validate_value({**schema, "required": kept}, own, "", old)
     named = (schema.get("properties") or {}).get("metadata")
     if named:
-        meta = {key: new["metadata"][key] for key in ("name", "generateName") if new["metadata"].get(key)}
-        causes += validate_value(named, meta, "metadata")
+        before = _named(old) if old is not MISSING else MISSING
+        causes += validate_value(named, _named(new), "metadata", before)
     return causes
+
+
+def _named(obj: Obj) -> Obj:
+    """What the schema of a definition can say of an object's metadata."""
+    return {key: obj["metadata"][key] for key in ("name", "generateName") if obj["metadata"].get(key)}
+
+
+def _status_causes(schema: Mapping[str, Any], new: Obj, old: Obj) -> list[Cause]:
+    """What is wrong with a status; the texts name fields as seen from there."""
+    named = (schema.get("properties") or {}).get("status")
+    if not isinstance(named, Mapping) or "status" not in new:
+        return []
+    causes = _child(named, new["status"], "", old.get("status", MISSING))
+    ruled = [cause for cause in causes if not (_is_repetition(cause) or isinstance(cause, _OfEmbedded))]
+    return [replace(cause, field=_in_status(cause.field)) for cause in ruled]
+
+
+def _in_status(field: str) -> str:
+    return "status" if field in ("", "<nil>") else f"status.{field}"
 
 
 def validate_value(schema: Mapping[str, Any], value: Any, path: str, old: Any = MISSING) -> list[Cause]:
@@ -116,7 +162,7 @@ def _is(value: Any, kind: str) -> bool:
 def _wrong_type(path: str, value: Any, kind: str) -> Cause:
     seen = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     name = seen.get(type(value), "null")
-    detail = f'{path or "<nil>"} in body must be of type {kind}: "{name}"'
+    detail = f'{path} in body must be of type {kind}: "{name}"'
     return Cause(path or "<nil>", f'Invalid value: "{name}": {detail}', "FieldValueTypeInvalid")
 
 
@@ -214,16 +260,14 @@ def _array(schema: Mapping[str, Any], value: list[Any], path: str, old: Any) -> 
         causes.append(too_many(path, size, schema["maxItems"]))
     if size < schema.get("minItems", 0):
         causes.append(bad(path, size, f"{path} in body should have at least {schema['minItems']} items"))
-    kind = schema.get("x-kubernetes-list-type")
-    keys = tuple(schema.get("x-kubernetes-list-map-keys") or ()) if kind == "map" else ()
-    if kind in ("set", "map"):
+    keys = list_keys(schema)
+    if keys or schema.get("x-kubernetes-list-type") == "set":
         causes += _repeated(value, path, keys)
     items = schema.get("items")
     if isinstance(items, Mapping):
-        known = {_mark(_identity(item, keys)): item for item in old} if keys and isinstance(old, list) else {}
+        before = OldItems(keys, old)
         for index, item in enumerate(value):
-            before = known.get(_mark(_identity(item, keys)), MISSING) if known else MISSING
-            causes += _child(items, item, f"{path}[{index}]", before)
+            causes += _child(items, item, f"{path}[{index}]", before.of(item))
     return causes
 
 
@@ -249,9 +293,9 @@ def _repeated(value: list[Any], path: str, keys: tuple[str, ...]) -> list[Cause]
 
 
 def _child(schema: Mapping[str, Any], value: Any, path: str, old: Any) -> list[Cause]:
-    """What a value below breaks; nothing when it is what it was."""
-    if old is not MISSING and equal(value, old):
-        return []
+    """What a value below breaks; when it is what it was, only what no update forgives."""
+    if old is not MISSING and unchanged(schema, value, old):
+        return [cause for cause in validate_value(schema, value, path) if isinstance(cause, _OfEmbedded)]
     return validate_value(schema, value, path, old)
 
 
@@ -267,15 +311,13 @@ def _object(schema: Mapping[str, Any], value: dict[str, Any], path: str, old: An
         if key not in value:
             causes.append(required(f"{prefix}{key}"))
     if schema.get("x-kubernetes-embedded-resource"):
-        causes += _embedded(value, path)
-    known = old if isinstance(old, dict) and schema.get("x-kubernetes-map-type") != "atomic" else {}
+        causes += [_OfEmbedded(cause.field, cause.message, cause.reason) for cause in _embedded(value, path)]
+    known = old if isinstance(old, dict) else {}
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     # of many alternatives each knows a few properties only, and is tried on all that there is
     ruled: Iterable[str] = value if isinstance(additional, Mapping) or len(value) <= len(properties) else properties
     for key in ruled:
-        child = properties.get(key)
-        if child is None and isinstance(additional, Mapping):
-            child = additional
+        child = schema_below(schema, key)
         if child is not None and key in value:
             causes += _child(child, value[key], f"{prefix}{key}", known.get(key, MISSING))
     return causes

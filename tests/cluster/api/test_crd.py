@@ -9,6 +9,8 @@ from steersman.cluster.api import write
 from steersman.cluster.api.crd import rows_of
 from steersman.cluster.api.decode import decode
 from steersman.cluster.api.openapi import OpenApi
+from steersman.cluster.api.row import ScalePaths
+from steersman.cluster.api.scale import scale_causes
 from steersman.cluster.meta.errors import BadRequest, Invalid, UnsupportedMediaType
 from steersman.cluster.meta.objects import is_true
 
@@ -211,3 +213,27 @@ def test_a_field_that_can_be_selected_is_known_where_it_is_missing(api: Any) -> 
         "metadata.name": "a", "spec.color": "", "spec.size": "",
     }  # fmt: skip
     assert row.selectable_fields({"metadata": {"name": "a"}, "spec": {"size": 3}})["spec.size"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("change", "of_status", "causes"),
+    [
+        ({}, False, []),
+        ({"spec": {"size": "2"}}, False,
+         [".spec.size: Invalid value: 0: .spec.size accessor error: 2 is of the type string, expected int64"]),
+        ({"spec": [1]}, False,
+         [".spec.size: Invalid value: 0: .spec.size accessor error: [1] is of the type []interface {}, "
+          "expected map[string]interface{}"]),
+        ({"spec": {"size": -1}, "status": {"n": 2**31}}, False,
+         [".spec.size: Invalid value: -1: should be a non-negative integer",
+          ".status.n: Invalid value: 2147483648: should be less than or equal to 2147483647"]),
+        ({"spec": {"size": -1}, "status": {"n": -1}}, True,
+         [".status.n: Invalid value: -1: should be a non-negative integer"]),
+        ({"status": {"sel": 1}}, True,
+         ['.status.sel: Invalid value: "": .status.sel accessor error: 1 is of the type int64, expected string']),
+    ],
+)  # fmt: skip
+def test_what_a_scale_is_made_of_is_told_in_go_words(change: Any, of_status: bool, causes: list[str]) -> None:
+    paths = ScalePaths(".spec.size", ".status.n", ".status.sel")
+    found = scale_causes(paths, {"spec": {"size": 1}, "status": {}, **change}, of_status=of_status)
+    assert [f"{cause.field}: {cause.message}" for cause in found] == causes

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.custom.expressions import MISSING, compile_rules
-from steersman.cluster.api.custom.values import validate_custom
+from steersman.cluster.api.custom.correlation import MISSING
+from steersman.cluster.api.custom.expressions import compile_rules
+from steersman.cluster.api.custom.values import validate_custom, validate_custom_status
 
 STRING = {"type": "string"}
 INTEGER = {"type": "integer"}
@@ -133,6 +134,97 @@ def test_what_did_not_change_may_stay_broken(new: Any, old: Any, fields: list[st
     assert [field for field, _ in _check(spec, new, old)] == fields
 
 
+#: each keyword, and a value that breaks it
+BROKEN = {
+    "type": (STRING, 1), "enum": ({**STRING, "enum": ["a"]}, "b"), "pattern": ({**STRING, "pattern": "^a$"}, "b"),
+    "format": ({**STRING, "format": "ipv4"}, "b"), "minLength": ({**STRING, "minLength": 2}, "b"),
+    "maxLength": ({**STRING, "maxLength": 1}, "bb"), "minimum": ({**INTEGER, "minimum": 2}, 1),
+    "exclusiveMinimum": ({**INTEGER, "minimum": 1, "exclusiveMinimum": True}, 1),
+    "maximum": ({**INTEGER, "maximum": 0}, 1),
+    "exclusiveMaximum": ({**INTEGER, "maximum": 1, "exclusiveMaximum": True}, 1),
+    "multipleOf": ({**INTEGER, "multipleOf": 2}, 1), "int-or-string": ({"x-kubernetes-int-or-string": True}, 1.5),
+    "minItems": ({"type": "array", "items": STRING, "minItems": 2}, ["a"]),
+    "maxItems": ({"type": "array", "items": STRING, "maxItems": 1}, ["a", "b"]),
+    "items": ({"type": "array", "items": STRING}, [1]),
+    "required": ({"type": "object", "properties": {"a": STRING}, "required": ["a"]}, {}),
+    "minProperties": ({"type": "object", "additionalProperties": STRING, "minProperties": 1}, {}),
+    "maxProperties": ({"type": "object", "additionalProperties": STRING, "maxProperties": 0}, {"a": ""}),
+    "nullable": (STRING, None), "not": ({**STRING, "not": {"pattern": "b"}}, "b"),
+    **{word: ({**STRING, word: [{"pattern": "a"}]}, "b") for word in ("allOf", "anyOf", "oneOf")},
+    "rule": ({**STRING, "x-kubernetes-validations": [{"rule": "self != 'b'"}]}, "b"),
+    "optional": ({**STRING, "x-kubernetes-validations": [
+        {"rule": "oldSelf.hasValue() || self != 'b'", "optionalOldSelf": True}]}, "b"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keyword", BROKEN)
+def test_every_keyword_is_forgiven_where_the_old_value_can_be_told(keyword: str) -> None:
+    schema, value = BROKEN[keyword]
+    rows = {"type": "array", "items": {"type": "object", "properties": {"k": STRING, "v": schema, "w": STRING}}}
+    keyed = {**rows, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]}
+    both = {"properties": {"v": schema, "w": STRING}, "type": "object"}
+    places = {
+        "field": (both, {"v": value}, {"v": value, "w": ""}, True),
+        "atomic map": ({**both, "x-kubernetes-map-type": "atomic"}, {"v": value}, {"v": value, "w": ""},
+                       keyword != "optional"),
+        "map": ({"type": "object", "additionalProperties": schema}, {"v": value}, {"v": value, "w": value}, False),
+        "list with keys": (keyed, [{"k": "a", "v": value}], [{"k": "b"}, {"k": "a", "v": value}], True),
+        "item that is new": (keyed, [{"k": "b"}], [{"k": "b"}, {"k": "a", "v": value}], False),
+        "list": (rows, [{"v": value}], [{"v": value}, {}], False),
+        "same list": (rows, [{"v": value}], [{"v": value}], keyword != "optional"),
+    }  # fmt: skip
+    for place, (spec, old, new, forgiven) in places.items():
+        found = _check({"type": "object", "properties": {"f": spec}}, {"f": new}, {"f": old})
+        assert (found == []) is forgiven, place
+
+
+@pytest.mark.parametrize(
+    ("schema", "new", "old", "fields"),
+    [
+        ({"type": "array", "maxItems": 1, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+          "items": {"type": "object", "properties": {"k": STRING}}}, [{"k": "a"}, {"k": "b"}],
+         [{"k": "b"}, {"k": "a"}], []),
+        ({"type": "array", "maxItems": 1, "items": STRING}, ["a", "b"], ["b", "a"], ["spec.f"]),
+        ({"type": "object", "x-kubernetes-preserve-unknown-fields": True, "required": ["a"]}, {"b": 1}, {"b": 1},
+         ["spec.f.a"]),
+        ({"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True},
+         {"kind": "A"}, {"kind": "A"}, ["spec.f.apiVersion"]),
+        ({"type": "object", "allOf": [{"properties": {"a": {"maximum": 1}}}],
+          "properties": {"a": INTEGER, "b": INTEGER}}, {"a": 2, "b": 1}, {"a": 2, "b": 2}, ["spec.f.a", "<nil>"]),
+    ],
+)  # fmt: skip
+def test_what_counts_as_unchanged(schema: Any, new: Any, old: Any, fields: list[str]) -> None:
+    spec = {"type": "object", "properties": {"f": schema}}
+    assert [field for field, _ in _check(spec, {"f": new}, {"f": old})] == fields
+
+
+def test_a_rule_at_the_root_is_never_forgiven() -> None:
+    schema = _object({"spec": _object({"n": INTEGER})}, {"rule": "self.spec.n < 5"})
+    obj = {"metadata": {"name": "a"}, "spec": {"n": 9}}
+    assert [cause.forgiven for cause in validate_custom(schema, compile_rules(schema), obj, obj)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "causes"),
+    [
+        ({"phase": "b"}, {}, ['status.phase: Unsupported value: "b": supported values: "a"']),
+        ({"phase": "b"}, {"phase": "b"}, []),
+        ({"phase": 1}, {"phase": "b"},
+         ['status.phase: Invalid value: "integer": phase in body must be of type string: "integer"',
+          'status.phase: Unsupported value: 1: supported values: "a"']),
+        ("x", {}, ['status: Invalid value: "string":  in body must be of type object: "string"']),
+        (None, {"phase": "b"}, []),
+    ],
+)  # fmt: skip
+def test_a_write_of_the_status_is_checked_by_what_the_schema_says_of_it(new: Any, old: Any, causes: list[str]) -> None:
+    status = {"type": "object", "properties": {"phase": {**STRING, "enum": ["a"]}}}
+    spec = {"type": "object", "properties": {"n": {**INTEGER, "maximum": 5}}}
+    schema = {"type": "object", "required": ["other"], "properties": {"spec": spec, "status": status}}
+    obj = {"metadata": {"name": "a"}, "spec": {"n": 9}}
+    found = validate_custom_status(schema, None, obj if new is None else {**obj, "status": new}, {**obj, "status": old})
+    assert [f"{cause.field}: {cause.message}" for cause in found] == causes
+
+
 def test_a_broken_rule_on_something_unchanged_is_forgiven_but_a_broken_transition_is_not() -> None:
     spec = _object({"n": INTEGER}, {"rule": "self.n < 5"}, {"rule": "oldSelf.n < 5"})
     assert [message for _, message in _check(spec, {"n": 9}, {"n": 9})] == ["Invalid value: failed rule: oldSelf.n < 5"]
@@ -191,3 +283,4 @@ def test_the_name_can_be_restricted() -> None:
         "name": {"type": "string", "maxLength": 3}}}}}  # fmt: skip
     assert validate_custom(schema, None, {"metadata": {"name": "abc"}}) == []
     assert validate_custom(schema, None, {"metadata": {"name": "abcd"}})[0].field == "metadata.name"
+    assert validate_custom(schema, None, {"metadata": {"name": "abcd"}}, {"metadata": {"name": "abcd"}}) == []
