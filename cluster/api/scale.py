@@ -10,7 +10,7 @@ from typing import Any
 from steersman.cluster.api.row import Kind, ScalePaths
 from steersman.cluster.api.rules.fields import bad, not_negative
 from steersman.cluster.meta.errors import BadRequest, Cause, invalid
-from steersman.cluster.meta.gotext import formatted
+from steersman.cluster.meta.gotext import formatted, quoted
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import SelectorError, from_dict
 
@@ -57,6 +57,31 @@ def with_scale(kind: Kind, obj: Obj, scale: Obj) -> Obj:
         if asked.get(key):
             meta[key] = asked[key]
     return _put({**obj, "metadata": meta}, kind.scale.spec_replicas.lstrip(".").split("."), replicas)
+
+
+def check_replicas(kind: Kind, old: Obj, scale: Obj) -> None:
+    """Refuses to change the Scale of an object that has no replicas yet to one without any.
+
+    Raises:
+        BadRequest
+
+    Source: k8s.io/apiextensions-apiserver/pkg/registry/customresource/etcd.go
+    """
+    if kind.scale is None or "replicas" in (scale.get("spec") or {}):
+        return
+    if _at(old, path := kind.scale.spec_replicas) is None:
+        raise BadRequest(f"the spec replicas field {quoted(path)} cannot be empty")
+
+
+def scaled_configuration(kind: Kind, scale: Obj) -> Obj:
+    """The configuration of the scaled object that an applied Scale stands for."""
+    if kind.scale is None:
+        raise BadRequest(f"{kind.resource} cannot be scaled")
+    meta = {key: scale["metadata"][key] for key in ("name", "namespace") if key in scale["metadata"]}
+    found = {"apiVersion": kind.resource.api_version, "kind": kind.resource.kind, "metadata": meta}
+    if "replicas" not in (scale.get("spec") or {}):
+        return found
+    return _put(found, kind.scale.spec_replicas.lstrip(".").split("."), scale["spec"]["replicas"])
 
 
 def scale_causes(paths: ScalePaths | None, obj: Obj, *, of_status: bool = False) -> list[Cause]:

@@ -44,7 +44,7 @@ from steersman.cluster.api.rules.metadata import (
     validate_metadata,
     validate_metadata_update,
 )
-from steersman.cluster.api.scale import scale_of, with_scale
+from steersman.cluster.api.scale import check_replicas, scale_of, scaled_configuration, with_scale
 from steersman.cluster.api.steps import Steps
 from steersman.cluster.api.typed import refusal
 from steersman.cluster.meta import errors
@@ -436,6 +436,8 @@ def patch(
     before = scale_of(kind, old) if subresource == "scale" else old
     body_kind = registry.body_kind(kind, subresource)
     tree, warnings = patched(registry, body_kind, before, media, body, ctx.field_validation)
+    if subresource == "scale":
+        check_replicas(kind, old, tree)
     written = yield from _update(registry, kind, tree, old, subresource, ctx, track=True)
     return _with_warnings(written, warnings)
 
@@ -460,7 +462,9 @@ def _apply(
             kind.resource.kind, wanted_name, [bad("metadata.uid", meta["uid"], IMMUTABLE)], kind.resource.group
         )
     if subresource == "scale":
-        applied = _scale_configuration(kind, applied)
+        if old is not None:
+            check_replicas(kind, old, applied)
+        applied = scaled_configuration(kind, applied)
     elif subresource or "status" in kind.subresources:
         applied = _own_part(kind, applied, subresource)
     try:
@@ -493,16 +497,6 @@ def _own_part(kind: Kind, applied: Obj, subresource: str) -> Obj:
         part = {key: value for key, value in applied.items() if key != "status" or subresource in kind.parts}
     kept = kind.kept.get(subresource, ())
     return {**part, "metadata": {key: value for key, value in applied["metadata"].items() if key not in kept}}
-
-
-def _scale_configuration(kind: Kind, scale: Obj) -> Obj:
-    """The configuration of the scaled object that an applied Scale stands for."""
-    resource, meta = kind.resource, scale["metadata"]
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
-    kept = {key: meta[key] for key in ("name", "namespace") if key in meta}
-    return {
-        "apiVersion": resource.api_version, "kind": resource.kind, "metadata": kept, "spec": {"replicas": replicas},
-    }  # fmt: skip
 
 
 def _with_warnings(written: Written, warnings: list[str]) -> Written:

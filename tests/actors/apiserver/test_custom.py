@@ -220,6 +220,26 @@ async def test_status_and_scale_are_written_apart(api: Any) -> None:
     assert (scaled["spec"], scaled["status"]) == ({"replicas": 4}, {"replicas": 1, "selector": "a=b"})
     found = await api.ok("GET", f"{V1}/g")
     assert (found["spec"], found["metadata"]["generation"]) == ({"size": 4}, 2)
+    other = {"metadata": {"labels": {"a": "b"}, "finalizers": ["a/b"]}, "status": {"size": 2}}
+    found = await api.ok("PATCH", f"{V1}/g/status", other, **patch)
+    assert (found["status"]["size"], found["metadata"].keys() & {"labels", "finalizers"}) == (2, set())
+    applied = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "g"}, "spec": {"replicas": 5}}
+    apply = {"content_type": "application/apply-patch+yaml"}
+    scaled = await api.ok("PATCH", f"{V1}/g/scale?fieldManager=m&force=true", applied, **apply)
+    assert scaled["spec"] == {"replicas": 5}
+    found = await api.ok("GET", f"{V1}/g")
+    assert (found["spec"], found["metadata"]["generation"]) == ({"size": 5}, 3)
+    assert {"f:spec": {"f:size": {}}} in [row["fieldsV1"] for row in found["metadata"]["managedFields"]]
+
+
+async def test_an_object_without_replicas_is_not_scaled_to_none_by_the_way(api: Any) -> None:
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    await api.ok("POST", CRDS, crd(version("v1", storage=True, subresources={"scale": scale})))
+    await api.ok("POST", V1, gadget())
+    patch = {"content_type": "application/merge-patch+json"}
+    refused = await api.refused(400, "PATCH", f"{V1}/g/scale", {"metadata": {"labels": {"a": "b"}}}, **patch)
+    assert refused["message"] == 'the spec replicas field ".spec.size" cannot be empty'
+    assert (await api.ok("PATCH", f"{V1}/g/scale", {"spec": {"replicas": 2}}, **patch))["spec"] == {"replicas": 2}
 
 
 async def test_a_watch_of_definitions_shows_each_change(api: Any) -> None:
