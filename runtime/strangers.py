@@ -96,8 +96,8 @@ def root_of(tls: Any) -> bytes | None:
         tls: the `ssl.SSLObject` of a connection whose client has shown a certificate.
     """
     library, connection = _library(), tls._sslobj
-    if library is not None:  # otherwise it has verified: there would be no connection
-        if library.SSL_get_verify_result(_in(connection)) != _V_OK:
-            return None
+    # without the library it has verified: there would be no connection
+    if library is not None and library.SSL_get_verify_result(_in(connection)) != _V_OK:
+        return None
     chain = connection.get_verified_chain()
     return chain[-1].public_bytes(_ENCODING_DER) if chain else None

@@ -23,7 +23,7 @@ from steersman.actors.apiserver.services import Services, Unresolved, go_words, 
 from steersman.actors.http import wires
 from steersman.actors.http.client import ConnectionFailed, HttpTransport
 from steersman.actors.http.messages import Request, Response
-from steersman.actors.http.passing import HOP_BY_HOP, pass_on
+from steersman.actors.http.passing import end_to_end, pass_on
 from steersman.actors.webhook import whole
 from steersman.cluster.api.apiservices import PASSED, Availability, failed, unreachable
 from steersman.cluster.api.extensions import CURRENT, STALE, Extension, read_resources
@@ -306,9 +306,9 @@ def _target(call: Call) -> str:
 
 def _forwarded(call: Call) -> dict[str, str]:
     """The headers of a request that go on to the next server."""
-    named = {name.strip().lower() for name in call.header.get("connection", "").split(",")}
-    dropped = HOP_BY_HOP | named | {"host", "content-length", "expect"}
-    headers = {key: value for key, value in requestheader.without_claims(call.header).items() if key not in dropped}
+    headers = end_to_end(requestheader.without_claims(call.header))
+    for name in ("host", "content-length", "expect"):
+        headers.pop(name, None)
     headers["x-forwarded-uri"] = call.path
     if call.request.peer:
         before = headers.get("x-forwarded-for")
@@ -319,7 +319,7 @@ def _forwarded(call: Call) -> dict[str, str]:
 def _answer(method: str, response: Response) -> Response:
     if 300 <= response.status < 400 and response.headers.get("location"):
         return Response(502, {}, _REDIRECT)
-    headers = {key: value for key, value in response.headers.items() if key not in HOP_BY_HOP}
+    headers = end_to_end(response.headers)
     if isinstance(response.body, bytes) and method != "HEAD":
         headers.pop("content-length", None)
     return Response(response.status, headers, response.body)

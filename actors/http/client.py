@@ -100,6 +100,8 @@ class _Parsed:
         self.headers, self._repeated = {}, {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head_complete:  # a trailer
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         if key in self.headers:
             self._repeated.setdefault(key, [self.headers[key]]).append(text)
@@ -110,6 +112,8 @@ class _Parsed:
         for key, values in self._repeated.items():
             self.headers[key] = ("\n" if key == "set-cookie" else ", ").join(values)
         status = self.parser.get_status_code() if self.parser is not None else 0
+        if status < 100:
+            raise ConnectionError(f'malformed HTTP status code "{status}"')
         self.head_complete = status >= 200 or status == 101
 
     def on_body(self, data: bytes) -> None:
@@ -159,6 +163,8 @@ class _Connection:
         if data:
             try:
                 self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade:
+                raise ConnectionResetError("the server switches protocols unasked") from None
             except httptools.HttpParserError:
                 if not self._parsed.complete:
                     raise

@@ -27,6 +27,12 @@ HOP_BY_HOP = frozenset(
 HEAD_BYTES_MAX = 1 << 20
 
 
+def end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers without those that concern one connection only, and those that `Connection` names as such."""
+    named = {name.strip().lower() for name in headers.get("connection", "").replace("\n", ",").split(",")}
+    return {name: value for name, value in headers.items() if name not in HOP_BY_HOP and name not in named}
+
+
 class _Answer:
     """Collects an answer from the parser's callbacks."""
 
@@ -43,6 +49,8 @@ class _Answer:
         self.headers, self._repeated = {}, {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:  # a trailer
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         if key in self.headers:
             self._repeated.setdefault(key, [self.headers[key]]).append(text)
@@ -53,6 +61,8 @@ class _Answer:
         for key, values in self._repeated.items():
             self.headers[key] = "\n".join(values)
         status = self.parser.get_status_code()
+        if status < 100:
+            raise ConnectionError(f'malformed HTTP status code "{status}"')
         if status >= 200 or status == 101:
             self.status = status
 
@@ -116,7 +126,7 @@ async def pass_on(
             await _end(wire, sending)
             raise ConnectionError("the server switches protocols unasked")
         return Response(101, {}, _tunnel(wire, answer.headers, left))
-    given = {name: value for name, value in answer.headers.items() if name not in HOP_BY_HOP}
+    given = end_to_end(answer.headers)
     if method == "HEAD" or answer.status in (204, 304):
         await _end(wire, sending)
         return Response(answer.status, given)

@@ -87,6 +87,8 @@ class Receiver:
         #: bytes of the request that is being read, 0 between two
         self._header_bytes = 0
         self._in_headers = False
+        #: whether what comes now by the name of a header is a trailer
+        self._headers_end = False
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._version = ""
@@ -194,6 +196,7 @@ class Receiver:
     # ---- the parser's callbacks
 
     def on_message_begin(self) -> None:
+        self._headers_end = False
         self._target = b""
         self._headers, self._repeated = {}, {}
         self._body = []
@@ -204,6 +207,8 @@ class Receiver:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headers_end:  # a trailer is no header: who has looked at headers in front of us has not seen it
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         if key in self._headers:
             self._repeated.setdefault(key, [self._headers[key]]).append(text)
@@ -212,6 +217,7 @@ class Receiver:
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._headers_end = True
         headers = self._headers
         for key, values in self._repeated.items():
             # a comma may be part of a user's or a group's name

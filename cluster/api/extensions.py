@@ -8,7 +8,6 @@ Source: k8s.io/apiserver/pkg/endpoints (`ConvertGroupVersionIntoDiscovery`), k8s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +41,13 @@ def read_resources(group: str, version: str, answer: Any) -> tuple[Obj, ...]:
     """
     if not isinstance(answer, dict) or answer.get("kind") != "APIResourceList":
         raise ValueError("the answer is no APIResourceList")
-    rows = [row for row in answer.get("resources") or () if isinstance(row, dict) and _is_text(row.get("name"))]
+    listed = answer.get("resources")
+    rows = [row for row in listed if isinstance(row, dict) and _text(row, "name")] if isinstance(listed, list) else []
     found: dict[str, Obj] = {}
     for row in sorted(rows[:RESOURCES_MAX], key=lambda row: row["name"].count("/")):
         plural, _, sub = row["name"].partition("/")
-        of = {"group": row.get("group") or group, "version": row.get("version") or version, "kind": row.get("kind", "")}
+        of = {"group": _text(row, "group") or group, "version": _text(row, "version") or version}
+        of["kind"] = _text(row, "kind")
         verbs = _texts(row.get("verbs"))
         if not sub:
             found[plural] = _resource(row, of, verbs)
@@ -59,7 +60,7 @@ def read_resources(group: str, version: str, answer: Any) -> tuple[Obj, ...]:
 
 def _resource(row: Obj, of: Obj, verbs: list[str]) -> Obj:
     made: Obj = {"resource": row["name"], "responseKind": of, "scope": _scope(row), "verbs": verbs}
-    made["singularResource"] = row["singularName"] if _is_text(row.get("singularName")) else ""
+    made["singularResource"] = _text(row, "singularName")
     for key in ("shortNames", "categories"):
         if names := _texts(row.get(key)):
             made[key] = names
@@ -70,9 +71,10 @@ def _scope(row: Obj) -> str:
     return "Namespaced" if row.get("namespaced") else "Cluster"
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+def _text(row: Obj, key: str) -> str:
+    value = row.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _texts(value: Any) -> list[str]:
-    return [text for text in value if _is_text(text)] if isinstance(value, Sequence) else []
+    return [text for text in value if text and isinstance(text, str)] if isinstance(value, list) else []

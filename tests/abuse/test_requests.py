@@ -136,6 +136,11 @@ ANSWERED: dict[str, tuple[bytes, str, int]] = {
     "a trailer with a name": (
         POST + b"transfer-encoding: chunked\r\ntrailer: impersonate-user\r\n\r\n2\r\n{}\r\n0\r\n"
         b"impersonate-user: admin\r\n\r\n", "nobody", 403),
+    "a trailer with a token": (
+        POST + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nauthorization: Bearer x\r\n\r\n", "", 401),
+    "a trailer that impersonates": (
+        POST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: impersonate-user\r\n\r\n"
+        b"2\r\n{}\r\n0\r\nimpersonate-user: nobody\r\ncontent-type: text/plain\r\n\r\n", "mallory", 422),
     "chunks with extensions": (
         POST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n2;a=b;c\r\n{}\r\n0\r\n\r\n",
         "mallory", 422),

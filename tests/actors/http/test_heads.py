@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from steersman.actors.http.client import HttpTransport
+from steersman.actors.http.client import ConnectionFailed, HttpTransport
 from steersman.actors.http.messages import Request
 from steersman.actors.http.passing import pass_on
 from steersman.actors.http.wires import connect
@@ -92,6 +92,38 @@ async def test_what_only_announces_an_answer_is_none(early: bytes) -> None:
             response = await transport(Request("POST", "/"))
             assert (response.status, response.headers, response.body) == (200, {"content-length": "2"}, b"ok")
         assert len(set(came)) == 1
+        await transport.close()
+
+
+ODD = {
+    "a switch of protocols unasked": b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nxx",
+    "a status that is none": b"HTTP/1.1 099 X\r\ncontent-length: 0\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+async def test_what_is_no_answer_is_a_lost_connection(answer: bytes) -> None:
+    async with saying((answer, b"")) as (port, _):
+        transport = HttpTransport([f"http://127.0.0.1:{port}"], response_timeout_s=5)
+        with pytest.raises(ConnectionFailed, match="was lost"):
+            await transport(Request("POST", "/"))
+        await transport.close()
+    async with answering(answer) as port:
+        with pytest.raises(ConnectionError):
+            await pass_on(await connect("127.0.0.1", port, 5.0, None), "GET", "/", {}, b"", timeout_s=5)
+
+
+async def test_trailers_and_what_concerns_one_connection_do_not_come_into_headers() -> None:
+    head = HEAD + b"connection: x-mine\r\nx-mine: 1\r\ntransfer-encoding: chunked\r\ntrailer: x-late\r\n\r\n"
+    answer = head + b"2\r\nok\r\n0\r\nx-late: 1\r\nset-cookie: a=b\r\n\r\n"
+    async with answering(answer) as port:
+        response = await pass_on(await connect("127.0.0.1", port, 5.0, None), "GET", "/", {}, b"", timeout_s=5)
+        assert response.headers == {}
+        transport = HttpTransport([f"http://127.0.0.1:{port}"])
+        response = await transport(Request("GET", "/"))
+        assert b"".join([piece async for piece in response.body]) == b"ok"  # type: ignore[union-attr]
+        assert {"x-late", "set-cookie"}.isdisjoint(response.headers)
         await transport.close()
 
 

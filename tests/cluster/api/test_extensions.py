@@ -35,6 +35,19 @@ def test_rows_that_make_no_sense_do_no_harm(row: Any) -> None:
     assert [each["resource"] for each in found] == (["x"] if row == {"name": "x", "verbs": 3} else [])
 
 
+def test_what_is_of_another_type_than_it_should_be_does_not_come_into_documents_that_everybody_reads() -> None:
+    row = {"name": "pods", "singularName": 1, "kind": {"a": 1}, "group": ["x"], "version": 2, "verbs": {"a": 1}}
+    more = {"shortNames": "po", "categories": [1, "", "all"], "namespaced": "yes"}
+    found = read_resources("g.io", "v1", {"kind": "APIResourceList", "resources": [{**row, **more}]})
+    assert found == (
+        {
+            "resource": "pods", "responseKind": {"group": "g.io", "version": "v1", "kind": ""}, "scope": "Namespaced",
+            "verbs": [], "singularResource": "", "categories": ["all"],
+        },
+    )  # fmt: skip
+    assert read_resources("g.io", "v1", {"kind": "APIResourceList", "resources": {"a": 1}}) == ()
+
+
 def test_groups_and_versions_come_in_the_order_of_their_priorities() -> None:
     extra = {"spec": {"group": "z.io", "version": "v1", "groupPriorityMinimum": 19000, "versionPriority": 1}}
     order = Order([*built_in({("", "v1"), ("apps", "v1"), ("autoscaling", "v1"), ("autoscaling", "v2")}), extra])
