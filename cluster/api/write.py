@@ -272,7 +272,7 @@ def _update(
     reservations, releases = reallocate(kind, new, old, ctx)
     attempt.obj = scale_of(kind, new) if subresource == "scale" else new
     yield from chain.validate(registry, attempt, ctx)
-    warnings = sentences.of(kind, new, old) if subresource != "status" else ()
+    warnings = sentences.of_status(kind, new) if subresource == "status" else sentences.of(kind, new, old)
     remove = is_done(kind, new, old)
     return Written(
         obj=new, warnings=tuple(warnings), reservations={} if remove else _owned(registry, reservations, ctx),

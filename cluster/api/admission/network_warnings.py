@@ -6,8 +6,8 @@ Source: k8s.io/apimachinery/pkg/util/validation/ip.go, the strategies of network
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 
+from steersman.cluster.api.rules.fields import base_of, ip_family, is_ip, network_of, parsed_ip
 from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.objects import Obj, labels_of
 
@@ -19,6 +19,7 @@ OLD_LABELS = {
     "failure-domain.beta.kubernetes.io/zone": 'deprecated since v1.17; use "topology.kubernetes.io/zone" instead',
     "beta.kubernetes.io/instance-type": 'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead',
 }
+_SOON_INVALID = "will be considered invalid in a future Kubernetes release: use"
 _CLASS = "kubernetes.io/ingress.class"
 _SLICES_LABEL, _ENDPOINTS_LABEL = "endpointslice.kubernetes.io/managed-by", "endpoints.kubernetes.io/managed-by"
 #: controllers that write addresses well
@@ -26,22 +27,34 @@ _CAREFUL = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controlle
 
 
 def of_address(path: str, text: str) -> Iterator[str]:
-    """The warning of an IPv6 address that is not written in its canonical form."""
-    try:
-        found = ip_address(text)
-    except ValueError:
+    """The warning of an address that is written otherwise than it should be, or as it no longer may."""
+    found = None if ip_family(text) == "IPv4" else parsed_ip(text)
+    if found is None:
         return
-    if isinstance(found, IPv6Address) and str(found) != text:
+    mapped = getattr(found, "ipv4_mapped", None)
+    if mapped is not None or found.version == 4:
+        yield f"{path}: non-standard IP address {quoted(text)} {_SOON_INVALID} {quoted(str(mapped or found))}"
+    elif str(found) != text:
         yield f"{path}: IPv6 address {quoted(text)} should be in RFC 5952 canonical format ({quoted(str(found))})"
 
 
 def of_range(path: str, text: str) -> Iterator[str]:
-    """The same of a range of addresses."""
-    try:
-        found = ip_network(text)
-    except ValueError:
+    """The same of a range of addresses, and of one that could as well mean one address."""
+    base = base_of(text)
+    if base is None:
         return
-    if isinstance(found, IPv6Network) and str(found) != text:
+    found, (address, _, length) = network_of(text), text.partition("/")
+    inner = getattr(found.network_address, "ipv4_mapped", None)
+    better = str(found) if inner is None else f"{inner}/{found.prefixlen - 96}"
+    is_ambiguous = base != found.network_address
+    if is_ambiguous:
+        one = f"{base}/{base.max_prefixlen}"
+        said = f"{quoted(text)} is ambiguous in this context (should be {quoted(better)} or {quoted(one)}?)"
+        yield f"{path}: CIDR value {said}"
+    is_mapped = getattr(base, "ipv4_mapped", None) is not None
+    if is_mapped or not is_ip(address) or length != str(int(length)):
+        yield f"{path}: non-standard CIDR value {quoted(text)} {_SOON_INVALID} {quoted(better)}"
+    elif not is_ambiguous and found.version == 6 and str(found) != text:
         yield f"{path}: IPv6 CIDR value {quoted(text)} should be in RFC 5952 canonical format ({quoted(str(found))})"
 
 
@@ -52,6 +65,31 @@ def of_service(spec: Obj) -> Iterator[str]:
     yield from of_address("spec.loadBalancerIP", spec.get("loadBalancerIP", ""))
     for index, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
         yield from of_range(f"spec.loadBalancerSourceRanges[{index}]", text)
+
+
+def balanced(obj: Obj) -> Iterator[str]:
+    """The warnings of where the status of a Service or an ingress says that its load balancer is."""
+    for index, row in enumerate(((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()):
+        yield from of_address(f"status.loadBalancer.ingress[{index}]", row.get("ip", ""))
+
+
+def pod_status(obj: Obj) -> Iterator[str]:
+    """The warnings of the addresses that a pod's status tells."""
+    status = obj.get("status") or {}
+    for key in ("podIPs", "hostIPs"):
+        for index, row in enumerate(status.get(key) or ()):
+            yield from of_address(f"status.{key}[{index}].ip", row.get("ip", ""))
+
+
+def node(obj: Obj) -> Iterator[str]:
+    """The warnings of a Node."""
+    spec = obj.get("spec") or {}
+    if spec.get("configSource") is not None:
+        yield "spec.configSource: the feature is removed"
+    if spec.get("externalID"):
+        yield "spec.externalID: this field is deprecated, and is unused by Kubernetes"
+    for index, text in enumerate(spec.get("podCIDRs") or ()):
+        yield from of_range(f"spec.podCIDRs[{index}]", text)
 
 
 def new_ingress(obj: Obj) -> Iterable[str]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from steersman.cluster.api.admission.network_warnings import OLD_LABELS
+from steersman.cluster.api.admission.network_warnings import OLD_LABELS, of_address
 from steersman.cluster.api.rules.fields import show
 from steersman.cluster.api.rules.pod_marks import APPARMOR, SECCOMP_CONTAINER, SECCOMP_POD
+from steersman.cluster.meta.names import label_value_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
+#: paths, and what is to be there, empty where that is plain
+Files = list[tuple[str, str]]
 _ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
@@ -39,10 +42,14 @@ _REQUIRED, _PREFERRED = (
     "requiredDuringSchedulingIgnoredDuringExecution",
     "preferredDuringSchedulingIgnoredDuringExecution",
 )
+_CERTIFICATE = (
+    ("certificateChainPath", "chain"), ("keyPath", "key"), ("credentialBundlePath", "credential bundle"),
+)  # fmt: skip
 _NEGATIVE = "must be >= 0; negative values are invalid and will be treated as 1"
 _BYTES = ("memory", "ephemeral-storage")
 #: fields that few pods have, looked at only then: every new pod comes by here
 _PLACED = ("nodeSelector", "affinity", "topologySpreadConstraints")
+_ADDRESSED = ("dnsConfig", "hostAliases")
 _LISTED = ("hostAliases", "imagePullSecrets", "overhead")
 #: numbers of bytes that are whole at a glance
 _WHOLE = re.compile(r"[0-9]+(k|[KMGTPE]i?)?\Z")
@@ -73,9 +80,22 @@ def of_pod(path: str, meta: Obj, spec: Obj) -> list[str]:
     for place, one in containers:
         found += _container(place, one)
     found += _ports(containers)
+    if len(containers) > 1:
+        found += _port_names(containers)
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
         found.append(f"{where}.terminationGracePeriodSeconds: {_NEGATIVE}")
-    return found + list(_affinities(f"{where}.affinity", spec["affinity"])) if spec.get("affinity") else found
+    if spec.get("affinity"):
+        found += _affinities(f"{where}.affinity", spec["affinity"])
+    if not spec.keys().isdisjoint(_ADDRESSED):
+        found += _addresses(where, spec)
+    return found
+
+
+def _addresses(path: str, spec: Obj) -> Iterator[str]:
+    for index, server in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or ()):
+        yield from of_address(f"{path}.dnsConfig.nameservers[{index}]", server)
+    for index, row in enumerate(spec.get("hostAliases") or ()):
+        yield from of_address(f"{path}.hostAliases[{index}].ip", row.get("ip", ""))
 
 
 def fraction(path: str, value: str | None) -> Iterator[str]:
@@ -86,11 +106,18 @@ def fraction(path: str, value: str | None) -> Iterator[str]:
         yield f"{path}: fractional byte value {show(value)} is invalid, must be an integer"
 
 
-def node_term(path: str, term: Obj) -> Iterator[str]:
-    """The warnings of a term that selects nodes by labels that have other names now."""
+def node_term(path: str, term: Obj, *, values: bool = False) -> Iterator[str]:
+    """The warnings of a term that selects nodes by labels that have other names now.
+
+    Args:
+        values: also warn of what no label's value can be.
+    """
     for index, row in enumerate(term.get("matchExpressions") or ()):
         if (key := row.get("key", "")) in OLD_LABELS:
             yield f"{path}.matchExpressions[{index}].key: {key} is {OLD_LABELS[key]}"
+        for at, value in enumerate((row.get("values") or ()) if values else ()):
+            for error in label_value_errors(value):
+                yield f"{path}.matchExpressions[{index}].values[{at}]: {value} is invalid, {error}"
 
 
 def _containers(path: str, spec: Obj) -> Iterator[tuple[str, Obj]]:
@@ -108,7 +135,7 @@ def _placement(path: str, spec: Obj) -> Iterator[str]:
     for index, term in enumerate((nodes.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ()):
         yield from node_term(f"{base}.{_REQUIRED}.nodeSelectorTerms[{index}]", term)
     for index, row in enumerate(nodes.get(_PREFERRED) or ()):
-        yield from node_term(f"{base}.{_PREFERRED}[{index}].preference", row.get("preference") or {})
+        yield from node_term(f"{base}.{_PREFERRED}[{index}].preference", row.get("preference") or {}, values=True)
     for index, row in enumerate(spec.get("topologySpreadConstraints") or ()):
         where, key = f"{path}.topologySpreadConstraints[{index}]", row.get("topologyKey", "")
         if key in OLD_LABELS:
@@ -125,27 +152,54 @@ def _volumes(path: str, volumes: list[Obj]) -> Iterator[str]:
                     yield f"{path}[{index}].{'storageOS' if key == 'storageos' else key}: {text}"
         if claim := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"):
             yield from claim_spec(f"{path}[{index}].ephemeral.volumeClaimTemplate.spec", claim.get("spec") or {})
-    tokens = {
-        source["serviceAccountToken"].get("path", "")
-        for volume in volumes
-        for source in (volume.get("projected") or {}).get("sources") or ()
-        if source.get("serviceAccountToken") is not None
-    }
-    for index, volume in enumerate(volumes if tokens else ()):
-        for source in (volume.get("projected") or {}).get("sources") or ():
-            yield from _hidden(f"{path}[{index}].projected.sources", source, tokens)
+    for volume in volumes:
+        yield from _overlaps(volume)
 
 
-def _hidden(path: str, source: Obj, tokens: set[str]) -> Iterator[str]:
-    """The warnings of what is projected to where a token is."""
-    text = "has duplicated path with ServiceAccountToken"
-    for key, word in (("configMap", "configMap"), ("secret", "secrets"), ("downwardAPI", "downwardAPI")):
-        for index, item in enumerate((source.get(key) or {}).get("items") or ()):
-            if item.get("path", "") in tokens:
-                yield f"{path}.{word}[{index}]: {text} {show(item['path'])}"
-    bundle = source.get("clusterTrustBundle")
-    if bundle is not None and bundle.get("path", "") in tokens:
-        yield f"{path}.ClusterTrustBundle: {text} {show(bundle['path'])}"
+def _overlaps(volume: Obj) -> Iterator[str]:
+    """The warnings of files that a volume puts where others of it are."""
+    about = f"volume {show(volume.get('name', ''))}"
+    for key, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+        if items := (volume.get(key) or {}).get("items"):
+            what = f"{kind} {show(volume[key].get(name, ''))}"
+            yield from _overlapping(f"{about} ({what})", [(item.get("path", ""), "") for item in items], [])
+    if items := (volume.get("downwardAPI") or {}).get("items"):
+        yield from _overlapping(f"{about} (DownwardAPI)", [(item.get("path", ""), "") for item in items], [])
+    before: Files = []
+    for source in (volume.get("projected") or {}).get("sources") or ():
+        if not source:
+            yield f"{about} (Projected) has no sources provided"
+        yield from _overlapping(f"{about} (Projected)", _projected(source), before)
+
+
+def _projected(source: Obj) -> Files:
+    """The files that a source of a projected volume puts there, and what they are said to be of."""
+    for key, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
+        if (found := source.get(key)) is not None and found.get("items"):
+            return [(item.get("path", ""), f"{kind} {show(found.get('name', ''))}") for item in found["items"]]
+    if items := (source.get("downwardAPI") or {}).get("items"):
+        return [(item.get("path", ""), "DownwardAPI") for item in items]
+    if (token := source.get("serviceAccountToken")) is not None:
+        return [(token.get("path", ""), "ServiceAccountToken")]
+    if (bundle := source.get("clusterTrustBundle")) is not None:
+        name = bundle.get("name", bundle.get("signerName", ""))
+        return [(bundle.get("path", ""), f"ClusterTrustBundle {show(name)}")]
+    made = source.get("podCertificate") or {}
+    return [(made[key], f"PodCertificate {what}") for key, what in _CERTIFICATE if made.get(key)]
+
+
+def _overlapping(about: str, files: Files, before: Files) -> Iterator[str]:
+    """The warnings of files that are where others are; those looked at are put to those that were `before`."""
+    for path, source in files:
+        place = path.rstrip("/")
+        for other, of in before:
+            if place and other and (f"{place}/".startswith(f"{other}/") or f"{other}/".startswith(f"{place}/")):
+                yield f"{about}: overlapping paths: {_file(place, source)} with {_file(other, of)}"
+        before.append((place, source))
+
+
+def _file(path: str, source: str) -> str:
+    return f"{show(path)} ({source})" if source else show(path)
 
 
 def claim_spec(path: str, spec: Obj) -> Iterator[str]:
@@ -223,6 +277,19 @@ def _ports(containers: list[tuple[str, Obj]]) -> Iterator[str]:
                 elif host == other_host and bool(ip) != bool(other_ip):
                     yield f"{where}: dangerously ambiguous port definition with {other}"
             others.append((where, ip, host))
+
+
+def _port_names(containers: list[tuple[str, Obj]]) -> Iterator[str]:
+    known: dict[str, str] = {}
+    for place, one in containers:
+        for index, port in enumerate(one.get("ports") or ()):
+            where, name = f"{place}.ports[{index}]", port.get("name", "")
+            if name and name in known:
+                first = known[name]
+                text = f"duplicate port name {show(name)} with {first}"
+                yield f"{where}: {text}, services and probes that select ports by name will use {first}"
+            elif name:
+                known[name] = where
 
 
 def _affinities(path: str, affinity: Obj) -> Iterator[str]:

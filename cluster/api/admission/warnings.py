@@ -48,6 +48,12 @@ def of(kind: Kind, obj: Obj, old: Obj | None = None) -> list[str]:
     return found
 
 
+def of_status(kind: Kind, obj: Obj) -> list[str]:
+    """Returns the warnings that a change of a kind's status deserves."""
+    rule = _STATUS_SENTENCES.get((kind.resource.group, kind.resource.plural))
+    return list(rule(obj)) if rule is not None else []
+
+
 def _new_finalizers(obj: Obj, old: Obj | None) -> list[str]:
     """k8s.io/apiextensions-apiserver/pkg/registry/customresource/strategy.go"""
     names = set(obj["metadata"].get("finalizers") or ())
@@ -174,6 +180,7 @@ _SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
     ("", "replicationcontrollers"): _workload,
     ("", "serviceaccounts"): _account,
     ("", "services"): _service,
+    ("", "nodes"): network.node,
     ("", "persistentvolumes"): _volume,
     ("", "persistentvolumeclaims"): _claim,
     ("apps", "deployments"): _workload,
@@ -189,6 +196,11 @@ _SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
     ("node.k8s.io", "runtimeclasses"): network.runtime_class,
     ("storage.k8s.io", "csistoragecapacities"): network.storage_capacity,
     ("storage.k8s.io", "storageclasses"): network.storage_class,
+}
+_STATUS_SENTENCES: Mapping[tuple[str, str], Callable[[Obj], Iterable[str]]] = {
+    ("", "pods"): network.pod_status,
+    ("", "services"): network.balanced,
+    ("networking.k8s.io", "ingresses"): network.balanced,
 }
 #: kinds whose names become those of pods
 _NAMED = frozenset(

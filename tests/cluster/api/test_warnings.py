@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from steersman.cluster.api.admission import warnings
+from steersman.cluster.api import write
+from steersman.cluster.api.admission import network_warnings, warnings
+from steersman.cluster.api.steps import settled
 
 _MAIN = {"name": "a", "image": "x:1"}
 _TERM = {"topologyKey": "zone"}
@@ -39,8 +41,26 @@ _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
          ["spec.volumes[0].gitRepo: deprecated in v1.11"]),
         ({"volumes": [{"name": "p", "projected": {"sources": [
             {"serviceAccountToken": {"path": "t"}},
-            {"secret": {"name": "s", "items": [{"key": "k", "path": "t"}]}},
-        ]}}]}, ['spec.volumes[0].projected.sources.secrets[0]: has duplicated path with ServiceAccountToken "t"']),
+            {"secret": {"name": "s", "items": [{"key": "k", "path": "t"}]}}, {},
+            {"configMap": {"name": "c", "items": [{"key": "k", "path": "t/u"}, {"key": "l", "path": "v"}]}},
+        ]}}]}, ['volume "p" (Projected): overlapping paths: "t" (Secret "s") with "t" (ServiceAccountToken)',
+                'volume "p" (Projected) has no sources provided',
+                'volume "p" (Projected): overlapping paths: "t/u" (ConfigMap "c") with "t" (ServiceAccountToken)',
+                'volume "p" (Projected): overlapping paths: "t/u" (ConfigMap "c") with "t" (Secret "s")']),
+        ({"volumes": [
+            {"name": "a", "configMap": {"name": "c", "items": [
+                {"key": "k", "path": "t/u"}, {"key": "l", "path": "t"}]}},
+            {"name": "b", "secret": {"secretName": "s", "items": [
+                {"key": "k", "path": "t"}, {"key": "l", "path": "tt"}]}},
+        ]}, ['volume "a" (ConfigMap "c"): overlapping paths: "t" with "t/u"']),
+        ({"containers": [{**_MAIN, "ports": [{"name": "web", "containerPort": 80}]},
+                         {"name": "b", "image": "x:1", "ports": [{"name": "web", "containerPort": 81}]}]},
+         ['spec.containers[1].ports[0]: duplicate port name "web" with spec.containers[0].ports[0], services and '
+          "probes that select ports by name will use spec.containers[0].ports[0]"]),
+        ({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["2001:db8:0::1"]},
+          "hostAliases": [{"ip": "10.0.0.1"}, {"ip": "2001:db8::0:1"}]},
+         [f'spec.{place}: IPv6 address "{text}" should be in RFC 5952 canonical format ("2001:db8::1")'
+          for place, text in (("dnsConfig.nameservers[0]", "2001:db8:0::1"), ("hostAliases[1].ip", "2001:db8::0:1"))]),
         ({"containers": [{**_MAIN, "resources": {"limits": {"memory": "100m"}}}]},
          [f'spec.containers[0].resources.{side}[memory]: fractional byte value "100m" is invalid, must be an integer'
           for side in ("limits", "requests")]),
@@ -173,3 +193,55 @@ def test_old_words_and_loose_addresses_are_warned_of(api: Any, plural: str, obj:
     assert list(written.warnings) == expected
     if plural == "ingresses":
         assert warnings.of(api.row(plural), written.obj, written.obj) == []
+
+
+_BALANCED = {"loadBalancer": {"ingress": [{"hostname": "a.example.com"}, {"ip": "2001:DB8::1", "ipMode": "VIP"}]}}
+_AT_BALANCER = "status.loadBalancer.ingress[1]"
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec", "status", "paths"),
+    [
+        ("services", {"type": "LoadBalancer", "ports": [{"port": 1}]}, _BALANCED, [_AT_BALANCER]),
+        ("ingresses", {"defaultBackend": {"service": {"name": "s", "port": {"number": 1}}}},
+         {"loadBalancer": {"ingress": [{}, {"ip": "2001:DB8::1"}]}}, [_AT_BALANCER]),
+        ("pods", {"containers": [_MAIN]},
+         {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "2001:DB8::1"}], "hostIP": "2001:DB8::1",
+          "hostIPs": [{"ip": "2001:DB8::1"}]}, ["status.podIPs[1].ip", "status.hostIPs[0].ip"]),
+    ],
+)  # fmt: skip
+def test_addresses_in_a_status_are_warned_of(api: Any, plural: str, spec: Any, status: Any, paths: list[str]) -> None:
+    made = api.create(plural, {"metadata": {"name": "a"}, "spec": spec})
+    said = 'IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")'
+    kind, context = api.row(plural), api.context()
+    steps = write.update(api.registry, kind, {**made, "status": status}, made, "status", context)
+    assert list(settled(steps).warnings) == [f"{path}: {said}" for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("192.012.2.2", ('non-standard IP address "192.012.2.2"', "192.12.2.2")),
+        ("::ffff:192.12.2.2", ('non-standard IP address "::ffff:192.12.2.2"', "192.12.2.2")),
+        ("192.012.2.0/24", ('non-standard CIDR value "192.012.2.0/24"', "192.12.2.0/24")),
+        ("::ffff:192.12.2.0/120", ('non-standard CIDR value "::ffff:192.12.2.0/120"', "192.12.2.0/24")),
+        ("::ffff:192.12.2.0/64", None),
+    ],
+)
+def test_what_is_only_taken_since_it_was_there_is_warned_of(text: str, said: tuple[str, str] | None) -> None:
+    rule = network_warnings.of_range if "/" in text else network_warnings.of_address
+    found = list(rule("spec.x", text))
+    if said is None:
+        one = 'CIDR value "::ffff:192.12.2.0/64" is ambiguous in this context (should be "::/64" or'
+        assert found[0].startswith(f"spec.x: {one}")
+        return
+    what, better = said
+    assert found == [f'spec.x: {what} will be considered invalid in a future Kubernetes release: use "{better}"']
+
+
+def test_a_node_is_warned_of_what_is_gone(api: Any) -> None:
+    node = {"metadata": {"name": "n"}, "spec": {"externalID": "x", "podCIDRs": ["2001:DB8::/64"], "configSource": {}}}
+    assert list(api.prepare("nodes", node).warnings)[1:] == [
+        "spec.externalID: this field is deprecated, and is unused by Kubernetes",
+        'spec.podCIDRs[0]: IPv6 CIDR value "2001:DB8::/64" should be in RFC 5952 canonical format ("2001:db8::/64")',
+    ]
