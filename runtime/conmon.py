@@ -113,14 +113,29 @@ async def create(conmon: str, engine: Engine, launch: Launch) -> Monitored:
 
 
 async def read_line(fd: int) -> bytes:
-    """Reads one line from a pipe, and closes it."""
+    """Reads one line from a pipe, and closes it.
+
+    Not through a loop's transport: uvloop's closes the number twice, which by then may be another thread's file.
+    """
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_SYNC_BYTES_MAX)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb"))
+    os.set_blocking(fd, False)
+    readable, said = asyncio.Event(), b""
+    loop.add_reader(fd, readable.set)
     try:
-        return await reader.readline()
+        while b"\n" not in said and len(said) < _SYNC_BYTES_MAX:
+            await readable.wait()
+            readable.clear()
+            try:
+                piece = os.read(fd, _SYNC_BYTES_MAX)
+            except BlockingIOError:
+                continue
+            if not piece:
+                break
+            said += piece
     finally:
-        transport.close()
+        loop.remove_reader(fd)
+        os.close(fd)
+    return said.partition(b"\n")[0]
 
 
 def _answer(said: bytes) -> tuple[int, str]:

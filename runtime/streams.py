@@ -11,11 +11,14 @@ import signal
 import socket
 import struct
 import termios
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from steersman.cluster.node.values import ExecResult, RuntimeFailure
 from steersman.runtime import netns, records
+
+_T = TypeVar("_T")
 
 _CHUNK_BYTES = 32 * 1024
 #: pieces of output that wait for their reader; the process then waits too
@@ -216,6 +219,8 @@ class Console:
         finally:
             receiving.cancel()
             ended.cancel()
+            # the loop lets go of the socket before it is closed
+            await asyncio.gather(receiving, ended, return_exceptions=True)
 
     async def _receive(self) -> Terminal | None:
         loop = asyncio.get_running_loop()
@@ -341,6 +346,8 @@ class AttachProcess:
         self._size: tuple[int, int] | None = None
         self._resize_timer: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
+        #: reads and writes that wait for the socket, which is not closed under them
+        self._waiting = 0
 
     async def start(self, directory: Path) -> None:
         """Connects to `directory/attach`, however long that path is. Raises OSError."""
@@ -358,31 +365,46 @@ class AttachProcess:
     async def read(self) -> tuple[int, bytes] | None:
         if self._socket is None or self._ended.is_set():
             return None
-        loop = asyncio.get_running_loop()
-        receive = asyncio.ensure_future(loop.sock_recv(self._socket, _CHUNK_BYTES))
-        left = asyncio.ensure_future(self._ended.wait())
         try:
-            await asyncio.wait([receive, left], return_when=asyncio.FIRST_COMPLETED)
-            packet = receive.result() if receive.done() else b""
+            packet = await self._unless_left(asyncio.get_running_loop().sock_recv(self._socket, _CHUNK_BYTES))
         except OSError:
             packet = b""
-        finally:
-            receive.cancel()
-            left.cancel()
         if not packet:
             self._leave()
             return None
         return packet[0] - 1, packet[1:]
 
     async def write(self, data: bytes) -> None:
-        if self._socket is None:
+        if self._socket is None or self._ended.is_set():
             return
         with contextlib.suppress(OSError):
             if data:
-                for start in range(0, len(data), 4096):
-                    await asyncio.get_running_loop().sock_sendall(self._socket, data[start : start + 4096])
+                await self._unless_left(self._send(self._socket, data))
             else:
                 self._socket.shutdown(socket.SHUT_WR)
+
+    async def _send(self, monitor: socket.socket, data: bytes) -> None:
+        for start in range(0, len(data), 4096):
+            await asyncio.get_running_loop().sock_sendall(monitor, data[start : start + 4096])
+
+    async def _unless_left(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """What work on the socket gives, or None once this side has left; the loop then watches it no more.
+
+        A socket that is closed while it is watched leaves its number behind, and a connection that gets the number
+        next is never heard.
+        """
+        doing, left = asyncio.ensure_future(work), asyncio.ensure_future(self._ended.wait())
+        self._waiting += 1
+        try:
+            await asyncio.wait([doing, left], return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else None
+        finally:
+            doing.cancel()
+            left.cancel()
+            await asyncio.gather(doing, left, return_exceptions=True)
+            self._waiting -= 1
+            if self._ended.is_set():
+                self._leave()
 
     async def resize(self, width: int, height: int) -> None:
         """Tells the monitor; clients send two sizes at once, to have the screen drawn anew."""
@@ -406,14 +428,11 @@ class AttachProcess:
         self._ended.set()
         if self._resize_timer is not None:
             self._resize_timer.cancel()
-        if self._socket is not None:
+        if self._socket is not None and not self._waiting:
             self._socket.close()
             self._socket = None
 
     async def close(self) -> None:
-        self._ended.set()
-        # lets a reader that waits notice before its socket goes
-        await asyncio.sleep(0)
         self._leave()
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from steersman.runtime import syscalls
-from steersman.runtime.streams import ExecProcess
+from steersman.runtime import conmon, syscalls
+from steersman.runtime.streams import AttachProcess, ExecProcess
 
 RUNNERS = [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")]
 Runner = Callable[[Awaitable[Any]], Any]
@@ -79,3 +81,47 @@ def test_no_program_holds_what_its_parent_has_open(run: Runner) -> None:
     finally:
         for fd in (reading, writing, copy):
             os.close(fd)
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+def test_connections_that_get_the_numbers_of_what_was_attached_are_heard(run: Runner, tmp_path: Path) -> None:
+    async def main() -> tuple[bytes, bytes]:
+        process = AttachProcess(lambda _width, _height: None)
+        await process.start(tmp_path)
+        reading = asyncio.create_task(process.read())
+        await asyncio.sleep(0.01)  # it waits for the monitor
+        await process.close()
+        ends = [await asyncio.open_connection(sock=end) for end in socket.socketpair()]
+        for _, writer in ends:
+            writer.write(b"word")
+        async with asyncio.timeout(5):
+            heard = [await reader.readexactly(4) for reader, _ in ends]
+            assert await reading is None
+        for _, writer in ends:
+            writer.close()
+        return heard[0], heard[1]
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as monitor:
+        monitor.bind(str(tmp_path / "attach"))
+        monitor.listen()
+        assert run(main()) == (b"word", b"word")
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [([b'{"pid"', b": 5}\n"], b'{"pid": 5}'), ([b"one\ntwo\n"], b"one"), ([b"broken off"], b"broken off"), ([], b"")],
+    ids=["in two pieces", "the first of two", "without an end", "nothing"],
+)
+def test_a_monitor_is_read_up_to_the_end_of_its_line(run: Runner, said: list[bytes], line: bytes) -> None:
+    async def main() -> bytes:
+        reading, writing = os.pipe()
+        found = asyncio.create_task(conmon.read_line(reading))
+        for piece in said:
+            await asyncio.sleep(0.01)
+            os.write(writing, piece)
+        os.close(writing)
+        async with asyncio.timeout(5):
+            return await found
+
+    assert run(main()) == line
