@@ -1,6 +1,9 @@
 """Finds the type of every part of an expression, and what is wrong with it.
 
+What an empty list or map holds is a type variable: the first use tells what it stands for.
+
 Source: github.com/google/cel-go/checker/checker.go; literals of mixed types are refused as Kubernetes does
+(github.com/google/cel-go/cel/validator.go)
 """
 
 from __future__ import annotations
@@ -53,6 +56,14 @@ class Checker:
         self._inner: list[Ident] = []
         #: whether literals here may mix types: what `format` prints
         self._loose = False
+        #: the parts of each literal elsewhere, which must all be of one type, and which of them are optionals
+        self._uniform: list[tuple[list[Node], frozenset[int]]] = []
+        #: what type variables stand for, as far as is known, and how many there have been; whether any outlived the
+        #: call it was made for, and the nodes since then, whose types it may be in
+        self._bound: dict[str, Type] = {}
+        self._variables = 0
+        self._lasting = False
+        self._open: list[Node] = []
         self.issues: list[Issue] = []
         self.inputs: dict[str, int] = {}
         self.slots = 0
@@ -78,8 +89,21 @@ class Checker:
                 found = self._macro(node)
             case _:
                 raise TypeError(node)
+        if self._lasting:
+            found = types.resolve(found, self._bound, free=True)
+            self._open.append(node)
         node.type = found
         return found
+
+    def _variable(self) -> Type:
+        self._variables += 1
+        return Type(f"_var{self._variables}")
+
+    def _fits(self, wanted: Type, found: Type) -> bool:
+        return types.assign(wanted, found, self._bound)
+
+    def _shown(self, kind: Type) -> str:
+        return str(types.resolve(kind, self._bound))
 
     def _wrong(self, node: Node, text: str) -> Type:
         self.issues.append(Issue(node.offset, text))
@@ -102,7 +126,15 @@ class Checker:
         return found_type
 
     def finish(self) -> None:
-        """Gives the variables that come from outside their slots, behind those of macros."""
+        """Ends the check of the whole expression: what is not known of a type by now is `dyn`.
+
+        Gives the variables that come from outside their slots, behind those of macros.
+        """
+        for node in self._open:
+            node.type = types.resolve(node.type, self._bound)
+        if not self.issues:
+            for nodes, optional in self._uniform:
+                self._alike(nodes, optional)
         for name in self.inputs:
             self.inputs[name] = self.slots
             self.slots += 1
@@ -125,6 +157,9 @@ class Checker:
         optional = node.optional
         if operand.name == "optional_type":
             operand, optional = operand.params[0], True
+        if operand.is_param:
+            self._fits(DYN, operand)
+            operand = DYN
         node.key = node.field
         if isinstance(operand, ObjectType):
             row = operand.fields.get(node.field)
@@ -167,18 +202,33 @@ class Checker:
         for row in rows:
             if len(row.params) != len(operands):
                 continue
-            bound: dict[str, Type] = {}
-            if not all(types.assign(a, b, bound) for a, b in zip(row.params, operands, strict=True)):
+            params, result = self._instance(row)
+            bound = dict(self._bound)
+            if not all(types.fits(a, b, bound) for a, b in zip(operands, params, strict=True)):
                 continue
             node.overloads.append(row)
-            result = types.resolve(row.result, bound)
+            result = types.resolve(result, bound, free=True)
+            self._lasting = self._lasting or bool(types.param_names(result))
+            if self._lasting:
+                self._bound = bound
             found = result if found is None or found == result else DYN
         if found is None:
-            shown = ", ".join(map(str, operands if node.target is None else operands[1:]))
-            applied = f"({shown})" if node.target is None else f"{operands[0]}.({shown})"
+            shown = ", ".join(map(self._shown, operands if node.target is None else operands[1:]))
+            applied = f"({shown})" if node.target is None else f"{self._shown(operands[0])}.({shown})"
             return self._wrong(node, f"found no matching overload for '{node.function}' applied to '{applied}'")
         self._literal(node)
         return found
+
+    def _instance(self, row: Overload) -> tuple[tuple[Type, ...], Type]:
+        """The types of a signature, each parameter a type variable of its own."""
+        names: dict[str, Type] = {}
+        for name in row.names:
+            names[name] = self._variable()
+        if not names:
+            return row.params, row.result
+        return tuple(types.resolve(kind, names, free=True) for kind in row.params), types.resolve(
+            row.result, names, free=True
+        )
 
     def _literal(self, node: Call) -> None:
         """Refuses texts that can never be read: patterns, moments and spans written out."""
@@ -194,8 +244,8 @@ class Checker:
         condition, then, other = (self.check(arg) for arg in node.args)
         if "!error!" in (condition.name, then.name, other.name):
             return ERROR
-        if not types.assign(BOOL, condition, {}) or not types.assign(then, other, {}):
-            shown = f"({condition}, {then}, {other})"
+        if not self._fits(BOOL, condition) or not self._fits(then, other):
+            shown = f"({', '.join(map(self._shown, (condition, then, other)))})"
             return self._wrong(node, f"found no matching overload for '_?_:_' applied to '{shown}'")
         return types.general(then, other)
 
@@ -210,6 +260,8 @@ class Checker:
 
     def _common(self, nodes: list[Node], optional: frozenset[int]) -> Type:
         """The type of all of them; they must not differ."""
+        if not self._loose and len(nodes) > 1:
+            self._uniform.append((nodes, optional))
         common: Type | None = None
         for index, node in enumerate(nodes):
             found = self.check(node)
@@ -218,13 +270,25 @@ class Checker:
                     found = found.params[0]
                 elif not is_dyn(found):
                     self._wrong(node, f"expected type 'optional_type({found})' but found '{found}'")
-            if common is None or types.assign(common, found, {}):
+            if common is None or self._fits(common, found):
                 common = found if common is None else types.general(common, found)
             elif self._loose:
                 common = DYN
             else:
-                self._wrong(node, f"expected type '{common}' but found '{found}'")
-        return DYN if common is None else common
+                self._wrong(node, f"expected type '{self._shown(common)}' but found '{self._shown(found)}'")
+                common = ERROR
+        if common is None:
+            self._lasting = True
+            return self._variable()
+        return common
+
+    def _alike(self, nodes: list[Node], optional: frozenset[int]) -> None:
+        """Refuses the first part of a literal whose type is not exactly that of the first one."""
+        kinds = [node.type.params[0] if index in optional else node.type for index, node in enumerate(nodes)]
+        for node, kind in zip(nodes, kinds, strict=True):
+            if kind != kinds[0]:
+                self._wrong(node, f"expected type '{kinds[0]}' but found '{kind}'")
+                return
 
     def _struct(self, node: Struct) -> Type:
         made = self._declared.types.get(node.name)
@@ -239,7 +303,7 @@ class Checker:
                 continue
             if index in node.optional and found.name == "optional_type":
                 found = found.params[0]
-            if not types.assign(row.type, found, {}):
+            if not self._fits(row.type, found):
                 text = f"expected type of field '{name}' is '{row.type}' but provided type is '{found}'"
                 self.issues.append(Issue(offset, text))
         return made
@@ -248,6 +312,9 @@ class Checker:
 
     def _macro(self, node: Macro) -> Type:
         over = self.check(node.range)
+        if over.is_param:
+            self._fits(DYN, over)
+            over = DYN
         if node.name in ("optMap", "optFlatMap"):
             kinds = [over.params[0] if over.name == "optional_type" else DYN]
         elif over.name == "list":
@@ -275,10 +342,12 @@ class Checker:
             condition = name in ("all", "exists", "exists_one", "filter") or (
                 len(bodies) == 2 and body is node.bodies[0]
             )
-            if condition and not types.assign(BOOL, kind, {}):
+            if condition and not self._fits(BOOL, kind):
                 shown = {"all": ("_&&_", "(bool, {})"), "exists": ("_||_", "(bool, {})")}.get(name)
                 function, form = shown or ("_?_:_", "({}, list, list)")
-                self._wrong(node, f"found no matching overload for '{function}' applied to '{form.format(kind)}'")
+                self._wrong(
+                    node, f"found no matching overload for '{function}' applied to '{form.format(self._shown(kind))}'"
+                )
         match name:
             case "all" | "exists" | "exists_one":
                 return BOOL

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from steersman.cluster.api.cel.types import Type, is_dyn, parse_type, split_types
+from steersman.cluster.api.cel.types import Type, is_dyn, param_names, parse_type, split_types
 from steersman.cluster.api.cel.values import type_name
 
 Cost = Callable[[Sequence[float]], float]
@@ -28,6 +28,7 @@ class Overload:
         compute: the function itself; raises EvaluationError.
         cost: None costs 1.
         size: the most that the result can measure, of the operands' sizes; None when nobody knows.
+        names: of its type parameters.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Overload:
     compute: Callable[..., Any]
     cost: Cost | None = None
     size: Cost | None = None
+    names: frozenset[str] = frozenset()
 
     def accepts(self, values: Sequence[Any]) -> bool:
         """Whether values that nothing was known of have the types of this signature."""
@@ -51,7 +53,9 @@ def _made(
 ) -> Overload:
     before, _, after = signature.partition("->")
     params = tuple(map(parse_type, split_types(before)))
-    return Overload(name, params, parse_type(after), member, compute, cost, size)
+    result = parse_type(after)
+    names = frozenset(name for kind in (*params, result) for name in param_names(kind))
+    return Overload(name, params, result, member, compute, cost, size, names)
 
 
 def function(

@@ -101,9 +101,9 @@ def compile(source: str, declarations: Declarations) -> Program:  # noqa: A001
     try:
         tree = parse(source)
         checker.check(tree)
+        checker.finish()
         if checker.issues:
             raise CelError(source, checker.issues)
-        checker.finish()
         return Program(source, tree, checker, declarations)
     except RecursionError:
         raise CelError(source, [Issue(0, "expression recursion limit exceeded")]) from None

@@ -15,7 +15,8 @@ class Type:
     """A type.
 
     Args:
-        name: `int`, `list`, `kubernetes.Quantity`, the name of an object, ...; one capital letter is a parameter.
+        name: `int`, `list`, `kubernetes.Quantity`, the name of an object, ...; one capital letter is a parameter of a
+            signature, `_var` with a number one that stands for a type not known yet.
         params: of lists, maps, optionals and types.
         unordered: of a list: None, `set` or the names of its keys (`x-kubernetes-list-type`), as equality sees it.
         size_max: most items, characters or entries there can be; None when nobody knows. For the estimate of cost.
@@ -33,7 +34,7 @@ class Type:
 
     @property
     def is_param(self) -> bool:
-        return len(self.name) == 1 and self.name.isupper()
+        return (len(self.name) == 1 and self.name.isupper()) or self.name.startswith("_var")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,11 @@ def parse_type(text: str) -> Type:
     return Type(name, tuple(parse_type(part) for part in split_types(rest[:-1]))) if rest else Type(name)
 
 
+def param_names(kind: Type) -> tuple[str, ...]:
+    """The names of the parameters in a type."""
+    return (kind.name,) if kind.is_param else tuple(name for part in kind.params for name in param_names(part))
+
+
 def split_types(text: str) -> list[str]:
     """Parts a list of types at its commas, outside parentheses."""
     parts, depth, start = [], 0, 0
@@ -122,21 +128,28 @@ def split_types(text: str) -> list[str]:
 
 
 def assign(wanted: Type, found: Type, bound: dict[str, Type]) -> bool:
-    """Whether a value of type `found` can be used where `wanted` is.
+    """Whether a value of type `found` can be used where `wanted` is; both may have parameters.
 
     Args:
-        wanted: may have parameters; found: has none.
-        bound: what the parameters met so far stand for; grows.
+        bound: what the parameters met so far stand for; grows where the types fit.
+
+    Source: github.com/google/cel-go/checker/types.go
     """
+    trial = dict(bound)
+    if not fits(wanted, found, trial):
+        return False
+    bound.update(trial)
+    return True
+
+
+def fits(wanted: Type, found: Type, bound: dict[str, Type]) -> bool:
+    """As `assign`, where nobody needs what parameters stood for before in case that the types do not fit."""
     if wanted.is_param:
-        known = bound.get(wanted.name)
-        if known is None or (known.name == "null_type" and _takes_null(found)):
-            bound[wanted.name] = found
-            return True
-        fits = assign(known, found, bound)
-        if fits:
-            bound[wanted.name] = general(known, found)
-        return fits
+        can, is_known = _stands_for(found, wanted, bound)
+        if can or is_known:
+            return can
+    if found.is_param:
+        return _stands_for(wanted, found, bound)[0]
     if wanted is found or is_dyn(wanted) or is_dyn(found):
         return True
     if found.name == "null_type" or wanted.name == "null_type":
@@ -146,14 +159,40 @@ def assign(wanted: Type, found: Type, bound: dict[str, Type]) -> bool:
     return (
         wanted.name == found.name
         and len(wanted.params) == len(found.params)
-        and all(assign(a, b, bound) for a, b in zip(wanted.params, found.params, strict=True))
+        and all(fits(a, b, bound) for a, b in zip(wanted.params, found.params, strict=True))
     )
+
+
+def _stands_for(kind: Type, param: Type, bound: dict[str, Type]) -> tuple[bool, bool]:
+    """Whether a parameter can stand for a type, and whether it stood for one already."""
+    known = bound.get(param.name)
+    if param in (kind, known):
+        return True, True
+    if known is not None:
+        if not fits(kind, known, bound):
+            return False, True
+        kind = general(known, kind)
+    if not _refers(kind, param, bound):
+        bound[param.name] = kind
+        return True, known is not None
+    return known is not None, known is not None
+
+
+def _refers(kind: Type, param: Type, bound: Mapping[str, Type]) -> bool:
+    """Whether a parameter is a part of a type."""
+    if kind == param:
+        return True
+    if kind.is_param:
+        return kind.name in bound and _refers(bound[kind.name], param, bound)
+    return any(_refers(part, param, bound) for part in kind.params)
 
 
 def general(one: Type, other: Type) -> Type:
     """The type of what is of one of two types that fit each other: where one is not known, the other does not help."""
     if is_dyn(one) or is_dyn(other):
         return DYN
+    if one.is_param or other.is_param:
+        return one if one.is_param else other
     if one.name == "null_type":
         return other
     if len(one.params) != len(other.params):
@@ -164,14 +203,19 @@ def general(one: Type, other: Type) -> Type:
     return one
 
 
-def resolve(kind: Type, bound: Mapping[str, Type]) -> Type:
-    """The type with its parameters replaced; one that stands for nothing is `dyn`."""
+def resolve(kind: Type, bound: Mapping[str, Type], *, free: bool = False) -> Type:
+    """The type with its parameters replaced.
+
+    Args:
+        free: whether a parameter that stands for nothing stays one; otherwise it becomes `dyn`.
+    """
     if kind.is_param:
-        return bound.get(kind.name, DYN)
+        known = bound.get(kind.name)
+        return resolve(known, bound, free=free) if known is not None else kind if free else DYN
     if not kind.params:
         return kind
-    params = tuple(resolve(item, bound) for item in kind.params)
-    return kind if params == kind.params else Type(kind.name, params)
+    params = tuple(resolve(item, bound, free=free) for item in kind.params)
+    return kind if params == kind.params else Type(kind.name, params, kind.unordered, kind.size_max)
 
 
 def _takes_null(kind: Type) -> bool:
