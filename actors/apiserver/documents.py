@@ -23,6 +23,7 @@ from steersman.actors.apiserver.health import Health
 from steersman.actors.apiserver.merging import Merged
 from steersman.actors.apiserver.metrics import Metrics
 from steersman.actors.apiserver.reads import Reader
+from steersman.actors.apiserver.rendering import made_as
 from steersman.actors.apiserver.resources import nowhere
 from steersman.actors.apiserver.watches import Watches
 from steersman.actors.http.messages import Response
@@ -40,7 +41,6 @@ from steersman.cluster.meta.objects import Obj
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PROTOBUF_V2_OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-_AGGREGATED = "apidiscovery.k8s.io"
 #: documents whose path carries their hash never change
 _IMMUTABLE = "public, immutable"
 #: encoded documents held; one more and the table starts anew
@@ -150,18 +150,12 @@ class Documents:
     # ---- documents
 
     def _discovery(self, call: Call, parts: list[str]) -> Response:
-        accept = call.header.get("accept", "")
-        core = parts[0] == "api"
-        if len(parts) == 1 and _prefers_aggregated(accept):
-            return self._document(
-                call,
-                f"aggregated {parts[0]}",
-                lambda: self._merged.aggregated(core=core),
-                discovery.AGGREGATED,
-                cache="public",
-            )
-        negotiate(accept, tabular=False)
-        if len(parts) == 1:
+        core, is_root = parts[0] == "api", len(parts) == 1
+        accepted = negotiate(call.header.get("accept", ""), tabular=False, discovery=is_root)
+        if accepted.shape:
+            key, form = f"aggregated {parts[0]} {accepted.media}", discovery.AGGREGATED.format(accepted.media)
+            return self._document(call, key, lambda: self._aggregated(core, accepted.media), form, cache="public")
+        if is_root:
             if core:
                 address = call.header.get("host", "")
                 return _json(discovery.api_versions(address))
@@ -177,6 +171,9 @@ class Documents:
         if found is None:
             raise nowhere(self._registry, "" if core else parts[1])
         return _json(found)
+
+    def _aggregated(self, core: bool, media: str) -> bytes:
+        return made_as(media, orjson.dumps(self._merged.aggregated(core=core)))
 
     async def _openapi(self, call: Call, path: str, rest: str) -> Response:
         if not rest:
@@ -257,15 +254,3 @@ def _accepts(accept: str, *served: str) -> str:
             if clause in (media, "application/*", "*/*"):
                 return media
     raise NotAcceptable(f"only the following media types are accepted: {', '.join(served)}")
-
-
-def _prefers_aggregated(accept: str) -> bool:
-    """Whether the client takes aggregated discovery before plain JSON."""
-    for clause in accept.split(","):
-        parts = {part.strip() for part in clause.split(";")}
-        if "application/json" in parts:
-            if f"g={_AGGREGATED}" not in parts:
-                return False
-            if "as=APIGroupDiscoveryList" in parts and "v=v2" in parts:
-                return True
-    return False

@@ -11,7 +11,7 @@ from steersman.actors.apiserver.writes import Operation, Writer
 from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.api.removal import read_grace
+from steersman.cluster.api.removal import check_options, read_grace
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import MethodNotAllowed
 from steersman.cluster.meta.objects import Obj
@@ -97,7 +97,7 @@ class Operations:
         return self._writer.delete(kind, namespace, name, options, context)
 
     def delete_options(self, call: Call) -> Obj:
-        """The DeleteOptions of a request: its body, else its query."""
+        """The DeleteOptions of a request: its body, else its query; raises BadRequest, Invalid."""
         query = call.query
         options: Obj = {}
         if call.request.body:
@@ -113,4 +113,5 @@ class Operations:
             options.setdefault("orphanDependents", query.flag("orphanDependents"))
         if dry := [text for text in query.every("dryRun") if text]:
             options["dryRun"] = dry
+        check_options(options)
         return options

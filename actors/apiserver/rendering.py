@@ -46,7 +46,7 @@ async def rendered(request: Request, pretty: str, response: Response) -> Respons
     if not media.startswith(JSON) or request.target.startswith("/openapi/"):
         return response
     try:
-        wanted = negotiate(headers.get("accept", ""))
+        wanted = Accepted() if ";" in media else negotiate(headers.get("accept", ""))
     except NotAcceptable:
         wanted = Accepted()
     is_pretty = wanted.pretty or is_for_people(pretty, headers.get("user-agent", ""))
@@ -64,9 +64,9 @@ async def rendered(request: Request, pretty: str, response: Response) -> Respons
     if wanted.media == PROTOBUF and len(body) > _PROTOBUF_BYTES_MAX:
         return Response(413, response.headers, orjson.dumps(RequestEntityTooLarge(_TOO_LONG).to_status()))
     if len(body) <= _INLINE_BYTES_MAX:
-        made = _made(body, wanted.media)
+        made = made_as(wanted.media, body)
     else:
-        made = await aside(_made, body, wanted.media)
+        made = await aside(made_as, wanted.media, body)
     shown = wanted.media if wanted.media == YAML or (wanted.media == PROTOBUF and made is not body) else media
     return Response(response.status, {**response.headers, "content-type": shown}, made)
 
@@ -88,7 +88,8 @@ async def _whole(first: bytes, rest: Pieces) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _made(body: bytes, media: str) -> bytes:
+def made_as(media: str, body: bytes) -> bytes:
+    """Returns JSON in another media type, or indented as JSON; what is too long, or has no such form, as it is."""
     if media != PROTOBUF and len(body) > _LAID_OUT_BYTES_MAX:
         return body
     if media == YAML:

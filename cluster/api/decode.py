@@ -281,7 +281,8 @@ def identified(registry: Registry, kind: Kind, tree: Any, body: bytes = b"") -> 
     found_kind, found_version = tree.get("kind", wanted), tree.get("apiVersion", "" if kind.is_custom else api_version)
     if found_version.count("/") > 1:
         raise _unrecognized(kind, f"unexpected GroupVersion string: {found_version}", body)
-    if (found_kind, found_version) != (wanted, api_version) and wanted != "DeleteOptions":
+    is_any_groups = found_kind == wanted == "DeleteOptions"  # clients send those of the object's own group
+    if (found_kind, found_version) != (wanted, api_version) and not is_any_groups:
         raise _mistaken(registry, kind, found_kind, found_version)
     if "kind" in tree and "apiVersion" in tree:
         return tree

@@ -18,7 +18,7 @@ from steersman.cluster.api.row import Kind, Subresource
 from steersman.cluster.meta.objects import Obj
 
 #: media type of the aggregated form
-AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+AGGREGATED = "{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 #: version to what is served of it: rows of this server, or another server's
 Versions = dict[str, list[Kind] | Extension]
 

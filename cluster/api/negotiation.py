@@ -14,6 +14,10 @@ from steersman.cluster.meta.remembered import remembered
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _MEDIA, _STREAMS = (JSON, YAML, PROTOBUF), (JSON, PROTOBUF)
 TABLE, PARTIAL, PARTIAL_LIST = "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+AGGREGATED = "APIGroupDiscoveryList"
+#: the shapes of answers that are no discovery, and the one of discovery, each in its groups and versions
+_SHAPES = {(shape, f"meta.k8s.io/{v}") for shape in (TABLE, PARTIAL, PARTIAL_LIST) for v in ("v1", "v1beta1")}
+_DISCOVERY_SHAPES = {(AGGREGATED, "apidiscovery.k8s.io/v2")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,8 @@ class Accepted:
 
     Args:
         media: one of the three media types.
-        shape: empty for whole objects, or `Table`, `PartialObjectMetadata`, `PartialObjectMetadataList`.
+        shape: empty for whole objects, or `Table`, `PartialObjectMetadata`, `PartialObjectMetadataList`,
+            `APIGroupDiscoveryList`.
         group_version: of the shape.
         pretty: whether JSON is indented, as the media type's parameter asks.
     """
@@ -34,13 +39,16 @@ class Accepted:
 
 
 @remembered(1024)
-def negotiate(header: str, *, stream: bool = False, has_protobuf: bool = True, tabular: bool = True) -> Accepted:
+def negotiate(
+    header: str, *, stream: bool = False, has_protobuf: bool = True, tabular: bool = True, discovery: bool = False
+) -> Accepted:
     """Reads an `Accept` header; the first clause that can be served wins.
 
     Args:
         stream: of a watch, which is never YAML.
         has_protobuf: whether whole objects have a protobuf form.
         tabular: whether the answer has rows and columns at all.
+        discovery: whether it is what there is to discover, which has a shape of its own.
 
     Raises:
         NotAcceptable: none can be served.
@@ -48,12 +56,13 @@ def negotiate(header: str, *, stream: bool = False, has_protobuf: bool = True, t
     if not header:
         return Accepted()
     media = _STREAMS if stream else _MEDIA
+    shapes = _DISCOVERY_SHAPES if discovery else _SHAPES
     found = [
         accepted
         for wanted, parameters in _clauses(header)
         for name in media
         if wanted in (name, "application/*", "*/*")
-        and (accepted := _accepted(name, parameters)) is not None
+        and (accepted := _accepted(name, parameters, shapes)) is not None
         and (accepted.shape or has_protobuf or name != PROTOBUF)
         and (accepted.shape != TABLE or (tabular and name != PROTOBUF))
     ]
@@ -80,17 +89,16 @@ def _clauses(header: str) -> list[tuple[str, dict[str, str]]]:
     return [(wanted, parameters) for _, wanted, parameters in sorted(clauses, key=lambda row: row[0])]
 
 
-def _accepted(media: str, parameters: dict[str, str]) -> Accepted | None:
+def _accepted(media: str, parameters: dict[str, str], shapes: set[tuple[str, str]]) -> Accepted | None:
     """What a clause means for a media type; None when it asks for what there is nowhere."""
-    if parameters.get("stream", "watch") not in ("watch", ""):
+    if parameters.get("stream", "watch") not in ("watch", "") or parameters.get("sv", "v1") not in ("v1", ""):
         return None
     pretty = parameters.get("pretty") == "1"
     if not parameters.keys() & {"as", "g", "v"}:
         return Accepted(media, pretty=pretty)
     shape, group, version = (parameters.get(key, "") for key in ("as", "g", "v"))
-    if group != "meta.k8s.io" or version not in ("v1", "v1beta1") or shape not in (TABLE, PARTIAL, PARTIAL_LIST):
-        return None
-    return Accepted(media, shape, f"{group}/{version}", pretty)
+    wanted = shape, f"{group}/{version}"
+    return Accepted(media, *wanted, pretty) if wanted in shapes else None
 
 
 def is_for_people(pretty: str, user_agent: str) -> bool:

@@ -54,7 +54,7 @@ def delete(registry: Registry, kind: Kind, old: Obj, options: Obj | None, ctx: W
         Conflict: a precondition does not hold. Invalid: options that make no sense. Forbidden: protected objects.
     """
     options = options or {}
-    _check_options(options)
+    check_options(options)
     _check_preconditions(kind, old, options)
     if kind.resource.plural == "namespaces" and not kind.resource.group:
         _protect_namespace(old)
@@ -133,7 +133,8 @@ def _warnings(kind: Kind, options: Obj) -> tuple[str, ...]:
     return ()
 
 
-def _check_options(options: Obj) -> None:
+def check_options(options: Obj) -> None:
+    """Refuses `DeleteOptions` that make no sense, whatever they are about; raises Invalid."""
     causes: list[Cause] = []
     policy = options.get("propagationPolicy")
     if policy is not None and policy not in _POLICIES:

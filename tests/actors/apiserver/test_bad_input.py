@@ -188,6 +188,15 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "force on another patch": ("PATCH", f"{CONFIG_MAPS}/old?force=true", {}, MERGE, 422, "force"),
     "nothing to delete": ("DELETE", f"{CONFIG_MAPS}/none", None, "", 404, "not found"),
     "delete options that are none": ("DELETE", f"{CONFIG_MAPS}/old", b"nonsense", "", 400, ""),
+    "options of another kind": (
+        "DELETE", f"{CONFIG_MAPS}/old", {"apiVersion": "v1", "kind": "Secret"}, "", 400, "Secret in version",
+    ),
+    "no such policy, and nothing to delete": (
+        "DELETE", f"{CONFIG_MAPS}/none?propagationPolicy=Gently", None, "", 422, "propagationPolicy",
+    ),
+    "no such policy for a collection": (
+        "DELETE", f"{CONFIG_MAPS}?labelSelector=no=thing&propagationPolicy=Gently", None, "", 422, "propagationPolicy",
+    ),
     "no such policy": ("DELETE", f"{CONFIG_MAPS}/old?propagationPolicy=Gently", None, "", 422, "propagationPolicy"),
     "another uid to delete": (
         "DELETE", f"{CONFIG_MAPS}/old", {"preconditions": {"uid": "x"}}, "", 409, "in the precondition (x) does not",

@@ -231,6 +231,33 @@ async def test_discovery_is_refused_in_what_it_has_not(api: Any) -> None:
         await api.refused(406, "GET", target, accept=TABLE)
 
 
+DISCOVERY = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+#: what is accepted, and whether that is the aggregated form; Kubernetes 1.33 and newer speak no v2beta1 any more
+DISCOVERED = {
+    f"application/json{DISCOVERY}": True,
+    f"application/json{DISCOVERY};profile=nopeer": True,
+    f"application/yaml{DISCOVERY}": True,
+    f"application/vnd.kubernetes.protobuf{DISCOVERY}": True,
+    f"*/*{DISCOVERY}": True,
+    f"application/json{DISCOVERY.replace('v2', 'v2beta1')},application/json{DISCOVERY},application/json": True,
+    f"application/json{DISCOVERY.replace('v2', 'v2beta1')},application/json": False,
+    f"application/json{DISCOVERY};q=0.5,application/json": False,
+    f"application/json,application/json{DISCOVERY}": False,
+}
+
+
+@pytest.mark.parametrize("accept", DISCOVERED)
+async def test_discovery_is_aggregated_for_who_wants_that_most_in_any_media_type(api: Any, accept: str) -> None:
+    wanted = await api.ok("GET", "/apis", accept=f"application/json{DISCOVERY}")
+    found = await api.call("GET", "/apis", accept=accept)
+    media = found.headers["content-type"]
+    assert found.status == 200 and media.endswith(DISCOVERY) is DISCOVERED[accept]
+    if "protobuf" in media:
+        assert [row["metadata"] for row in decode(found.body)["items"]] == [row["metadata"] for row in wanted["items"]]
+    elif DISCOVERED[accept]:
+        assert yamlio.load(found.body) == wanted
+
+
 async def test_who_uses_what_is_deprecated_is_warned(api: Any) -> None:
     endpoints = "/api/v1/namespaces/default/endpoints"
     text = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'

@@ -47,6 +47,8 @@ TAKEN = {
     f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1": Accepted(JSON, PARTIAL_LIST, V1),
     f"application/cbor,{JSON};q=0.1": Accepted(),
     f"{JSON};stream=watch": Accepted(),
+    f"{JSON};sv=v1": Accepted(),
+    f"{JSON};sv=v2,{YAML}": Accepted(YAML),
 }
 
 
