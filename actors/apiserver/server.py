@@ -309,7 +309,7 @@ class ApiServer:
         changes = attributes.verb not in _READS
         self.metrics.in_flight[changes] += 1
         try:
-            response = await self._answer(request, path, query, attributes, trail)
+            response = await self._answer(request, query, attributes, trail)
         except ApiError as error:
             response = failure(error)
             if error.code in (401, 403) and is_spaced(request):
@@ -334,9 +334,9 @@ class ApiServer:
         self.metrics.observe(labels, response.status, loop.time() - started)
         return response
 
-    def _who(self, request: Request, path: str, attributes: Attributes, trail: Trail | None) -> User:
+    def _who(self, request: Request, attributes: Attributes, trail: Trail | None) -> User:
         """The user as whom a request acts; raises Unauthorized or Forbidden."""
-        user = self.authenticator.authenticate(request, path)
+        user = self.authenticator.authenticate(request, attributes.path)
         if trail is not None:
             trail.known(user)
             trail.annotations |= self.authenticator.remarks(request)
@@ -355,10 +355,10 @@ class ApiServer:
             raise forbidden(user, attributes, verdict)
         return user
 
-    async def _admit(self, request: Request, path: str, attributes: Attributes, trail: Trail | None) -> User:
+    async def _admit(self, request: Request, attributes: Attributes, trail: Trail | None) -> User:
         """As `_who`, but a refusal counts only when it was decided on state no older than the request."""
         try:
-            return self._who(request, path, attributes, trail)
+            return self._who(request, attributes, trail)
         except (Unauthorized, Forbidden):
             token = token_of(request)
             if not token and (request.user is None or isinstance(request.user, Stranger)):
@@ -369,21 +369,19 @@ class ApiServer:
                 log.info("a refusal could not be checked on fresh state: %s", error)
             if token:
                 await self.authenticator.learn(token)
-            return self._who(request, path, attributes, trail)
+            return self._who(request, attributes, trail)
 
-    async def _answer(
-        self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
-    ) -> Response:
+    async def _answer(self, request: Request, query: Query, attributes: Attributes, trail: Trail | None) -> Response:
         if self.authorizer.asks:
-            return await answered(lambda: self._answer_once(request, path, query, attributes, trail))
-        return await self._answer_once(request, path, query, attributes, trail)
+            return await answered(lambda: self._answer_once(request, query, attributes, trail))
+        return await self._answer_once(request, query, attributes, trail)
 
     async def _answer_once(
-        self, request: Request, path: str, query: Query, attributes: Attributes, trail: Trail | None
+        self, request: Request, query: Query, attributes: Attributes, trail: Trail | None
     ) -> Response:
         counts = self.metrics
         try:
-            user = await self._admit(request, path, attributes, trail)
+            user = await self._admit(request, attributes, trail)
         except Unauthorized:
             counts.unknown += 1
             raise
@@ -463,7 +461,7 @@ class ApiServer:
             if self._auditor is not None and at == len(trails):
                 trails.append(self._auditor.begin(request, attributes))
             trail = trails[at] if trails else None
-            user = await self._admit(request, path, attributes, trail)
+            user = await self._admit(request, attributes, trail)
             annotations = trail.annotations if trail is not None else {}
             calls.append(Call(request, attributes, query, user, annotations=annotations))
         ticket = self._flows.enter(calls[0].user, calls[0].attributes)

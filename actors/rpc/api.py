@@ -273,12 +273,17 @@ class _Servicer(api_pb2_grpc.ApiServicer):
 
 
 def _target(address: Any, query: Mapping[str, str]) -> str:
-    group, version, plural = (quote(part, safe="") for part in (address.group, address.version, address.resource))
+    group, version, plural = (_segment(part) for part in (address.group, address.version, address.resource))
     resource = Resource(group, version or "v1", plural, "")
-    parts = (quote(part, safe="") or None for part in (address.namespace, address.name, address.subresource))
+    parts = (_segment(part) or None for part in (address.namespace, address.name, address.subresource))
     path = resource.path(*parts)
     text = urlencode({key: value for key, value in query.items() if value})
     return f"{path}?{text}" if text else path
+
+
+def _segment(text: str) -> str:
+    """A segment of a path; a slash in it stays encoded when it is read, and is refused with the name it is in."""
+    return quote(text, safe="").replace("%2F", "%252F")
 
 
 def _object(response: Response) -> Any:

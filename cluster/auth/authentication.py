@@ -91,12 +91,13 @@ def identify(issuer: Issuer, claims: Obj, now: float) -> Identity:
         InvalidToken: it has expired, is for somebody else, or breaks a rule.
     """
     expires, begins = claims.get("exp"), claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or now >= expires:
+    if not isinstance(expires, int | float) or not now < expires:  # which a number that is none would be, too
         raise InvalidToken("oidc: verify token: oidc: token is expired")
     if isinstance(begins, int | float) and begins > now + _NOT_BEFORE_SKEW_S:
         raise InvalidToken("oidc: verify token: oidc: current time before the nbf (not before) time")
     meant = claims.get("aud")
-    if not issuer.audiences & set([meant] if isinstance(meant, str) else meant or ()):
+    rows = meant if isinstance(meant, list) else [meant]
+    if not any(isinstance(one, str) and one in issuer.audiences for one in rows):
         wanted = ", ".join(sorted(issuer.audiences))
         raise InvalidToken(f"oidc: verify token: oidc: expected audience in [{wanted}] got {meant!r}")
     for rule in issuer.claim_rules:

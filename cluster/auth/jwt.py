@@ -65,7 +65,7 @@ def read(text: str) -> Token:
         header, claims, signature = json.loads(decode(parts[0])), json.loads(decode(parts[1])), decode(parts[2])
     except (binascii.Error, ValueError, RecursionError):
         raise InvalidToken("not a JSON web token") from None
-    if not isinstance(header, dict) or not isinstance(claims, dict):
+    if not isinstance(header, dict) or not isinstance(claims, dict) or not isinstance(claims.get("iss", ""), str):
         raise InvalidToken("not a JSON web token")
     return Token(header, claims, f"{parts[0]}.{parts[1]}".encode(), signature)
 

@@ -136,6 +136,9 @@ ANSWERED: dict[str, tuple[bytes, str, int]] = {
     "a trailer with a name": (
         POST + b"transfer-encoding: chunked\r\ntrailer: impersonate-user\r\n\r\n2\r\n{}\r\n0\r\n"
         b"impersonate-user: admin\r\n\r\n", "nobody", 403),
+    "a token whose issuer is no text": (
+        b"GET /api HTTP/1.1\r\nhost: x\r\nauthorization: Bearer e30.eyJpc3MiOltdfQ.eHg\r\n\r\n", "", 401),
+    "an encoded letter": (b"GET /health%7a HTTP/1.1\r\nhost: x\r\n\r\n", "", 200),
     "a trailer with a token": (
         POST + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nauthorization: Bearer x\r\n\r\n", "", 401),
     "a trailer that impersonates": (

@@ -54,6 +54,10 @@ def test_expressions_map_claims() -> None:
     [
         ({"exp": NOW}, {}, "oidc: token is expired"),
         ({"exp": "never"}, {}, "oidc: token is expired"),
+        ({"exp": float("nan")}, {}, "oidc: token is expired"),
+        ({"aud": [["web"], {"a": 1}]}, {}, "expected audience in [web] got"),
+        ({"aud": {"web": 1}}, {}, "expected audience in [web] got"),
+        ({"aud": None}, {}, "expected audience in [web] got"),
         ({"nbf": NOW + 400}, {}, "before the nbf"),
         ({"aud": ["other"]}, {}, "expected audience in [web] got ['other']"),
         ({"sub": 7}, {}, "error evaluating username claim"),

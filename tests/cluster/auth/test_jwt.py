@@ -85,7 +85,19 @@ def test_keys_are_read_from_public_and_private_pem_and_weak_ones_are_refused() -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "a.b", "a.b.c", "e30.e30.!", "e30.W10.AA", "W10.e30.AA", "e30." + "A" * 20000 + ".A"]
+    "text",
+    [
+        "",
+        "a",
+        "a.b",
+        "a.b.c",
+        "e30.e30.!",
+        "e30.W10.AA",
+        "W10.e30.AA",
+        "e30." + "A" * 20000 + ".A",
+        "e30.eyJpc3MiOltdfQ.AA",
+        "e30.eyJpc3MiOnt9fQ.AA",
+    ],
 )
 def test_what_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(jwt.InvalidToken, match="not a JSON web token"):
