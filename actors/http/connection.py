@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
                 self._server.forget(self)
             if upgrade.close is not None:
                 await upgrade.close()
-            self._transport.close()
+            self._close()
 
     def _stir(self) -> None:
         """Somebody says something in the conversation."""
@@ -200,14 +200,19 @@ class Connection(asyncio.Protocol):
 
     # ---- ending
 
+    def _close(self) -> None:
+        """Takes leave; of asyncio's transports of TLS one that is closed a second time can do nothing any more."""
+        if not self._transport.is_closing():
+            self._transport.close()
+
     def _part(self) -> None:
         """Closes after the last answer, once it was taken or had its time."""
         self.deadline = self._loop.time() + self._limits.write_timeout_s
         if self._receiver.is_closed:
-            self._loop.call_later(self._limits.linger_s, self._transport.close)
+            self._loop.call_later(self._limits.linger_s, self._close)
         else:
             self._receiver.is_closed = True
-            self._transport.close()
+            self._close()
 
     def expire(self) -> None:
         """A time limit has passed: says so when a request was being read, and closes."""
@@ -228,7 +233,7 @@ class Connection(asyncio.Protocol):
     def retire(self) -> None:
         """The server stops: an idle connection closes now, a busy one after its answer."""
         if self.task is None:
-            self._transport.close()
+            self._close()
 
     def abort(self) -> None:
         self._transport.abort()

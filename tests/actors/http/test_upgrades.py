@@ -18,6 +18,7 @@ from steersman.actors.http.websocket import SPDY_TUNNEL, accept_key
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import NotFound
 from steersman.runtime.spdy import FLAG_FIN, GOAWAY, PING, RST_STREAM, SYN_REPLY, SpdyCodec, SpdyError, SpdyFrame
+from tests.actors.pki import Pki
 
 SUCCESS = b'{"status":"Success"}'
 FAILURE = b'{"status":"Failure","message":"command terminated with exit code 3"}'
@@ -345,3 +346,24 @@ async def test_frames_split_at_every_byte_are_read_alike() -> None:
     frames = list(whole.receive(data))
     assert [frame for byte in data for frame in split.receive(bytes((byte,)))] == frames
     assert frames[0].headers == (("streamtype", "data"), ("port", "80")) and frames[1].data == b"abc"
+
+
+async def test_a_conversation_over_tls_ends_without_a_complaint(pki: Pki) -> None:
+    async def handle(_: Request) -> Response:
+        return Response(101, {}, exec_upgrade(fail)())
+
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    server = HttpServer(handler=handle, host="127.0.0.1", port=0, tls=pki.server())
+    await server.start()
+    streams = await asyncio.open_connection("127.0.0.1", server.port, ssl=pki.client())
+    client = SocketClient(*streams)
+    async with asyncio.timeout(5):
+        await client.handshake("v5.channel.k8s.io")
+        while not client.closed:
+            await client.receive()
+        while server.connections:
+            assert not any(connection.is_left() for connection in server.connections)
+            await asyncio.sleep(0)
+    await server.stop()
+    assert complaints == []
