@@ -133,7 +133,7 @@ class Call:
         query = self.query
         if query:
             options.check(
-                sort, manager=query.get("fieldManager", ""), dry=[text for text in query.every("dryRun") if text],
+                sort, manager=query.get("fieldManager", ""), dry=query.every("dryRun"),
                 validation=query.get("fieldValidation", ""), applies=applies, forces="force" in query,
             )  # fmt: skip
         elif applies:

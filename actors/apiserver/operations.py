@@ -111,7 +111,7 @@ class Operations:
             options.setdefault("propagationPolicy", policy)
         if "orphanDependents" in query:
             options.setdefault("orphanDependents", query.flag("orphanDependents"))
-        if dry := [text for text in query.every("dryRun") if text]:
+        if dry := query.every("dryRun"):
             options["dryRun"] = dry
         check_options(options)
         return options

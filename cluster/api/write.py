@@ -76,6 +76,12 @@ __all__ = [
 _STALE = "the object has been modified; please apply your changes to the latest version and try again"
 #: who owns the fields of what the server makes beside an object
 _SERVER = "steersman-apiserver"
+#: groups whose kinds Kubernetes keeps by it, and kinds that it keeps by other names
+_GROUPS_IN_KEYS = ("apiextensions.k8s.io", "apiregistration.k8s.io")
+_PLACES = {
+    "endpoints": "services/endpoints", "ingresses": "ingress", "nodes": "minions",
+    "replicationcontrollers": "controllers", "services": "services/specs",
+}  # fmt: skip
 #: metadata that only the server writes
 _SERVER_KEYS = (
     "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink",
@@ -337,9 +343,19 @@ def check_uid(kind: Kind, new: Obj, namespace: str, name: str, uid: str) -> None
     wanted = (new.get("metadata") or {}).get("uid")
     if wanted and wanted != uid:
         failed = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
-        key = kind.key(namespace, name)
+        key = _key_in_etcd(kind, namespace, name)
         detail = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {failed}"
         raise errors.conflict(kind.resource.plural, name, detail, kind.resource.group)
+
+
+def _key_in_etcd(kind: Kind, namespace: str, name: str) -> str:
+    """Where Kubernetes keeps an object: most built-in kinds without their group.
+
+    Source: SpecialDefaultResourcePrefixes of pkg/kubeapiserver/default_storage_factory_builder.go
+    """
+    group, plural = kind.resource.group, kind.resource.plural
+    place = f"{group}/{plural}" if kind.is_custom or group in _GROUPS_IN_KEYS else _PLACES.get(plural, plural)
+    return "/".join(("/registry", place, *((namespace,) if kind.resource.namespaced else ()), name))
 
 
 def _name_owners_once(meta: Obj, ctx: WriteContext, sentence: str) -> None:

@@ -108,6 +108,14 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
         "POST", f"{CONFIG_MAPS}?dryRun=Some", GOOD, "", 422,
         'CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["Some"]: supported values: "All"',
     ),
+    "an empty dry run": (
+        "PUT", f"{CONFIG_MAPS}/old?dryRun=", GOOD, "", 422,
+        'UpdateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: [""]: supported values: "All"',
+    ),
+    "an empty dry run of a delete": (
+        "DELETE", f"{CONFIG_MAPS}/old?dryRun=", None, "", 422,
+        'DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: [""]: supported values: "All"',
+    ),
     "no such dry run of a delete": (
         "DELETE", f"{CONFIG_MAPS}/old?dryRun=Some", None, "", 422,
         'DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["Some"]: supported values: "All"',

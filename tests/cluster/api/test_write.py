@@ -92,6 +92,23 @@ def test_an_update_of_nothing_changes_nothing(api: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("plural", "key"),
+    [
+        ("pods", "pods/ns/a"), ("services", "services/specs/ns/a"), ("endpoints", "services/endpoints/ns/a"),
+        ("nodes", "minions/a"), ("replicationcontrollers", "controllers/ns/a"), ("ingresses", "ingress/ns/a"),
+        ("deployments", "deployments/ns/a"), ("apiservices", "apiregistration.k8s.io/apiservices/a"),
+        ("customresourcedefinitions", "apiextensions.k8s.io/customresourcedefinitions/a"),
+    ],
+)  # fmt: skip
+def test_an_object_of_another_uid_is_told_by_its_key_in_etcd(api: Any, plural: str, key: str) -> None:
+    with pytest.raises(Conflict) as caught:
+        write.check_uid(api.row(plural), {"metadata": {"uid": "1"}}, "ns", "a", "2")
+    said = "Precondition failed: UID in precondition: 1, UID in object meta: 2"
+    place = f"Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: {said}"
+    assert caught.value.message.endswith(f'"a": StorageError: invalid object, Code: 4, {place}')
+
+
+@pytest.mark.parametrize(
     ("edit", "error", "detail"),
     [
         ({"resourceVersion": "999"}, Conflict, "the object has been modified; please apply your changes to the latest"),
