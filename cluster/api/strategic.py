@@ -63,6 +63,8 @@ def _merge_map(schema: SchemaNode | None, target: Obj, patch: Obj, *, retain: bo
     for key, value in patch.items():
         if value is None or key == _RETAIN or key.startswith((_ORDER, _DELETE)):
             continue
+        if isinstance(value, dict) and _PATCH in value and not isinstance(target.get(key), dict):
+            continue  # a directive about what is not there
         result[key] = _merge_value(_child(schema, key), target.get(key), value, patch, key)
     for key in _directive_only(patch):
         if isinstance(target.get(key), list):
@@ -109,22 +111,43 @@ def _merge_value(schema: SchemaNode | None, old: Any, new: Any, patch: Obj, key:
 
 def _merge_list(schema: SchemaNode | None, old: list[Any], new: list[Any], patch: Obj, key: str) -> list[Any]:
     if schema is None or "merge" not in schema.patch_strategies:
-        return [_cleaned(item) for item in new if not (isinstance(item, dict) and _PATCH in item)]
+        return _replace_list(old, new, patch, key)
     if any(isinstance(item, list) for item in new):
         raise _refused()
-    order = patch.get(_ORDER + key)
-    if order is not None and not isinstance(order, list):
-        raise BadRequest("invalid patch format of setElementOrder list")
+    order = _order(patch, key)
     if schema.merge_key:
         return _merge_keyed(schema, old, new, order)
     return _merge_scalars(old, new, patch.get(_DELETE + key), order)
 
 
-def _merge_scalars(old: list[Any], new: list[Any], deleted: Any, order: list[Any] | None) -> list[Any]:
+def _replace_list(old: list[Any], new: list[Any], patch: Obj, key: str) -> list[Any]:
+    """An atomic list: the patch's, or, where it brings none, the old one thinned out or in another order."""
+    if key in patch:
+        return [_cleaned(item) for item in new if not (isinstance(item, dict) and _PATCH in item)]
+    if any(isinstance(item, dict | list) for item in old):
+        raise _refused()  # such items cannot be told apart
+    kept, order = _thinned(old, patch.get(_DELETE + key)), _order(patch, key)
+    return kept if order is None else _ordered(kept, old, order, lambda item: item)
+
+
+def _order(patch: Obj, key: str) -> list[Any] | None:
+    """The order that a patch gives a list; None where it gives none."""
+    order = patch.get(_ORDER + key)
+    if order is not None and not isinstance(order, list):
+        raise BadRequest("invalid patch format of setElementOrder list")
+    return order
+
+
+def _thinned(old: list[Any], deleted: Any) -> list[Any]:
+    """A list of scalars without those to be deleted."""
     if deleted is not None and not isinstance(deleted, list):
         raise BadRequest("invalid patch format of primitive list")
     gone = {_mark(item) for item in deleted or ()}
-    kept = {_mark(item): item for item in old if _mark(item) not in gone}
+    return [item for item in old if _mark(item) not in gone]
+
+
+def _merge_scalars(old: list[Any], new: list[Any], deleted: Any, order: list[Any] | None) -> list[Any]:
+    kept = {_mark(item): item for item in _thinned(old, deleted)}
     merged = list((kept | {_mark(item): copied(item) for item in new}).values())
     if order is not None:
         _check_order(new, order, new, order)

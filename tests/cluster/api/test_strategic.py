@@ -108,6 +108,45 @@ def test_ports_merge_by_their_key_and_keep_what_is_not_named(deployment: SchemaN
     assert merged["spec"]["ports"][0] == {"port": 53, "name": "a", "targetPort": 1}, "of two with a key, the first"
 
 
+X: dict[str, Any] = {"name": "a", "command": ["x", "y", "z", "x"]}
+#: apimachinery's strategicpatch: what directives make of lists that are replaced whole, and of what is not there
+DIRECTIVES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "items of an atomic list are deleted": (
+        X, {"name": "a", "$deleteFromPrimitiveList/command": ["y"]}, {"name": "a", "command": ["x", "z", "x"]},
+    ),
+    "an atomic list is put into order": (
+        X, {"name": "a", "$setElementOrder/command": ["z", "x"]}, {"name": "a", "command": ["y", "z", "x", "x"]},
+    ),
+    "an atomic list in the patch wins": (
+        X, {"name": "a", "command": ["n"], "$setElementOrder/command": ["n"]}, {"name": "a", "command": ["n"]},
+    ),
+    "nothing is deleted that is not there": (A, {"name": "a", "livenessProbe": {"$patch": "delete"}}, A),
+    "nothing is replaced that is not there": (
+        A, {"name": "a", "resources": {"$patch": "replace", "limits": {"cpu": "1"}}}, A,
+    ),
+    "nor in what is new": (
+        A, {"name": "a", "lifecycle": {"preStop": {"$patch": "delete"}, "stopSignal": "SIGINT"}},
+        {**A, "lifecycle": {"stopSignal": "SIGINT"}},
+    ),
+    "what is there is replaced": (
+        {**A, "resources": {"limits": {"cpu": "1"}}}, {"name": "a", "resources": {"$patch": "replace", "claims": []}},
+        {**A, "resources": {"claims": []}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIRECTIVES)
+def test_directives_do_as_much_as_they_say(pod: SchemaNode, name: str) -> None:
+    before, patch, after = DIRECTIVES[name]
+    assert strategic_merge(pod, containers(before), containers(patch)) == containers(after)
+
+
+def test_an_atomic_list_of_objects_has_no_order_to_be_given(pod: SchemaNode) -> None:
+    live = containers(A, tolerations=[{"key": "a"}, {"key": "b"}])
+    with pytest.raises(Invalid):
+        strategic_merge(pod, live, {"spec": {"$setElementOrder/tolerations": [{"key": "b"}, {"key": "a"}]}})
+
+
 GENERIC = "the server rejected our request due to an error in our request"
 MALFORMED = [
     ("missing merge key", containers({"image": "x"}), "map: map[image:x] does not contain declared merge key: name"),
