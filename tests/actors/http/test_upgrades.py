@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.actors.pki import Pki
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 
@@ -18,7 +19,6 @@ from steersman.actors.http.websocket import SPDY_TUNNEL, accept_key
 from steersman.actors.ports import Channel, Frame
 from steersman.cluster.meta.errors import NotFound
 from steersman.runtime.spdy import FLAG_FIN, GOAWAY, PING, RST_STREAM, SYN_REPLY, SpdyCodec, SpdyError, SpdyFrame
-from tests.actors.pki import Pki
 
 SUCCESS = b'{"status":"Success"}'
 FAILURE = b'{"status":"Failure","message":"command terminated with exit code 3"}'
