@@ -15,6 +15,7 @@ from steersman.cluster.api.cel import types
 from steersman.cluster.api.cel.ast import Call, Ident, ListExpr, Literal, Macro, MapExpr, Node, Select, Struct
 from steersman.cluster.api.cel.errors import EvaluationError, Issue
 from steersman.cluster.api.cel.library import FUNCTIONS
+from steersman.cluster.api.cel.library.collections import ORDERED
 from steersman.cluster.api.cel.library.regex import compiled
 from steersman.cluster.api.cel.overload import Overload
 from steersman.cluster.api.cel.parser import dotted
@@ -355,6 +356,12 @@ class Checker:
                 return types.list_of(kinds[-1])
             case "map" | "transformList":
                 return types.list_of(last)
+            case "sortBy":
+                if over.name != "map" and any(self._fits(Type(kind), last) for kind in ORDERED):
+                    return types.list_of(kinds[-1])
+                applied = f"{self._shown(over)}.(list({self._shown(last)}))"
+                text = f"found no matching overload for '@sortByAssociatedKeys' applied to '{applied}'"
+                return self._wrong(node, text)
             case "transformMap":
                 return types.map_of(over.params[0] if over.name == "map" else INT, last)
             case "transformMapEntry":

@@ -170,7 +170,7 @@ def _call(node: Call) -> Run:
     rows = node.overloads
     unknown = any(_is_open(kind) for kind in kinds)
     if len(rows) == 1 and not (unknown and any(_needs_check(row, kinds) for row in rows)):
-        return _fixed(rows[0].compute, operands, rows[0].cost)
+        return _fixed(rows[0].compute, operands, rows[0].cost, rows[0].measure)
     return _dispatched(rows, operands)
 
 
@@ -195,9 +195,11 @@ def _needs_check(row: Overload, kinds: list[Type]) -> bool:
     )
 
 
-def _fixed(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
+def _fixed(
+    compute: Callable[..., Any], operands: list[Run], cost: Any, measure: Callable[[Any], float] = size_of
+) -> Run:
     if cost is not None:
-        return _costly(compute, operands, cost)
+        return _costly(compute, operands, cost, measure)
     if len(operands) == 1:
         (one,) = operands
 
@@ -231,13 +233,13 @@ def _fixed(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
     return run
 
 
-def _costly(compute: Callable[..., Any], operands: list[Run], cost: Any) -> Run:
-    if len(operands) == 2:
+def _costly(compute: Callable[..., Any], operands: list[Run], cost: Any, measure: Callable[[Any], float]) -> Run:
+    if len(operands) == 2 and measure is size_of:
         return _costly_pair(compute, operands[0], operands[1], cost)
 
     def run(frame: Frame) -> Any:
         values = [operand(frame) for operand in operands]
-        frame.cost += cost([size_of(value) for value in values])
+        frame.cost += cost([measure(value) for value in values])
         if frame.cost > frame.limit:
             raise BudgetExceeded
         try:
@@ -271,7 +273,9 @@ def _dispatched(rows: list[Overload], operands: list[Run]) -> Run:
         values = [operand(frame) for operand in operands]
         for row in rows:
             if row.accepts(values):
-                frame.cost += 1 if row.cost is None else row.cost([size_of(value) for value in values])
+                frame.cost += 1 if row.cost is None else row.cost([row.measure(value) for value in values])
+                if frame.cost > frame.limit:
+                    raise BudgetExceeded
                 try:
                     return row.compute(*values)
                 except _MISFITS:

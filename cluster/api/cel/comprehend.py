@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from steersman.cluster.api.cel.ast import Macro
 from steersman.cluster.api.cel.errors import BudgetExceeded, EvaluationError, no_such_overload
+from steersman.cluster.api.cel.library.collections import sort_cost, sorted_by
+from steersman.cluster.api.cel.overload import Cost
 from steersman.cluster.api.cel.values import NONE, Optional
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def comprehension(node: Macro, over: Run, bodies: Sequence[Run]) -> Run:
         return _exists_one(over, bodies[0], turns)
     if node.name == "filter":
         return _filter(over, bodies[0], turns, node.slots[-1])
+    if node.name == "sortBy":
+        return _sorted(over, bodies[0], turns, node.slots[0], sort_cost(node.bodies[0].type.name))
     condition = bodies[0] if len(bodies) == 2 else None
     if node.name in ("map", "transformList"):
         return _collected(over, condition, bodies[-1], turns)
@@ -99,6 +103,20 @@ def _exists_one(over: Run, body: Run, turns: Turns) -> Run:
 
 def _filter(over: Run, body: Run, turns: Turns, slot: int) -> Run:
     return lambda frame: [frame.slots[slot] for _ in turns(frame, over(frame)) if body(frame) is True]
+
+
+def _sorted(over: Run, body: Run, turns: Turns, slot: int, cost: Cost) -> Run:
+    def run(frame: Frame) -> list[Any]:
+        values, keys = [], []
+        for _ in turns(frame, over(frame)):
+            values.append(frame.slots[slot])
+            keys.append(body(frame))
+        frame.cost += cost((len(values),))
+        if frame.cost > frame.limit:
+            raise BudgetExceeded
+        return sorted_by(values, keys)
+
+    return run
 
 
 def _collected(over: Run, condition: Run | None, body: Run, turns: Turns) -> Run:

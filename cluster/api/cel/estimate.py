@@ -11,7 +11,8 @@ from typing import Any
 from steersman.cluster.api.cel.ast import Call, Ident, ListExpr, Literal, Macro, MapExpr, Node, Select, Struct
 from steersman.cluster.api.cel.compiler import LIST_COST, MAP_COST, STRUCT_COST
 from steersman.cluster.api.cel.comprehend import TURN_COST
-from steersman.cluster.api.cel.overload import size_of
+from steersman.cluster.api.cel.library.collections import sort_cost
+from steersman.cluster.api.cel.overload import count_of, size_of
 from steersman.cluster.api.cel.types import Type
 
 #: the size of what nothing bounds
@@ -71,9 +72,18 @@ def _call(node: Call) -> Estimate:
     below, sizes = sum(part.cost for part in parts), [part.size for part in parts]
     if node.function in ("_&&_", "_||_"):
         return Estimate(below, 1)
-    own = max((_own(row, sizes) for row in node.overloads), default=1.0)
-    size = max((_result(row, sizes, node.type) for row in node.overloads), default=1.0)
+    counted = [_counted(operand, size) for operand, size in zip(node.operands, sizes, strict=True)]
+    rows = [(row, counted if row.counts else sizes) for row in node.overloads]
+    own = max((_own(row, measured) for row, measured in rows), default=1.0)
+    size = max((_result(row, measured, node.type) for row, measured in rows), default=1.0)
     return Estimate(below + own, size)
+
+
+def _counted(node: Node, size: float) -> float:
+    """The most that an operand counts; a number that is not written out may be any."""
+    if isinstance(node, Literal):
+        return count_of(node.value)
+    return size if node.type.name in _SIZED else UNKNOWN
 
 
 def _own(row: Any, sizes: list[float]) -> float:
@@ -91,5 +101,8 @@ def _macro(node: Macro) -> Estimate:
     bodies = _total(node.bodies)
     if node.name in ("optMap", "optFlatMap"):
         return Estimate(over.cost + bodies, _size(node.type))
+    if node.name == "sortBy":
+        sorting = sort_cost(node.bodies[0].type.name)((over.size,))
+        return Estimate(min(UNKNOWN, over.cost + LIST_COST + over.size * (TURN_COST + bodies) + sorting), over.size)
     whole = node.name in ("all", "exists", "exists_one")
     return Estimate(min(UNKNOWN, over.cost + over.size * (TURN_COST + bodies)), 1 if whole else over.size)

@@ -1,11 +1,11 @@
 """The macros: calls that are parts of the language rather than functions.
 
-Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md#macros and cel-go's ext/comprehensions.go
+Source: https://github.com/google/cel-spec/blob/master/doc/langdef.md#macros and cel-go's ext/{comprehensions,lists}.go
 """
 
 from __future__ import annotations
 
-from steersman.cluster.api.cel.ast import Expand, Ident, Macro, Node, Select
+from steersman.cluster.api.cel.ast import Expand, Ident, Literal, Macro, MapExpr, Node, Select, Struct
 
 
 class MacroIssue(Exception):
@@ -34,6 +34,14 @@ def _comprehension(name: str, variables: int) -> Expand:
     return expand
 
 
+def _sort_by(target: Node | None, args: list[Node], offset: int) -> Node:
+    assert target is not None
+    if isinstance(target, (Literal, MapExpr, Struct)):
+        text = "sortBy can only be applied to a list, identifier, comprehension, call or select expression"
+        raise MacroIssue(target.offset, text)
+    return Macro(offset=offset, name="sortBy", range=target, variables=[_variable("map", args[0])], bodies=args[1:])
+
+
 def _variable(macro: str, node: Node) -> tuple[str, int]:
     if not isinstance(node, Ident):
         detail = "argument is not an identifier" if macro in ("map", "filter") else "argument must be a simple name"
@@ -51,6 +59,7 @@ MACROS: dict[tuple[str, int, bool], Expand] = {
     ("filter", 2, True): _comprehension("filter", 1),
     ("map", 2, True): _comprehension("map", 1),
     ("map", 3, True): _comprehension("map", 1),
+    ("sortBy", 2, True): _sort_by,
     ("optMap", 2, True): _comprehension("optMap", 1),
     ("optFlatMap", 2, True): _comprehension("optFlatMap", 1),
     ("all", 3, True): _comprehension("all", 2),

@@ -29,6 +29,7 @@ class Overload:
         cost: None costs 1.
         size: the most that the result can measure, of the operands' sizes; None when nobody knows.
         names: of its type parameters.
+        counts: whether a whole number among the operands measures what it counts, where costs are told.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Overload:
     cost: Cost | None = None
     size: Cost | None = None
     names: frozenset[str] = frozenset()
+    counts: bool = False
+
+    @property
+    def measure(self) -> Callable[[Any], float]:
+        """What an operand measures where costs are told."""
+        return count_of if self.counts else size_of
 
     def accepts(self, values: Sequence[Any]) -> bool:
         """Whether values that nothing was known of have the types of this signature."""
@@ -49,27 +56,30 @@ class Overload:
 
 
 def _made(
-    name: str, signature: str, compute: Callable[..., Any], member: bool, cost: Cost | None, size: Cost | None
-) -> Overload:
+    name: str, signature: str, compute: Callable[..., Any], member: bool, cost: Cost | None, size: Cost | None,
+    counts: bool,
+) -> Overload:  # fmt: skip
     before, _, after = signature.partition("->")
     params = tuple(map(parse_type, split_types(before)))
     result = parse_type(after)
     names = frozenset(name for kind in (*params, result) for name in param_names(kind))
-    return Overload(name, params, result, member, compute, cost, size, names)
+    return Overload(name, params, result, member, compute, cost, size, names, counts)
 
 
 def function(
-    name: str, signature: str, compute: Callable[..., Any], cost: Cost | None = None, size: Cost | None = None
-) -> Overload:
+    name: str, signature: str, compute: Callable[..., Any], cost: Cost | None = None, size: Cost | None = None,
+    *, counts: bool = False,
+) -> Overload:  # fmt: skip
     """A function of a signature as `string, list(A) -> int`."""
-    return _made(name, signature, compute, False, cost, size)
+    return _made(name, signature, compute, False, cost, size, counts)
 
 
 def method(
-    name: str, signature: str, compute: Callable[..., Any], cost: Cost | None = None, size: Cost | None = None
-) -> Overload:
+    name: str, signature: str, compute: Callable[..., Any], cost: Cost | None = None, size: Cost | None = None,
+    *, counts: bool = False,
+) -> Overload:  # fmt: skip
     """A method; its target is the first operand of the signature."""
-    return _made(name, signature, compute, True, cost, size)
+    return _made(name, signature, compute, True, cost, size, counts)
 
 
 def by_name(rows: Iterable[Overload]) -> dict[tuple[str, bool], list[Overload]]:
@@ -82,6 +92,11 @@ def by_name(rows: Iterable[Overload]) -> dict[tuple[str, bool], list[Overload]]:
 def size_of(value: Any) -> int:
     """What a value measures where costs are told."""
     return len(value) if isinstance(value, (str, bytes, list, dict)) else 1
+
+
+def count_of(value: Any) -> float:
+    """What a value measures where a number stands for so many items."""
+    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else size_of(value)
 
 
 # ---- the costs that many functions share

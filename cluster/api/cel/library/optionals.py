@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from steersman.cluster.api.cel.errors import EvaluationError
-from steersman.cluster.api.cel.overload import function, method
+from steersman.cluster.api.cel.overload import first_size, function, method, walks_list
 from steersman.cluster.api.cel.values import NONE, Optional
 
 
@@ -36,6 +36,10 @@ def _or_value(optional: Optional, other: Any) -> Any:
     return optional.value if optional.present else other
 
 
+def _present(optionals: list[Optional]) -> list[Any]:
+    return [optional.value for optional in optionals if optional.present]
+
+
 FUNCTIONS = (
     function("optional.of", "A -> optional_type(A)", Optional),
     function("optional.ofNonZeroValue", "A -> optional_type(A)", _not_zero),
@@ -47,6 +51,10 @@ FUNCTIONS = (
         "or", "optional_type(A), optional_type(A) -> optional_type(A)",
         lambda optional, other: optional if optional.present else other,
     ),
+    function("optional.unwrap", "list(optional_type(A)) -> list(A)", _present, walks_list, first_size),
+    method("unwrapOpt", "list(optional_type(A)) -> list(A)", _present, walks_list, first_size),
+    method("first", "list(A) -> optional_type(A)", lambda values: _entry(values, 0)),
+    method("last", "list(A) -> optional_type(A)", lambda values: _entry(values, len(values) - 1)),
     function("_[?_]", "list(A), int -> optional_type(A)", _entry),
     function("_[?_]", "map(A, B), A -> optional_type(B)", _entry),
     function("_[?_]", "optional_type(list(A)), int -> optional_type(A)", _entry),

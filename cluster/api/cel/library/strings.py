@@ -190,7 +190,6 @@ FUNCTIONS = (
     method("lowerAscii", "string -> string", _lower, reads_text, first_size),
     method("upperAscii", "string -> string", _upper, reads_text, first_size),
     method("trim", "string -> string", str.strip, reads_text, first_size),
-    method("reverse", "string -> string", lambda text: text[::-1], reads_text, first_size),
     function("strings.quote", "string -> string", _quote, reads_text),
     method("format", "string, list(dyn) -> string", _format, reads_text),
 )

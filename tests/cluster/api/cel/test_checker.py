@@ -52,6 +52,12 @@ def _declared() -> Declarations:
         ("[null, self.port, 1]", 12, "expected type 'null' but found 'dyn'"),
         ("(true ? [] : [1]) + ['a']", 19,
          "found no matching overload for '_+_' applied to '(list(int), list(string))'"),
+        ("'a'.reverse()", 12, "found no matching overload for 'reverse' applied to 'string.()'"),
+        ("self.ports.sortBy(p, p)", 18,
+         "found no matching overload for '@sortByAssociatedKeys' applied to "
+         "'list(object.ports.@idx).(list(object.ports.@idx))'"),
+        ("'a'.sortBy(x, x)", 1,
+         "sortBy can only be applied to a list, identifier, comprehension, call or select expression"),
         ("[[], [1], ['a']]", 11, "expected type 'list(int)' but found 'list(string)'"),
         ("[] + 1", 4, "found no matching overload for '_+_' applied to '(list(dyn), int)'"),
         ("{}.a + [] + 'x'", 11, "found no matching overload for '_+_' applied to '(list(dyn), string)'"),

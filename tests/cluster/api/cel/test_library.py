@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from steersman.cluster.api import cel
-from steersman.cluster.api.cel import DYN, Authorizer, Budget, Decision, Declarations, EvaluationError, Question, Type
+from steersman.cluster.api.cel import (
+    DYN,
+    Authorizer,
+    Budget,
+    BudgetExceeded,
+    Decision,
+    Declarations,
+    EvaluationError,
+    Question,
+    Type,
+)
 from steersman.cluster.api.cel.library.regex import compiled
 
 
@@ -37,6 +47,19 @@ def _value(expression: str) -> Any:
         ("[1, 3, 2].isSorted()", False),
         ("[1, 3, 2].sum() + [1, 3, 2].min() + [1, 3, 2].max()", 10),
         ("[1, 2, 2].indexOf(2) * 10 + [1, 2, 2].lastIndexOf(2)", 12),
+        ("[3, 1, 2].sort()", [1, 2, 3]),
+        ("['b', 'a'].sort() + ['x', 'y', 'z'].slice(1, 2)", ["a", "b", "y"]),
+        ("[{'n': 2}, {'n': 1}].sortBy(row, row.n).map(row, row.n)", [1, 2]),
+        ("['aaa', 'b', 'cc'].sortBy(text, -size(text))", ["aaa", "cc", "b"]),
+        ("[1, 2, 3].reverse()", [3, 2, 1]),
+        ("[1, 2, 1, 3, 2].distinct()", [1, 2, 3]),
+        ("[dyn(1), dyn(1.0), dyn('1'), dyn(true)].distinct().size()", 3),
+        ("[[1], [2, 3], []].flatten()", [1, 2, 3]),
+        ("[dyn(1), dyn([dyn(2), dyn([dyn(3), dyn([4])])])].flatten(2)", [1, 2, 3, [4]]),
+        ("lists.range(3)", [0, 1, 2]),
+        ("[1, 2].first().value() + [1, 2].last().value()", 3),
+        ("[].first().hasValue()", False),
+        ("optional.unwrap([optional.of(1), optional.none()]) + [optional.of(2)].unwrapOpt()", [1, 2]),
         ("[duration('1s'), duration('2s')].sum() == duration('3s')", True),
         ("sets.contains([1, 2], [2]) && sets.equivalent([1, 1], [1]) && !sets.intersects([1], [2])", True),
         ("url('https://user@example.com:80/p%20a/?k=a&k=b').getHost()", "example.com:80"),
@@ -80,6 +103,13 @@ def test_a_function_gives_this(expression: str, expected: Any) -> None:
         ("'%d'.format(['a'])", "error during formatting: decimal clause cannot be used on string"),
         ("'%s'.format([])", "index 0 out of range"),
         ("[9223372036854775807, 1].sum()", "integer overflow"),
+        ("[1].slice(0, 2)", "cannot slice(0, 2), list is length 1"),
+        ("[1].slice(1, 0)", "cannot slice(1, 0), start index must be less than or equal to end index"),
+        ("[1].slice(-1, 0)", "cannot slice(-1, 0), negative indexes not supported"),
+        ("[dyn(1)].flatten(-1)", "level must be non-negative"),
+        ("lists.range(-1)", "lists.range: size must be non-negative, got -1"),
+        ("[dyn(1), dyn('a')].sort()", "list elements must have the same type"),
+        ("[1, 2].sortBy(n, dyn([n]))", "list elements must be comparable"),
     ],
 )  # fmt: skip
 def test_a_function_fails_with_this(expression: str, message: str) -> None:
@@ -105,6 +135,14 @@ def test_a_pattern_that_is_none_is_told_in_go_words(pattern: str, wrong: str) ->
 
 def test_a_pattern_that_backtracking_engines_choke_on_costs_no_time() -> None:
     assert _value("'" + "a" * 200 + "!'.matches('^(a+)+$')") is False
+
+
+@pytest.mark.parametrize("expression", ["lists.range(9000000).size() > 0", "lists.range(1000).sort().size() > 0",
+                                        "lists.range(1000).sortBy(n, -n).size() > 0"])  # fmt: skip
+def test_lists_cost_what_they_hold(expression: str) -> None:
+    with pytest.raises(BudgetExceeded):
+        _value(expression)
+    assert cel.cost_max(cel.compile(expression, Declarations()).tree) > 1e6
 
 
 def test_an_authorizer_is_asked_what_the_expression_says() -> None:
