@@ -247,9 +247,7 @@ class WatchCache:
     def shelf(self, prefix: str) -> Shelf:
         """The shelf of a kind's storage prefix (`/registry/core/pods/`)."""
         found = self._shelves.get(prefix)
-        if found is None:
-            found = self._shelves[prefix] = Shelf(self._loaded)
-        return found
+        return self._shelves.setdefault(prefix, Shelf(self._loaded)) if found is None else found
 
     # ---- following the store
 

@@ -51,7 +51,7 @@ class Components:
         selects = selection.test()
         found = [entry for entry in await self._all() if selects is None or selects(entry)]
         if call.attributes.verb == "list":
-            return listed(form, Page(found, 0))
+            return await listed(form, Page(found, 0))
         if not found:
             raise errors.not_found(kind.resource.plural, call.attributes.name)
         return Response(200, JSON_HEADERS, form.one(found[0]))

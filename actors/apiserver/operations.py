@@ -64,15 +64,18 @@ class Operations:
     def _create(self, call: Call, kind: Kind) -> Operation:
         context = self._context(call, call.field_manager())
         read = self._reading(call, kind)
-        return self._writer.create(kind, call.attributes.namespace, read, context, self._check(call))
+        return self._writer.create(
+            kind, call.attributes.namespace, read, context, self._check(call), takes_long=_takes_long(call)
+        )
 
     def _update(self, call: Call, kind: Kind) -> Operation:
         attributes = call.attributes
         context = self._context(call, call.field_manager())
         read = self._reading(call, self._registry.body_kind(kind, attributes.subresource))
         return self._writer.update(
-            kind, attributes.namespace, attributes.name, attributes.subresource, read, context, self._check(call)
-        )
+            kind, attributes.namespace, attributes.name, attributes.subresource, read, context, self._check(call),
+            takes_long=_takes_long(call),
+        )  # fmt: skip
 
     def _patch(self, call: Call, kind: Kind) -> Operation:
         attributes, query = call.attributes, call.query
@@ -115,3 +118,7 @@ class Operations:
             options["dryRun"] = dry
         check_options(options)
         return options
+
+
+def _takes_long(call: Call) -> bool:
+    return pipeline.takes_long(call.request.body, call.header.get("content-type", ""))

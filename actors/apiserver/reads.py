@@ -8,11 +8,12 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-ve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 
+from steersman.actors.apiserver.aside import aside
 from steersman.actors.apiserver.cache import Behind, Shelf, WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.conversions import Conversions
@@ -39,6 +40,8 @@ LIST_WHOLE_MAX = 5000
 #: nor those of more bytes, which a client that does not read would make us hold
 LIST_WHOLE_BYTES_MAX = 2 << 20
 _PAGE = 1000
+#: more objects are looked at, or laid out, aside; and those of more bytes, about ten milliseconds' worth of either
+_INLINE_MAX, _INLINE_BYTES_MAX = 300, 512 * 1024
 _RAW = attrgetter("raw")
 
 
@@ -116,7 +119,7 @@ class Reader:
 
     async def collection(self, call: Call, kind: Kind) -> Response:
         form = self.form(call, kind, "list")
-        return listed(form, await self.page(call, kind))
+        return await listed(form, await self.page(call, kind))
 
     async def page(self, call: Call, kind: Kind) -> Page:
         """The objects that a request for several is about; raises ApiError."""
@@ -150,22 +153,31 @@ class Reader:
             remaining = shelf.count(selection.namespace, start) - len(found)
             go_on = encode_continue(revision, _below(found[-1].key, selection.namespace)) if remaining else ""
         else:
-            found = self.select(selection, start)
+            found = await self._select(selection, start)
             if limit and len(found) > limit:
                 found = found[:limit]
                 go_on = encode_continue(revision, _below(found[-1].key, selection.namespace))
         await self.prepare(kind, found)
         return Page(found, revision, go_on, remaining)
 
-    def select(self, selection: Selection, start: str = "") -> list[Entry]:
-        """Every selected object of the cache, in order; from `start` on, which is a key in the namespace."""
-        shelf, selects = self.shelf(selection.kind), selection.test()
-        if key := selection.key():
-            entry = shelf.get(key)
-            skipped = _below(key, selection.namespace) < start
-            return [entry] if entry is not None and not skipped and selects is not None and selects(entry) else []
-        entries = shelf.within(selection.namespace, start)
-        return list(entries) if selects is None else [entry for entry in entries if selects(entry)]
+    def select(self, selection: Selection) -> list[Entry]:
+        """Every selected object of the cache, in order."""
+        return _selected(self._candidates(selection), selection.test())
+
+    async def _select(self, selection: Selection, start: str) -> list[Entry]:
+        """As `select`, from `start` on, which is a key in the namespace."""
+        entries, selects = self._candidates(selection, start), selection.test()
+        if selects is None or len(entries) <= _INLINE_MAX:
+            return _selected(entries, selects)
+        return await aside(_selected, entries, selects)
+
+    def _candidates(self, selection: Selection, start: str = "") -> list[Entry]:
+        """The objects that can be selected, in order."""
+        shelf = self.shelf(selection.kind)
+        if not (key := selection.key()):
+            return list(shelf.within(selection.namespace, start))
+        entry = shelf.get(key)
+        return [] if entry is None or _below(key, selection.namespace) < start else [entry]
 
     async def _list_past(self, selection: Selection, revision: int, start: str, limit: int) -> Page:
         """Lists the objects from `start` on as they were at `revision`."""
@@ -198,18 +210,31 @@ class Reader:
         return Page(found[:limit], revision, go_on, count - limit if selects is None else 0)
 
 
+def _selected(entries: list[Entry], selects: Callable[[Entry], bool] | None) -> list[Entry]:
+    return entries if selects is None else [entry for entry in entries if selects(entry)]
+
+
 def _below(key: str, namespace: str) -> str:
     """The key of an object below that of the list it is in."""
     return key[len(namespace) + 1 :] if namespace else key
 
 
-def listed(form: Form, page: Page) -> Response:
+async def listed(form: Form, page: Page) -> Response:
     """The answer that shows objects."""
     found = page.found
-    pieces = form.many(found, page.revision, page.go_on, page.remaining)
-    is_long = len(found) > LIST_WHOLE_MAX or sum(map(len, map(_RAW, found))) > LIST_WHOLE_BYTES_MAX
-    # the other forms come in one piece anyway
-    body = Pieces(pieces) if is_long and isinstance(form, Whole) else b"".join(pieces)
+    size_bytes = sum(map(len, map(_RAW, found)))
+
+    def pieces() -> Iterator[bytes]:
+        return form.many(found, page.revision, page.go_on, page.remaining)
+
+    body: bytes | Pieces
+    if isinstance(form, Whole):
+        is_long = len(found) > LIST_WHOLE_MAX or size_bytes > LIST_WHOLE_BYTES_MAX
+        body = Pieces(pieces()) if is_long else b"".join(pieces())
+    elif len(found) > _INLINE_MAX or size_bytes > _INLINE_BYTES_MAX:  # every object is decoded
+        body = await aside(lambda: b"".join(pieces()))
+    else:
+        body = b"".join(pieces())
     return Response(200, JSON_HEADERS, body)
 
 

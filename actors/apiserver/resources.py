@@ -43,8 +43,6 @@ _SHOWN_WHEN_DELETED = frozenset(
         ("resource.k8s.io", "resourceslices"),
     }
 )  # fmt: skip
-#: bodies that are read aside when their format takes long to read
-_LARGE_BYTES = 64 * 1024
 _CONNECTS = frozenset({"attach", "exec", "portforward", "proxy"})
 _STORED_SUBRESOURCES = frozenset({"status", "scale", "finalize", "ephemeralcontainers", "approval", "resize"})
 
@@ -191,7 +189,7 @@ class Resources:
     async def write(self, call: Call, kind: Kind) -> Response:
         self._reader.form(call, kind)  # what cannot be answered as asked is not begun
         request, media = call.request, call.header.get("content-type", "")
-        if len(request.body) > _LARGE_BYTES and pipeline.reads_slowly(media):
+        if pipeline.takes_long(request.body, media) and pipeline.reads_slowly(media):
             validation = call.query.field_validation()
             request.body, warnings = await aside(pipeline.as_json, kind, request.body, media, validation)
             call.warn(*warnings)
@@ -233,7 +231,7 @@ class Resources:
             operation = self._operations.delete(call, kind, namespace, name, options)
             with contextlib.suppress(NotFound):
                 await self._writer.run(operation, dry_run=bool(options.get("dryRun")))
-        return listed(form, page)
+        return await listed(form, page)
 
 
 def nowhere(registry: Registry, group: str) -> NotFound:

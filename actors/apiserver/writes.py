@@ -3,7 +3,7 @@
 A write is decided on cached state and committed in one store transaction that holds only if that state is still the
 newest; when it is not, the cache catches up and the write is decided again. A refusal counts only when it was decided
 on state no older than the request, so does a write that changes nothing, and nobody outside (a webhook) is asked about
-an older one. Several writes can be committed together, all or nothing.
+an older one, nor is anything decided at length. Several writes can be committed together, all or nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import orjson
 from msgspec.structs import replace
 
+from steersman.actors.apiserver.aside import aside, at_home
 from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.change import Change, Outcome
@@ -33,7 +35,7 @@ from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, W
 from steersman.cluster.api.eviction import evict as pipeline_evict
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
-from steersman.cluster.api.steps import HookReply, Steps
+from steersman.cluster.api.steps import TAKES_LONG, HookCall, HookReply, Steps
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.names import SAFE_ALPHABET
@@ -88,6 +90,10 @@ class _Ground:
 T = TypeVar("T")
 
 
+#: what the other writes of the transaction being decided come to, by store key; None where one removes
+_beside: ContextVar[dict[str, Obj | None]] = ContextVar("beside")
+_NOTHING: dict[str, Obj | None] = {}
+
 #: a last look at an object before it is stored, and at what it was; raises ApiError
 Check = Callable[[Kind, Obj, Entry | None], None]
 
@@ -131,8 +137,6 @@ class Writer:
         self._rng = rng
         self._is_stale = is_stale
         self._quotas = Quotas(cache, registry, seals)
-        #: what the other writes of the transaction being decided come to, by store key; None where one removes
-        self._beside: dict[str, Obj | None] = {}
 
     # ---- what the pipeline may ask
 
@@ -162,11 +166,11 @@ class Writer:
             user_extra=user.extra,
             dry_run=dry_run,
             hooks=None if call is None else self._webhooks.hooks(),
-            authorize=partial(self._authorize, user),
+            authorize=partial(at_home, self._authorize, user),
             field_manager=field_manager,
             field_validation=field_validation,
             lookup=self.lookup,
-            list=self.objects,
+            list=partial(at_home, self.objects),
             settings=self._settings,
             **told,
         )
@@ -183,8 +187,9 @@ class Writer:
         if kind is None:
             return None
         key = f"{namespace}/{name}" if resource.namespaced else name
-        if self._beside and kind.prefix() + key in self._beside:
-            return self._beside[kind.prefix() + key]
+        beside = _beside.get(_NOTHING)
+        if beside and kind.prefix() + key in beside:
+            return beside[kind.prefix() + key]
         entry = self._cache.shelf(kind.prefix()).get(key)
         return None if entry is None else entry.obj
 
@@ -193,11 +198,12 @@ class Writer:
         if kind is None:
             return ()
         entries = self._cache.shelf(kind.prefix()).within(namespace or "")
-        if not self._beside:
+        beside = _beside.get(_NOTHING)
+        if not beside:
             return [entry.obj for entry in entries]
         base = kind.prefix(namespace or "")
-        beside = [obj for key, obj in self._beside.items() if obj is not None and key.startswith(base)]
-        return [entry.obj for entry in entries if kind.prefix() + entry.key not in self._beside] + beside
+        others = [obj for key, obj in beside.items() if obj is not None and key.startswith(base)]
+        return [entry.obj for entry in entries if kind.prefix() + entry.key not in beside] + others
 
     def current(self, kind: Kind, namespace: str, name: str) -> tuple[Entry, Obj]:
         """Returns the cached entry and an own copy of its object in the kind's version; raises NotFound."""
@@ -209,6 +215,8 @@ class Writer:
     def _current(self, kind: Kind, namespace: str, name: str) -> Steps[tuple[Entry, Obj]]:
         """As `current`, for a kind that a webhook may have to convert."""
         entry = self._cache.shelf(kind.prefix()).get(f"{namespace}/{name}" if kind.resource.namespaced else name)
+        if entry is not None and len(entry.raw) > pipeline.LARGE_BYTES:
+            yield TAKES_LONG
         if entry is not None and kind.converter is not None and entry.lacks(kind):
             stored = orjson.loads(entry.raw)
             entry.keep(kind, (yield from kind.converter.convert(stored, kind.api_version, self.new_uid())))
@@ -229,10 +237,14 @@ class Writer:
         read: Callable[[], tuple[Obj, list[str]]],
         ctx: WriteContext,
         check: Check = _accept,
+        *,
+        takes_long: bool = False,
     ) -> Operation:
-        """Args: read: gives the object anew for every try, with warnings."""
+        """Args: read: gives the object anew for every try, with warnings; takes_long: what is read is large."""
 
         def decide() -> Steps[Change]:
+            if takes_long:
+                yield TAKES_LONG
             for _ in range(NAMES_MAX):
                 obj, warnings = read()
                 generates = not (obj.get("metadata") or {}).get("name")
@@ -249,7 +261,7 @@ class Writer:
 
     def _created(self, kind: Kind, written: Written, warnings: Sequence[str], check: Check) -> Steps[Change]:
         obj = written.obj
-        check(kind, obj, None)
+        at_home(check, kind, obj, None)
         meta = obj["metadata"]
         namespace = meta.get("namespace", "")
         if self.lookup(kind.resource, namespace, meta["name"]) is not None:
@@ -276,8 +288,14 @@ class Writer:
         read: Callable[[], tuple[Obj, list[str]]],
         ctx: WriteContext,
         check: Check = _accept,
+        *,
+        takes_long: bool = False,
     ) -> Operation:
+        """Args: as of `create`."""
+
         def decide() -> Steps[Change]:
+            if takes_long:
+                yield TAKES_LONG
             new, warnings = read()
             try:
                 entry, old = yield from self._current(kind, namespace, name)
@@ -307,8 +325,11 @@ class Writer:
         check: Check = _accept,
     ) -> Operation:
         applies = patch_type.startswith("application/apply-patch")
+        takes_long = pipeline.takes_long(body, patch_type)
 
         def decide() -> Steps[Change]:
+            if takes_long:
+                yield TAKES_LONG
             entry: Entry | None = None
             old: Obj | None = None
             try:
@@ -384,10 +405,10 @@ class Writer:
         self, kind: Kind, entry: Entry, written: Written, warnings: Sequence[str], check: Check
     ) -> Steps[Change]:
         obj = written.obj
-        check(kind, obj, entry)
+        at_home(check, kind, obj, entry)
         warned = (*warnings, *written.warnings)
         key = kind.prefix().encode() + entry.key.encode()
-        if not written.changed and not written.remove and not self._is_stale(key):
+        if not written.changed and not written.remove and not at_home(self._is_stale, key):
             value = yield from self._value(kind, obj)
             return Change(kind=kind, obj=obj, value=value, revision=entry.revision, warnings=warned)
         reserved = yield from self._reserved(key, written)
@@ -517,7 +538,7 @@ class Writer:
     async def admit(self, attempt: Attempt, ctx: WriteContext) -> Obj | None:
         """Admits what writes nothing, as a connection; returns the object as admission left it, or raises ApiError."""
         asked = attempt.again()
-        await self._carry(pipeline.admit(self._registry, asked, ctx), {}, _Ground(self._cache.revision, True))
+        await self._carry(pipeline.admit(self._registry, asked, ctx), _Ground(self._cache.revision, True))
         return asked.obj
 
     async def _outdated(self, ground: _Ground) -> bool:
@@ -534,36 +555,49 @@ class Writer:
     async def _decide(self, operations: Sequence[Operation], ground: _Ground) -> list[Change]:
         """Decides writes one after the other, each seeing what the ones before it come to."""
         if len(operations) == 1:
-            return [await self._carry(operations[0](), {}, ground)]
+            return [await self._carry(operations[0](), ground)]
         changes = []
         beside: dict[str, Obj | None] = {}
-        for operation in operations:
-            change = await self._carry(operation(), beside, ground)
-            meta = change.obj["metadata"]
-            key = change.kind.key(meta.get("namespace", ""), meta["name"])
-            if key in beside:
-                raise errors.BadRequest(f"{change.kind.resource} {meta['name']} is written twice in one transaction")
-            beside[key] = None if change.value is None else change.obj
-            changes.append(change)
+        token = _beside.set(beside)
+        try:
+            for operation in operations:
+                change = await self._carry(operation(), ground)
+                meta = change.obj["metadata"]
+                key = change.kind.key(meta.get("namespace", ""), meta["name"])
+                if key in beside:
+                    raise errors.BadRequest(
+                        f"{change.kind.resource} {meta['name']} is written twice in one transaction"
+                    )
+                beside[key] = None if change.value is None else change.obj
+                changes.append(change)
+        finally:
+            _beside.reset(token)
         return changes
 
-    async def _carry(self, steps: Steps[T], beside: dict[str, Obj | None], ground: _Ground) -> T:
+    async def _carry(self, steps: Steps[T], ground: _Ground) -> T:
         """Takes a decision to its end, asking whom it wants to have asked."""
         replies: Sequence[HookReply] | None = None
+        takes_long = False
         while True:
-            self._beside = beside
-            try:
-                calls = next(steps) if replies is None else steps.send(replies)
-            except StopIteration as done:
-                result: T = done.value
+            calls, result = await aside(_step, steps, replies) if takes_long else _step(steps, replies)
+            if calls is None:
                 return result
-            finally:
-                self._beside = {}
             if not ground.verified:
                 await self._verify(ground)
                 if self._cache.revision != ground.revision:
                     raise _Stale
-            replies = await self._webhooks.ask(calls)
+            if calls == TAKES_LONG:
+                takes_long, replies = True, ()
+            else:
+                replies = await self._webhooks.ask(calls)
+
+
+def _step(steps: Steps[T], replies: Sequence[HookReply] | None) -> tuple[tuple[HookCall, ...] | None, T]:
+    """Takes a decision to its next calls, or (None) to its end and outcome."""
+    try:
+        return next(steps) if replies is None else steps.send(replies), cast(T, None)
+    except StopIteration as done:
+        return None, done.value
 
 
 def _is_own(kind: Kind) -> bool:

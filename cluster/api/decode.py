@@ -33,6 +33,8 @@ from steersman.cluster.meta.objects import Obj
 
 #: the largest body that is read
 BODY_BYTES_MAX = 3 * 1024 * 1024
+#: a body, or an object, that takes about as long as a dozen of usual ones, and of a format that takes longer to read
+LARGE_BYTES, _LARGE_SLOW_BYTES = 32 * 1024, 8 * 1024
 #: unknown and repeated fields that are told of, as of Kubernetes' own reader of JSON
 STRICT_ERRORS_MAX = 100
 #: bytes of a body that a refusal shows
@@ -104,6 +106,13 @@ def _accepted(kind: Kind, content_type: str) -> str:
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
     )
+
+
+def takes_long(body: bytes, content_type: str) -> bool:
+    """Whether a body takes long to read and to judge: many milliseconds."""
+    if len(body) <= _LARGE_SLOW_BYTES:
+        return False
+    return len(body) > LARGE_BYTES or reads_slowly(content_type)
 
 
 def reads_slowly(content_type: str) -> bool:

@@ -26,6 +26,7 @@ class Compiled:
     """What decoding needs of a kind's schema.
 
     Args:
+        declared: the schema as a definition declares it; None of a built-in kind.
         fast: says whether JSON bytes are right as they are; None when only a walk can tell.
         shut: whether what `fast` takes cannot be nested deeply (but for `fieldsV1`).
         walk: prunes a tree and says what was wrong.
@@ -33,6 +34,7 @@ class Compiled:
         trim: leaves out what is empty, in place.
     """
 
+    declared: Any
     node: SchemaNode
     fast: Callable[[bytes], bool] | None
     shut: bool
@@ -100,7 +102,7 @@ class Registry:
         prefix = kind.prefix()
         found = self._siblings.get(prefix)
         if found is None:
-            found = self._siblings[prefix] = tuple(row for row in self._rows.values() if row.prefix() == prefix)
+            found = self._siblings[prefix] = tuple(row for row in [*self._rows.values()] if row.prefix() == prefix)
         return found
 
     def custom(self) -> Mapping[str, tuple[Kind, ...]]:
@@ -113,18 +115,21 @@ class Registry:
     def compiled(self, kind: Kind) -> Compiled:
         address = (*_address(kind), kind.resource.kind)
         found = self._compiled.get(address)
-        if found is None:
+        # while one thread compiled a row, another may have put a later state of its definition in the row's place
+        if found is None or found.declared is not kind.schema:
             found = self._compiled[address] = self._compile(kind)
         return found
 
     def _compile(self, kind: Kind) -> Compiled:
         if kind.schema is not None:
             node = custom_node(self.schemas, kind)
-            return Compiled(node, None, False, lambda tree: decode_custom(node, tree), None, trimmer_of_metadata(node))
+            return Compiled(
+                kind.schema, node, None, False, lambda tree: decode_custom(node, tree), None, trimmer_of_metadata(node)
+            )
         node = self.schemas.node(self.definition(kind))
         fast = FastCheck(node)
         exact = fast if fast.exact else None
-        return Compiled(node, exact, fast.shut, lambda tree: walk(node, tree), normalizer(node), trimmer(node))
+        return Compiled(None, node, exact, fast.shut, lambda tree: walk(node, tree), normalizer(node), trimmer(node))
 
     def defines(self, kind: Kind) -> bool:
         """Whether this Kubernetes version has a built-in kind."""

@@ -53,6 +53,8 @@ class HookReply:
     failure: str = ""
 
 
+#: asks nobody: what follows takes long, and is best carried on where it keeps nobody waiting
+TAKES_LONG: tuple[HookCall, ...] = ()
 #: calls that may be made at the same time go out, their replies in the same order come in
 Steps = Generator[tuple[HookCall, ...], Sequence[HookReply], T]
 

@@ -21,7 +21,7 @@ from steersman.cluster.api.admission import warnings as sentences
 from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.allocate import Reservations, allocate, reallocate, releases_of
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
-from steersman.cluster.api.decode import as_json, decode, media_type, reads_slowly
+from steersman.cluster.api.decode import LARGE_BYTES, as_json, decode, media_type, reads_slowly, takes_long
 from steersman.cluster.api.fieldset import Ambiguous
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.patching import (
@@ -54,6 +54,7 @@ from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.times import format_time
 
 __all__ = [
+    "LARGE_BYTES",
     "ApiSettings",
     "Deletion",
     "WriteContext",
@@ -70,6 +71,7 @@ __all__ = [
     "patch",
     "reads_slowly",
     "representation",
+    "takes_long",
     "update",
 ]  # fmt: skip
 

@@ -26,6 +26,7 @@ from typing import Any
 import uvloop
 
 from steersman.actors.apiserver import ApiServer, ApiServerConfig
+from steersman.actors.collector import relax
 from steersman.actors.http.limits import HttpLimits
 from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest
 from steersman.actors.store.filedisk import FileDisk
@@ -141,6 +142,7 @@ def main() -> None:
     directory, descriptors, config = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    relax()
     uvloop.run(_serve(directory, config))
 
 
