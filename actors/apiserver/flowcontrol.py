@@ -16,6 +16,7 @@ from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.entry import Event
 from steersman.actors.apiserver.writes import Writer
 from steersman.actors.ports import Now, User
+from steersman.cluster.api.decode import LARGE_BYTES
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.auth import flows, flowschemas
@@ -39,6 +40,10 @@ _LEND_S = 10.0
 _SETTLE_S = 0.1
 #: objects that a list reads for one seat
 _OBJECTS_PER_SEAT = 100
+#: bytes that a write is about for each further seat: that many take longer than a usual write
+_BYTES_PER_SEAT = LARGE_BYTES
+#: verbs that cost what is there as well, not only what is sent
+_SOUGHT = frozenset({"list", "deletecollection", "update", "patch", "delete"})
 _MANAGER = "api-priority-and-fairness-config-consumer-v1"
 #: conversations are not counted: they take no time of the server while they last
 _CONVERSATIONS = frozenset({"attach", "exec", "log", "portforward", "proxy"})
@@ -98,10 +103,13 @@ class FlowControl:
 
     # ---- requests
 
-    def enter(self, user: User, attributes: Attributes) -> Ticket | None:
+    def enter(self, user: User, attributes: Attributes, body_bytes: int = 0) -> Ticket | None:
         """Returns the ticket of a request, to be given back; None for one that is not counted.
 
         A ticket that has not `started` is to be waited for.
+
+        Args:
+            body_bytes: of the request.
 
         Raises:
             Overloaded: there is no room.
@@ -112,7 +120,7 @@ class FlowControl:
             self._configure()
         dispatcher = self.dispatcher
         flow = dispatcher.classify(user.name, user.groups, attributes)
-        width = self._width(attributes) if attributes.verb in ("list", "deletecollection") else 1
+        width = self._width(attributes, body_bytes)
         ticket = dispatcher.enter(flow, width, self._clock())
         if isinstance(ticket, str):
             raise Overloaded(flow)
@@ -152,12 +160,20 @@ class FlowControl:
             if turn is not None and not turn.done():
                 turn.set_result(None)
 
-    def _width(self, attributes: Attributes) -> int:
-        """The seats of a list: it costs as much as there are objects of the kind."""
+    def _width(self, attributes: Attributes, body_bytes: int) -> int:
+        """The seats of a request: a list costs as much as there are objects of the kind, a write what it is about."""
+        verb = attributes.verb
+        if verb not in _SOUGHT:
+            return 1 + body_bytes // _BYTES_PER_SEAT
         kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
         if kind is None or kind.virtual:
             return 1
-        return math.ceil(len(self._cache.shelf(kind.prefix()).entries) / _OBJECTS_PER_SEAT) or 1
+        shelf = self._cache.shelf(kind.prefix())
+        if verb in ("list", "deletecollection"):
+            return math.ceil(len(shelf.entries) / _OBJECTS_PER_SEAT) or 1
+        name = attributes.name
+        entry = shelf.get(f"{attributes.namespace}/{name}" if kind.resource.namespaced else name)
+        return 1 + (body_bytes + (len(entry.raw) if entry is not None else 0)) // _BYTES_PER_SEAT
 
     # ---- upkeep
 

@@ -389,7 +389,7 @@ class ApiServer:
             counts.forbidden += 1
             raise
         counts.allowed += 1
-        ticket = self._flows.enter(user, attributes)
+        ticket = self._flows.enter(user, attributes, len(request.body))
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
         try:
@@ -464,7 +464,7 @@ class ApiServer:
             user = await self._admit(request, attributes, trail)
             annotations = trail.annotations if trail is not None else {}
             calls.append(Call(request, attributes, query, user, annotations=annotations))
-        ticket = self._flows.enter(calls[0].user, calls[0].attributes)
+        ticket = self._flows.enter(calls[0].user, calls[0].attributes, sum(len(request.body) for request in requests))
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
         try:

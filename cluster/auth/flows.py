@@ -25,6 +25,8 @@ GUESS_S = 0.003
 _FLOWS_MAX = 20_000
 #: the most seats of one request, and the part of its level's seats
 _WIDTH_MAX, _WIDTH_SHARE = 10, 0.15
+#: the part of a level's seats that requests of several seats may have together: who asks for little finds others free
+_WIDE_SHARE = 0.75
 #: how slowly the remembered demand of a level falls
 _SMOOTHING = 0.977
 
@@ -53,6 +55,8 @@ class Level:
         #: seats it may use now, with those borrowed or without those lent
         self.current = spec.nominal
         self.seats = 0
+        #: of them those of requests that have several
+        self.wide_seats = 0
         self.running: dict[Ticket, None] = {}
         self.waiting = 0
         self.waiting_seats = 0
@@ -112,7 +116,12 @@ class Level:
         return high
 
     def fits(self, width: int) -> bool:
-        return self.seats + width <= self.current or (width > self.current and not self.seats)
+        has_room = self.seats + width <= self.current or (width > self.current and not self.seats)
+        return has_room and not self._is_crowded(width)
+
+    def _is_crowded(self, width: int) -> bool:
+        """Whether a request waits for others of several seats, however many seats are free."""
+        return width > 1 and self.wide_seats > 0 and self.wide_seats + width > self.current * _WIDE_SHARE
 
     def choose(self, hand: Sequence[int]) -> Queue | None:
         """The queue of a flow with the least to do; None where nobody ever waits."""
@@ -141,6 +150,7 @@ class Level:
     def _start(self, ticket: Ticket, now: float) -> None:
         queue, width = ticket.queue, ticket.width
         self.seats += width
+        self.wide_seats += width if width > 1 else 0
         self.running[ticket] = None
         self.dispatched[ticket.flow.schema.name] += 1
         ticket.started = now
@@ -181,6 +191,7 @@ class Level:
         """A running ticket is done; its queue is charged what it took."""
         queue, width = ticket.queue, ticket.width
         self.seats -= width
+        self.wide_seats -= width if width > 1 else 0
         del self.running[ticket]
         if queue is not None and ticket.started is not None:
             queue.executing -= 1
@@ -191,8 +202,8 @@ class Level:
     def go_on(self, now: float) -> list[Ticket]:
         """Returns those that waited and run now."""
         found = []
-        while self.busy:
-            queue = min(self.busy, key=lambda queue: queue.next_r + GUESS_S * queue.waiting[0].width)
+        while queues := [queue for queue in self.busy if not self._is_crowded(queue.waiting[0].width)]:
+            queue = min(queues, key=lambda queue: queue.next_r + GUESS_S * queue.waiting[0].width)
             if not self.fits(queue.waiting[0].width):
                 break
             ticket = queue.waiting.popleft()
@@ -302,7 +313,10 @@ class Dispatcher:
             level.refused[flow.schema.name, QUEUE_FULL] += 1
             return QUEUE_FULL
         else:
+            has_room = level.fits(width)
             level.wait(ticket)
+            if has_room:  # it may be that all the others wait for something else
+                level.go_on(now)
         return ticket
 
     def leave(self, ticket: Ticket, now: float) -> list[Ticket]:

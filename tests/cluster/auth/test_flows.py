@@ -136,6 +136,20 @@ def test_an_exempt_request_never_waits_and_a_wide_one_gets_what_its_level_can_sp
     assert isinstance(wide, Ticket) and wide.width == 6
 
 
+def test_wide_requests_leave_seats_to_narrow_ones_and_keep_their_turn_among_themselves() -> None:
+    dispatcher = small(seats=40, queues=64, hand=2, length=100)
+    flood = [ticket for _ in range(20) if isinstance(ticket := enter(dispatcher, "flood", width=6), Ticket)]
+    running = [ticket for ticket in flood if ticket.started is not None]
+    assert len(running) == 5 and dispatcher.levels["all"].seats == 30
+    narrow = [enter(dispatcher, "jane", 0.1) for _ in range(10)]
+    assert all(isinstance(one, Ticket) and one.started == 0.1 for one in narrow)
+    late = enter(dispatcher, "jane", 0.2)
+    assert isinstance(late, Ticket) and late.started is None
+    assert isinstance(narrow[0], Ticket) and dispatcher.leave(narrow[0], 0.3) == [late]
+    assert dispatcher.leave(running[0], 0.4) == [flood[5]]
+    assert dispatcher.levels["all"].seats == 40 and dispatcher.levels["all"].wide_seats == 30
+
+
 def test_idle_levels_lend_their_seats_and_get_them_back() -> None:
     dispatcher = deployed()
     busy = dispatcher.classify("system:serviceaccount:a:x", ("system:serviceaccounts",), PODS)
