@@ -57,5 +57,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Seconds since the Unix epoch in the virtual cluster."""
         return self._epoch + self._jumping.elapsed_s
 
+    def step(self, by_s: float) -> None:
+        """Sets the wall clock forward, or back, as an administrator or NTP does; what is waited for comes as before."""
+        self._epoch += by_s
+
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         raise RuntimeError("a cluster under virtual time may not use threads")

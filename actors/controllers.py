@@ -58,7 +58,6 @@ class ControllerHost:
         self._view = LiveView(
             client,
             settings or ControlSettings(),
-            now,
             self._on_change,
             everything=any(spec.keys_of_any for spec in specs),
             discovers=any(spec.discovers for spec in specs),

@@ -5,14 +5,23 @@ A component never looks for the clock, for chance, for the store or for a node b
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from steersman.cluster.store.values import Range, RangeResult, Txn, TxnResult, WatchBatch
 
-#: the wall clock: seconds since the Unix epoch, UTC
+#: the wall clock: seconds since the Unix epoch, UTC; for dates that somebody reads, and it may be set at any time
 Now = Callable[[], float]
+
+
+def monotonic() -> float:
+    """Seconds on the clock that waits are measured by: the event loop's, from an arbitrary beginning.
+
+    No step of the wall clock moves it, and virtual time drives both alike.
+    """
+    return asyncio.get_running_loop().time()
 
 
 class Component(Protocol):

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from steersman.actors.client import Client
-from steersman.actors.ports import Now
+from steersman.actors.ports import Now, monotonic
 from steersman.cluster.meta.errors import ApiError, NotFound
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import EVENTS
@@ -103,7 +103,7 @@ class EventRecorder:
             self._task = asyncio.get_running_loop().create_task(self._send_all(), name=f"events {self._component}")
 
     def _allowed(self, identity: str) -> bool:
-        now = self._now()
+        now = monotonic()
         bucket = self._buckets.setdefault(identity, _Bucket(BURST, now))
         self._buckets.move_to_end(identity)
         if len(self._buckets) > REMEMBERED_MAX:

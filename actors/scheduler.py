@@ -17,7 +17,7 @@ from steersman.actors.background import failure_of
 from steersman.actors.client import Client
 from steersman.actors.informer import Informer
 from steersman.actors.leases import Leadership
-from steersman.actors.ports import Now
+from steersman.actors.ports import Now, monotonic
 from steersman.actors.recorder import EventRecorder
 from steersman.cluster.api.components import SCHEDULER
 from steersman.cluster.meta.errors import ApiError, NotFound, ServiceUnavailable
@@ -212,7 +212,7 @@ class Scheduler:
     def _pending_pod(self, pod: PodInfo, obj: Obj) -> None:
         if pod.nominated and pod.uid not in self._bindings:
             self.snapshot.nominate(pod, pod.nominated)
-        self.queue.put(pod, self._now())
+        self.queue.put(pod, monotonic())
         if pod.gated:
             self._set_condition(pod, obj, "SchedulingGated", _GATED)
         self._wake.set()
@@ -238,7 +238,7 @@ class Scheduler:
                 self.queue.moved(change)
             self._changes.clear()
             room = min(BATCH, BINDINGS_MAX - len(self._bindings))
-            batch = self.queue.take(room, self._now()) if room > 0 else []
+            batch = self.queue.take(room, monotonic()) if room > 0 else []
             for found in schedule_batch(batch, self.snapshot, self._profile, self._rng):
                 if isinstance(found, Placement):
                     self._bind(found)
@@ -248,10 +248,10 @@ class Scheduler:
 
     async def _something(self) -> None:
         """Returns when there is a pod to try, a change to tell the queue or a time that has come."""
-        while not self._changes and not (len(self._bindings) < BINDINGS_MAX and self.queue.ready(self._now())):
+        while not self._changes and not (len(self._bindings) < BINDINGS_MAX and self.queue.ready(monotonic())):
             self._wake.clear()
             wake_at = self.queue.next_wake()
-            delay_s = None if wake_at is None else max(0.0, wake_at - self._now())
+            delay_s = None if wake_at is None else max(0.0, wake_at - monotonic())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await self._wake.wait()
@@ -287,8 +287,8 @@ class Scheduler:
             return
         self._forget(pod.uid)
         if held is not None and uid(held) == pod.uid:
-            self.queue.put(pod, self._now())
-            self.queue.failed(pod.uid, self._now())
+            self.queue.put(pod, monotonic())
+            self.queue.failed(pod.uid, monotonic())
             self._event(pod, "Warning", "FailedScheduling", f"binding rejected: {error}")
 
     def _refuse(self, refused: Unschedulable) -> None:
@@ -305,7 +305,7 @@ class Scheduler:
                 if nominated and not found.startswith("not eligible due to a terminating"):
                     self.snapshot.forget_nomination(pod.uid)
                     nominated = ""
-        self.queue.refused(pod.uid, refused.plugins, self._now())
+        self.queue.refused(pod.uid, refused.plugins, monotonic())
         obj = self._pods.get(pod.key)
         if obj is not None and uid(obj) == pod.uid:
             self._set_condition(pod, obj, "Unschedulable", refused.message, nominated)

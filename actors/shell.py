@@ -51,7 +51,7 @@ class Shell:
     def __init__(self, payload: str) -> None:
         self.spec, site = decode(payload)
         self.site = roster.refreshed(site)
-        self._began = time.time()
+        self._began = time.monotonic()
         self._part: Part | None = None
         self._detail = "starting"
         self._stopping = False
@@ -118,7 +118,7 @@ class Shell:
             role=self.spec.role,
             host=self.spec.host,
             pid=os.getpid(),
-            uptime_s=time.time() - self._began,
+            uptime_s=time.monotonic() - self._began,
             restarts=self._history.restarts,
             memory_bytes=_resident_bytes(),
             cpu_s=usage.ru_utime + usage.ru_stime,
@@ -171,9 +171,10 @@ class History:
     def fail(self, reason: str) -> float:
         """Notes a failure; returns the seconds to wait before trying again: the longest where nothing can be noted."""
         failures = int(self._row.get("failures", 0))
-        if self._began - float(self._row.get("failed_at", 0)) > _STEADY_S + _BACKOFF_S_MAX:
+        # by the machine's own clock, which begins anew when the machine does
+        if not 0 <= self._began - float(self._row.get("failed_at", 0)) <= _STEADY_S + _BACKOFF_S_MAX:
             failures = 0
-        self._row |= {"failures": failures + 1, "failed_at": time.time(), "reason": reason}
+        self._row |= {"failures": failures + 1, "failed_at": time.monotonic(), "reason": reason}
         try:
             self._save()
         except OSError:  # it may be the disk that has failed

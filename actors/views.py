@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from steersman.actors.client import Client, Discovered
 from steersman.actors.informer import Informer
-from steersman.actors.ports import Now
+from steersman.actors.ports import monotonic
 from steersman.cluster.control.indexes import INDEXES
 from steersman.cluster.control.spec import ControlSettings
 from steersman.cluster.meta.errors import ApiError
@@ -40,7 +40,6 @@ class LiveView:
         self,
         client: Client,
         settings: ControlSettings,
-        now: Now,
         listener: Listener,
         *,
         everything: bool = False,
@@ -48,7 +47,6 @@ class LiveView:
     ) -> None:
         self._client = client
         self._settings = settings
-        self._now = now
         self._listener = listener
         self._everything = everything
         self._discovers = everything or discovers
@@ -82,7 +80,7 @@ class LiveView:
         times = self._changed.get(resource)
         if times is not None:
             if after is not None:
-                times[key(after)] = self._now()
+                times[key(after)] = monotonic()
             elif before is not None:
                 times.pop(key(before), None)
         if resource in (CUSTOM_RESOURCE_DEFINITIONS, API_SERVICES):
@@ -200,8 +198,9 @@ class LiveView:
         informer = self._informers.get(resource)
         return [] if informer is None else informer.index_values(index)
 
-    def changed_at(self, resource: Resource, key: str) -> float | None:
-        return self._changed[resource].get(key)
+    def unchanged_s(self, resource: Resource, key: str) -> float | None:
+        changed_at = self._changed[resource].get(key)
+        return None if changed_at is None else monotonic() - changed_at
 
     def resources(self) -> Sequence[Resource]:
         return self._catalog

@@ -52,12 +52,13 @@ class _Sandbox:
 
 @dataclass(slots=True)
 class _Container:
-    """Args: timers: what will still happen by itself; log: (time, stream, line)."""
+    """Args: began: to run, by the loop's clock; timers: what will still happen by itself; log: (time, stream, line)."""
 
     spec: ContainerSpec
     status: ContainerStatus
     simulation: dict[str, str]
     exited: asyncio.Event
+    began: float = 0.0
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     log: list[tuple[float, int, bytes]] = field(default_factory=list)
 
@@ -219,6 +220,7 @@ class SimulatedRuntime:
         lines = container.simulation.get("log") or f"{container.spec.name} started"
         container.log += [(self._now(), 1, f"{line}\n".encode()) for line in lines.split("\n")]
         loop = asyncio.get_running_loop()
+        container.began = loop.time()
         if (after_s := container.seconds("exit-after-s")) is not None:
             code = int(container.simulation.get("exit-code", "0"))
             container.timers.append(loop.call_later(after_s, self._finish, container, code))
@@ -291,7 +293,8 @@ class SimulatedRuntime:
         """Whether probes of the container succeed now."""
         if "fail-probe" in container.simulation:
             return False
-        return self._now() - container.status.started_at >= (container.seconds("ready-after-s") or 0.0)
+        running_s = asyncio.get_running_loop().time() - container.began
+        return running_s >= (container.seconds("ready-after-s") or 0.0)
 
     # --- streams
 
@@ -349,7 +352,7 @@ class SimulatedRuntime:
             namespace=status.namespace,
             name=status.name,
             timestamp=now,
-            cpu_usage_ns=int(cpu_milli * 1_000_000 * (now - status.started_at)),
+            cpu_usage_ns=int(cpu_milli * 1_000_000 * (asyncio.get_running_loop().time() - container.began)),
             memory_usage_bytes=memory,
             memory_working_set_bytes=memory,
         )

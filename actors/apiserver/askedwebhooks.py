@@ -24,7 +24,7 @@ from steersman.actors import kubeconfig
 from steersman.actors.apiserver.expressions import compiled
 from steersman.actors.apiserver.reloading import Reloaded
 from steersman.actors.apiserver.series import Series
-from steersman.actors.ports import Now, User
+from steersman.actors.ports import User, monotonic
 from steersman.actors.webhook import Webhook as Endpoint
 from steersman.cluster.auth import authorization
 from steersman.cluster.auth.attributes import Attributes, Verdict
@@ -58,12 +58,11 @@ class Unanswered(Exception):
 class AskedWebhook:
     """One webhook with what it said."""
 
-    def __init__(self, name: str, settings: Webhook, now: Now, rng: random.Random, series: Series) -> None:
+    def __init__(self, name: str, settings: Webhook, rng: random.Random, series: Series) -> None:
         self.name = name
         self._series = series
         self._settings = settings
         self._endpoint = Endpoint(Path(settings.kubeconfig), timeout_s=settings.timeout_s)
-        self._now = now
         self._rng = rng
         self._answers: OrderedDict[bytes, tuple[float, Verdict]] = OrderedDict()
 
@@ -75,7 +74,7 @@ class AskedWebhook:
             return verdict
         key = self.name.encode() + b"\0" + orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)
         until, verdict = self._answers.get(key, (0.0, None))
-        if verdict is not None and self._now() < until:
+        if verdict is not None and monotonic() < until:
             return verdict
         heard = _heard.get()
         if heard is not None and key in heard:
@@ -96,7 +95,7 @@ class AskedWebhook:
         verdict = authorization.verdict_of(self._settings, answer)
         counts_s = self._settings.allowed_s if verdict.allowed else self._settings.refused_s
         if counts_s and not verdict.error and authorization.is_remembered(question.about):
-            self._answers[question.key] = (self._now() + counts_s, verdict)
+            self._answers[question.key] = (monotonic() + counts_s, verdict)
             if len(self._answers) > _ANSWERS_MAX:
                 self._answers.popitem(last=False)
         return verdict
@@ -141,9 +140,8 @@ class Modes:
         InvalidAuthorization
     """
 
-    def __init__(self, path: Path | None, now: Now, rng: random.Random, series: Series) -> None:
+    def __init__(self, path: Path | None, rng: random.Random, series: Series) -> None:
         self._series = series
-        self._now = now
         self._rng = rng
         self.modes: tuple[Mode, ...] = authorization.DEFAULT
         self.webhooks: dict[str, AskedWebhook] = {}
@@ -157,7 +155,7 @@ class Modes:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         self.webhooks = {
-            mode.name: AskedWebhook(mode.name, mode.webhook, self._now, self._rng, self._series)
+            mode.name: AskedWebhook(mode.name, mode.webhook, self._rng, self._series)
             for mode in modes
             if mode.webhook is not None
         }

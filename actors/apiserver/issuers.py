@@ -20,7 +20,7 @@ import orjson
 
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.http.messages import Request
-from steersman.actors.ports import Now
+from steersman.actors.ports import Now, monotonic
 from steersman.actors.webhook import ANSWER_BYTES_MAX, Webhook, whole
 from steersman.cluster.auth import jwt
 from steersman.cluster.auth.authentication import NO_OTHERS, Authentication, Issuer, identify
@@ -85,7 +85,7 @@ class Others:
                 _remember(self._claims, text, (issuer, token.claims))
             return identify(issuer, token.claims, self._now()), tuple(api_audiences)
         until, identity, audiences = self._reviews.get(_hash(text), (0.0, None, ()))
-        if identity is None or self._now() >= until:
+        if identity is None or monotonic() >= until:
             raise InvalidToken("unknown")
         return identity, audiences or tuple(api_audiences)
 
@@ -94,18 +94,18 @@ class Others:
         issuer = self._issuers.get(str(token.claims.get("iss"))) if token is not None else None
         if issuer is not None:
             fetched = self._keys.get(issuer.url, (float("-inf"), []))[0]
-            if self._now() - fetched >= _REFRESH_S:
+            if monotonic() - fetched >= _REFRESH_S:
                 await self._once(issuer.url, self._fetch(issuer))
         elif self._webhook is not None:
             key = _hash(text)
-            if self._now() >= self._reviews.get(key, (0.0, None, ()))[0]:
+            if monotonic() >= self._reviews.get(key, (0.0, None, ()))[0]:
                 await self._once(key.hex(), self._review(self._webhook, text, key, audiences))
 
     async def renew(self) -> None:
         """Fetches the keys that are old; the task of a server for as long as it runs."""
         while True:
             for issuer in list(self._issuers.values()):
-                if self._now() - self._keys.get(issuer.url, (float("-inf"), []))[0] >= _AGE_MAX_S:
+                if monotonic() - self._keys.get(issuer.url, (float("-inf"), []))[0] >= _AGE_MAX_S:
                     await self._once(issuer.url, self._fetch(issuer))
             await asyncio.sleep(_REFRESH_S)
 
@@ -130,7 +130,7 @@ class Others:
         except (ApiError, ValueError, OSError) as error:
             log.warning("the keys of the issuer %s cannot be fetched: %s", issuer.url, error)
             keys = former
-        self._keys[issuer.url] = (self._now(), keys)
+        self._keys[issuer.url] = (monotonic(), keys)
 
     async def _review(self, webhook: Webhook, text: str, key: bytes, audiences: Sequence[str]) -> None:
         review = {
@@ -146,7 +146,7 @@ class Others:
             log.warning("the webhook that reviews tokens does not answer: %s", error)
             return
         identity, found = _reviewed(answer)
-        until = self._now() + (_REVIEW_S if identity is not None else _REFUSAL_S)
+        until = monotonic() + (_REVIEW_S if identity is not None else _REFUSAL_S)
         _remember(self._reviews, key, (until, identity, found))
 
 

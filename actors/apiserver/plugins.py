@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 from steersman.actors.apiserver.series import Series
-from steersman.actors.ports import Now
+from steersman.actors.ports import monotonic
 from steersman.actors.rpc.kms import KmsPlugin, PluginFailed
 from steersman.cluster.auth.ciphers import Chance
 from steersman.cluster.auth.envelope import SEED_BYTES, Kms, Locked, UnusableAnswer, check_status, sealed_seed
@@ -25,8 +25,7 @@ _WELL_S, _UNWELL_S = 20.0, 10.0
 class KeyPlugins:
     """The plugins of a configuration; a Component for what it asks from time to time."""
 
-    def __init__(self, now: Now, chance: Chance, series: Series) -> None:
-        self._now = now
+    def __init__(self, chance: Chance, series: Series) -> None:
         self._series = series
         self._chance = chance
         self._plugins: dict[tuple[str, str], tuple[Kms, KmsPlugin]] = {}
@@ -78,16 +77,16 @@ class KeyPlugins:
                 if self.failures.get(key.name) != str(error):
                     log.error("the KMS plugin %s is not healthy: %s", key.name, error)
                 self.failures[key.name] = str(error)
-                key.expire(self._now())
+                key.expire(monotonic())
 
     async def _renew(self, key: Kms, plugin: KmsPlugin) -> None:
         version, healthz, key_id = await self._timed(key, "Status", plugin.status())
         check_status(version, healthz, key_id)
-        if key.writes_with(key_id, self._now()):
+        if key.writes_with(key_id, monotonic()):
             return
         seed = self._chance(SEED_BYTES)
         ciphertext, used, annotations = await self._timed(key, "Encrypt", plugin.encrypt(seed))
-        key.write_with(seed, sealed_seed(ciphertext, used, annotations, key_id), self._now())
+        key.write_with(seed, sealed_seed(ciphertext, used, annotations, key_id), monotonic())
         log.info("the KMS plugin %s encrypts with another key", key.name)
 
     async def _timed(self, key: Kms, method: str, call: Awaitable[T]) -> T:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ import msgspec
 from steersman.actors.apiserver.plugins import KeyPlugins
 from steersman.actors.apiserver.reloading import RELOAD_S, read
 from steersman.actors.apiserver.series import Series
-from steersman.actors.ports import Now, Store
+from steersman.actors.ports import Store
 from steersman.actors.rpc.kms import PluginFailed
 from steersman.cluster.auth.ciphers import ENCRYPTED, CannotDecrypt, CannotEncrypt, Chance
 from steersman.cluster.auth.encryption import Sealer, read_encryption
@@ -68,15 +67,13 @@ class SealedStore:
         InvalidEncryption: it cannot be read as one.
     """
 
-    def __init__(
-        self, store: Store, path: Path, series: Series, *, chance: Chance = os.urandom, now: Now = time.time
-    ) -> None:
+    def __init__(self, store: Store, path: Path, series: Series, *, chance: Chance = os.urandom) -> None:
         self._store = store
         self._path = path
         self._chance = chance
         self._text = read(path)
         self._sealer = read_encryption(self._text)
-        self._plugins = KeyPlugins(now, chance, series)
+        self._plugins = KeyPlugins(chance, series)
         #: of each key below a configured resource, the newest revision seen and the prefix it is stored with
         self._written: dict[bytes, tuple[int, bytes]] = {}
         #: of every change up to this revision the newest was read at the start

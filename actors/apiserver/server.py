@@ -137,13 +137,13 @@ class ApiServer:
         issuer, settings = _issuer_of(config), _settings_of(config)
         self.metrics = Metrics()
         series = self.metrics.series
-        self._sealed = SealedStore(store, config.encryption, series, now=now) if config.encryption else None
+        self._sealed = SealedStore(store, config.encryption, series) if config.encryption else None
         store = self._sealed or store
         self.cache = WatchCache(store, rng)
         sealed = {"is_stale": self._sealed.is_stale, "seals": self._sealed.seals} if self._sealed else {}
         services = Services(self.cache, self.registry, rng)
         self._webhooks = Webhooks(self.cache, self.registry, services)
-        self._modes = Modes(config.authorization, now, rng, series)
+        self._modes = Modes(config.authorization, rng, series)
         self.authorizer = Authorizer(self.cache, self.registry, self._modes)
         self.writer = Writer(
             store, self.cache, self.registry, self._webhooks, self.authorizer.answer, settings, now, rng, **sealed

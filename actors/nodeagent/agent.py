@@ -23,7 +23,7 @@ from steersman.actors.nodeagent.registration import Registration
 from steersman.actors.nodeagent.streams import Streams
 from steersman.actors.nodeagent.view import RuntimeView
 from steersman.actors.nodeagent.worker import PodWorker
-from steersman.actors.ports import Channel, ExecRequest, LogRequest, Now
+from steersman.actors.ports import Channel, ExecRequest, LogRequest, Now, monotonic
 from steersman.actors.recorder import EventRecorder
 from steersman.cluster.meta.objects import Obj, is_true, key
 from steersman.cluster.meta.resources import NODES, PODS
@@ -99,7 +99,7 @@ class NodeAgent:
         self._orphans: dict[str, asyncio.Task[None]] = {}
         self._pod_cidr = ""
         self._registration: Registration | None = None
-        self._evicted_at = 0.0
+        self._evicted_at = float("-inf")
         #: set once the node is registered and its pods are known
         self.serving = asyncio.Event()
 
@@ -283,7 +283,7 @@ class NodeAgent:
     async def _relieve(self) -> None:
         """Evicts one pod when the machine runs short of memory."""
         available, minimum = self._pressure().memory_available_bytes, self._config.memory_available_bytes_min
-        now = self._host.now()
+        now = monotonic()
         if available is None or available >= minimum or now - self._evicted_at < EVICTION_PAUSE_S:
             return
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from steersman.actors.client import Client
-from steersman.actors.ports import Now
+from steersman.actors.ports import Now, monotonic
 from steersman.cluster.meta.errors import ApiError, NotFound
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, SERVICES
@@ -33,7 +33,7 @@ Found = TypeVar("Found")
 
 @dataclass(slots=True)
 class _Entry(Generic[Found]):
-    """Args: value: what was read; asked_at: when that reading began, Unix seconds."""
+    """Args: value: what was read; asked_at: when that reading began, as `monotonic`."""
 
     value: Found
     asked_at: float
@@ -63,7 +63,7 @@ class Materials:
         """Returns the objects of (kind, name); None for one that does not exist.
 
         Args:
-            newer_than: what was read before this moment is read again.
+            newer_than: what was read before this moment, as `monotonic`, is read again.
 
         Raises:
             RuntimeFailure: `CreateContainerConfigError`: the API cannot be asked, or refuses.
@@ -105,7 +105,7 @@ class Materials:
         under_way = self._reading.get(key)
         if under_way is None or under_way[0] < newer_than:
             task = asyncio.ensure_future(read())
-            under_way = self._reading[key] = (self._now(), task)
+            under_way = self._reading[key] = (monotonic(), task)
         asked_at, task = under_way
         try:
             return _Entry(await asyncio.shield(task), asked_at)
@@ -125,7 +125,7 @@ class Materials:
         for source in sources:
             key = (pod["metadata"]["uid"], source)
             token = self._tokens.get(key)
-            if token is None or self._now() >= token.renew_at:
+            if token is None or monotonic() >= token.renew_at:
                 token = self._tokens[key] = await self._request_token(pod, source)
             found[source] = token.text
         return found
@@ -133,7 +133,7 @@ class Materials:
     def token_due(self, pod_uid: str, sources: Iterable[TokenSource]) -> bool:
         """Whether a token of the pod ought to be renewed now."""
         tokens = (self._tokens.get((pod_uid, source)) for source in sources)
-        return any(token is not None and self._now() >= token.renew_at for token in tokens)
+        return any(token is not None and monotonic() >= token.renew_at for token in tokens)
 
     async def _request_token(self, pod: Obj, source: TokenSource) -> _Token:
         meta = pod["metadata"]
@@ -154,12 +154,11 @@ class Materials:
             )
         except (ApiError, OSError) as error:
             raise RuntimeFailure("FailedMount", f"failed to fetch token: {error}") from error
-        now = self._now()
         status = answer["status"]
-        life_s = parse_time(status["expirationTimestamp"]) - now
+        life_s = parse_time(status["expirationTimestamp"]) - self._now()
         # spread, so that tokens asked for together are not renewed together
         used_s = min(life_s * TOKEN_LIFE_USED, TOKEN_AGE_S_MAX) - self._rng.uniform(0, 10)
-        return _Token(status["token"], now + max(used_s, 1.0))
+        return _Token(status["token"], monotonic() + max(used_s, 1.0))
 
     async def refresh(self, wanted: Iterable[Key]) -> list[Key]:
         """Reads `wanted` again, forgets everything else; returns the keys that changed."""
@@ -172,7 +171,7 @@ class Materials:
             if old is not None and old.value is not None and old.value.get("immutable"):
                 continue
             try:
-                new = await self.get(*key, newer_than=self._now())
+                new = await self.get(*key, newer_than=monotonic())
             except RuntimeFailure:
                 continue  # the API is away: what is mounted stays as it is
             if old is not None and _version(old.value) != _version(new):

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from steersman.actors.nodeagent.handlers import Handlers, Target
-from steersman.actors.ports import Now
+from steersman.actors.ports import monotonic
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.node.observed import Kill, Verdict
 from steersman.cluster.node.probes import (
@@ -32,6 +32,7 @@ class ContainerProbes:
     """The probes of one container, from its start to its end.
 
     Args:
+        age_s: since when the container has been running.
         known: (started, ready) that an agent before this one had found out about this very container.
         on_change: called when the verdict may read differently.
         on_unhealthy: called with the text of an event for each answer that is not a success.
@@ -43,9 +44,8 @@ class ContainerProbes:
         target: Target,
         specs: dict[ProbeKind, ProbeSpec],
         *,
-        started_at: float,
+        age_s: float,
         known: tuple[bool, bool] | None,
-        now: Now,
         rng: random.Random,
         on_change: Callable[[], None],
         on_unhealthy: Callable[[str], None],
@@ -53,9 +53,8 @@ class ContainerProbes:
         self._handlers = handlers
         self._target = target
         self._specs = specs
-        self._started_at = started_at
+        self._started_at = monotonic() - age_s
         self._known = known
-        self._now = now
         self._rng = rng
         self._on_change = on_change
         self._on_unhealthy = on_unhealthy
@@ -67,7 +66,7 @@ class ContainerProbes:
         was_started, was_ready = self._known or (False, False)
         known = {ProbeKind.STARTUP: was_started or None, ProbeKind.READINESS: was_ready or None}
         for kind, spec in self._specs.items():
-            self._states[kind] = begin(spec, self._started_at, self._now(), known=known.get(kind))
+            self._states[kind] = begin(spec, self._started_at, monotonic(), known=known.get(kind))
         if self._has_started():
             self._started.set()
         for kind, spec in self._specs.items():
@@ -101,18 +100,18 @@ class ContainerProbes:
     async def _run(self, spec: ProbeSpec) -> None:
         if spec.kind is not ProbeKind.STARTUP and not self._started.is_set():
             await self._started.wait()
-            self._states[spec.kind] = begin(spec, self._started_at, self._now())
+            self._states[spec.kind] = begin(spec, self._started_at, monotonic())
         elif self._known is not None:
             # after the agent's restart: not every probe of the node in the same moment
             await asyncio.sleep(self._rng.uniform(0, spec.period_s))
         while not is_over(spec, self._states[spec.kind]):
-            delay_s = self._states[spec.kind].due_at - self._now()
+            delay_s = self._states[spec.kind].due_at - monotonic()
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
             await self._probe(spec)
 
     async def _probe(self, spec: ProbeSpec) -> None:
-        due_at = self._now()
+        due_at = monotonic()
         answer = await self._handlers.probe(spec.handler, self._target, spec.deadline_s)
         before = self._states[spec.kind]
         state = self._states[spec.kind] = after(spec, before, answer.success, due_at)

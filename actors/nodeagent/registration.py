@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from steersman.actors.nodeagent.host import Host
+from steersman.actors.ports import monotonic
 from steersman.cluster.meta.errors import AlreadyExists, ApiError, NotFound
 from steersman.cluster.meta.objects import Obj, labels_of
 from steersman.cluster.meta.resources import LEASES, NODES
@@ -39,7 +40,7 @@ class Registration:
         self._info = info
         self._pressure = pressure
         self._on_node = on_node
-        self._written_at = 0.0
+        self._written_at = float("-inf")
         self._leased = False
         self._wake = asyncio.Event()
 
@@ -127,19 +128,19 @@ class Registration:
         except RuntimeFailure:
             images = []
         before = host.node.get("status") or {}
-        now = host.now()
         ready, message = self._readiness()
         status = node_status(
-            host.config, self._info, images, self._pressure(), now, ready=ready, message=message, before=before
+            host.config, self._info, images, self._pressure(), host.now(), ready=ready, message=message, before=before
         )
-        if not force and now - self._written_at < host.config.status_interval_s and is_same_status(before, status):
+        lately = monotonic() - self._written_at < host.config.status_interval_s
+        if not force and lately and is_same_status(before, status):
             return
         patch = {field: value for field, value in status.items() if field == "conditions" or before.get(field) != value}
         was_ready = any(row["type"] == "Ready" and row["status"] == "True" for row in before.get("conditions") or ())
         node = await host.client.patch(
             NODES, host.config.name, {"status": patch}, kind="strategic", subresource="status"
         )
-        self._written_at = now
+        self._written_at = monotonic()
         self._on_node(node)
         if ready is not was_ready:
             state = "NodeReady" if ready else "NodeNotReady"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from steersman.actors.nodeagent.handlers import Target
 from steersman.actors.nodeagent.host import Host
 from steersman.actors.nodeagent.mounting import container_mounts
+from steersman.actors.ports import monotonic
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.node.containers import (
     FALLBACK_LOG_BYTES_MAX,
@@ -46,13 +47,13 @@ async def ensure_image(host: Host, pod: Obj, container: Obj, newer_than: float) 
         return present
     auths = credentials_for(reference, await _pull_secrets(host, pod, newer_than))
     host.event(pod, "Normal", "Pulling", f'Pulling image "{reference}"', name)
-    began = host.now()
+    began = monotonic()
     try:
         image = await host.pull(full, auths)
     except RuntimeFailure as failure:
         host.event(pod, "Warning", "Failed", f'Failed to pull image "{reference}": {failure.message}', name)
         raise
-    took = f"{host.now() - began:.3g}s"
+    took = f"{monotonic() - began:.3g}s"
     message = f'Successfully pulled image "{reference}" in {took} ({took} including waiting). '
     host.event(pod, "Normal", "Pulled", f"{message}Image size: {image.size_bytes} bytes.", name)
     return image

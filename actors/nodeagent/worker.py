@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, assert_never
 
 from steersman.actors.nodeagent.handlers import Target
@@ -16,6 +17,7 @@ from steersman.actors.nodeagent.host import Host
 from steersman.actors.nodeagent.mounting import mount_volumes
 from steersman.actors.nodeagent.probing import ContainerProbes, probes_of
 from steersman.actors.nodeagent.starting import create, ensure_image, post_start, pre_stop, termination_message
+from steersman.actors.ports import monotonic
 from steersman.cluster.meta.errors import ApiError, Conflict, NotFound
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import PODS
@@ -72,7 +74,7 @@ class PodWorker:
         self.pod = pod
         self.uid: str = pod["metadata"]["uid"]
         self.finished = False
-        self._first_seen = host.now()
+        self._first_seen = monotonic()
         self._woken = asyncio.Event()
         self._woken.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +97,8 @@ class PodWorker:
         self._crash: dict[str, Backoff] = {}
         self._failures: dict[str, Failure] = {}
         self._stopping: dict[str, float] = {}
+        #: when each container has ended, as `monotonic`
+        self._exited: dict[str, float] = {}
         self._messages: dict[str, str] = {}
         self._starting = ""
         self._pulling = False
@@ -180,7 +184,7 @@ class PodWorker:
             except Exception:
                 # a pod that confuses this code must not take its neighbours along
                 _log.exception("pod %s: the step failed; next try in %g s", self.uid, RETRY_S_MAX)
-                self._wake_at(self._host.now() + RETRY_S_MAX)
+                self._wake_after(RETRY_S_MAX)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -198,13 +202,16 @@ class PodWorker:
             self._admit()
         for status in host.view.containers(self.uid):
             if status.state is ContainerState.EXITED and status.id not in self._messages:
+                self._exited[status.id] = monotonic() - max(0.0, host.now() - status.finished_at)
                 self._messages[status.id] = await termination_message(host, self.pod, status)
         now = host.now()
         self._probe_containers()
         before = with_foreign(self.status, self.pod.get("status") or {})
-        decision = decide(self.pod, self._observed(), now, config=host.config, before=before, runtime=host.runtime_name)
+        decision = decide(
+            self.pod, self._observed(now), now, config=host.config, before=before, runtime=host.runtime_name
+        )
         if decision.ending and self._ending_since is None:
-            self._begin_to_end(now)
+            self._begin_to_end()
         for note in decision.notes:
             self._note(note)
         self.status = decision.status
@@ -213,26 +220,29 @@ class PodWorker:
         for action in decision.actions:
             self._carry_out(action)
         self._save_status()
-        self._wake_at(decision.wake_at)
+        self._wake_after(None if decision.wake_at is None else decision.wake_at - now)
         self.finished = decision.finished
 
-    def _observed(self) -> Observed:
-        host = self._host
+    def _observed(self, now: float) -> Observed:
+        """What `decide` is to know; the agent's own moments, kept as `monotonic`, are put on the wall clock's scale."""
+        host, by_s = self._host, now - monotonic()
+        mount, sandbox, ending = self._mount_failure, self._sandbox_failure, self._ending_since
         return Observed(
             sandboxes=host.view.sandboxes(self.uid),
             containers=host.view.containers(self.uid),
             verdicts={container_id: probes.verdict() for container_id, probes in self._probes.items()},
-            crash=self._crash,
-            failures=self._failures,
+            crash={name: backoff.moved(by_s) for name, backoff in self._crash.items()},
+            failures={name: failure.moved(by_s) for name, failure in self._failures.items()},
+            exited={container_id: at + by_s for container_id, at in self._exited.items()},
             mounted=self._mounted,
-            mount_failure=self._mount_failure,
-            sandbox_failure=self._sandbox_failure,
+            mount_failure=mount and mount.moved(by_s),
+            sandbox_failure=sandbox and sandbox.moved(by_s),
             busy=frozenset(self._operations),
             starting=self._starting,
-            stopping=self._stopping,
+            stopping={container_id: until + by_s for container_id, until in self._stopping.items()},
             messages=self._messages,
             refusal=self._refusal,
-            ending_since=self._ending_since,
+            ending_since=None if ending is None else ending + by_s,
             gone=self._gone,
             torn_down=self._torn_down,
             saved=not self._torn_down or status_patch(self.pod, self.status) is None,
@@ -256,8 +266,8 @@ class PodWorker:
                 return
         host.taken[self.uid] = requested(self.pod)
 
-    def _begin_to_end(self, now: float) -> None:
-        self._ending_since = now
+    def _begin_to_end(self) -> None:
+        self._ending_since = monotonic()
         for key in ("volumes", "refresh"):
             if key in self._operations:
                 self._operations[key].cancel()
@@ -272,13 +282,12 @@ class PodWorker:
             self._noted.add(note.once)
         self._host.event(self.pod, note.type, note.reason, note.message, note.container)
 
-    def _wake_at(self, at: float | None) -> None:
+    def _wake_after(self, delay_s: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if at is not None:
-            delay_s = max(0.0, at - self._host.now()) + 0.001
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self.wake)
+        if delay_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, delay_s) + 0.001, self.wake)
 
     # --- operations
 
@@ -345,7 +354,7 @@ class PodWorker:
                 self._mount_failure,
                 failure.reason,
                 failure.message,
-                host.now(),
+                monotonic(),
                 initial_s=SETUP_RETRY_S,
                 max_s=SETUP_RETRY_S_MAX,
             )
@@ -368,7 +377,7 @@ class PodWorker:
                 self._sandbox_failure,
                 failure.reason,
                 failure.message,
-                host.now(),
+                monotonic(),
                 initial_s=SETUP_RETRY_S,
                 max_s=SETUP_RETRY_S_MAX,
             )
@@ -401,7 +410,7 @@ class PodWorker:
                 newer_than=newer_than,
             )
             if action.backoff is not None:
-                self._crash[action.name] = action.backoff
+                self._crash[action.name] = replace(action.backoff, since=monotonic())
             await host.runtime.start_container(container_id)
         except RuntimeFailure as failure:
             self._start_failed(container, failure, old)
@@ -420,7 +429,7 @@ class PodWorker:
     def _start_failed(self, container: Obj, failure: RuntimeFailure, old: Failure | None) -> None:
         host, name = self._host, container["name"]
         limit_s = {"max_s": CONFIG_RETRY_S_MAX} if failure.reason in _CONFIG_REASONS else {}
-        self._failures[name] = failed(old, failure.reason, failure.message, host.now(), **limit_s)
+        self._failures[name] = failed(old, failure.reason, failure.message, monotonic(), **limit_s)
         if failure.reason == "ErrImagePull":
             host.event(self.pod, "Warning", "Failed", f"Error: {failure.reason}", name)
             host.event(self.pod, "Normal", "BackOff", f'Back-off pulling image "{container["image"]}"', name)
@@ -446,18 +455,18 @@ class PodWorker:
         running = self._operations.pop(key, None)
         if running is not None:
             running.cancel()
-        self._stopping[action.id] = self._host.now() + action.grace_s
+        self._stopping[action.id] = monotonic() + action.grace_s
         self._host.event(self.pod, "Normal", "Killing", action.message, action.name)
         self._launch(key, self._stop(action))
 
     async def _stop(self, action: StopContainer) -> None:
         host = self._host
-        began = host.now()
+        began = monotonic()
         status = next((row for row in host.view.containers(self.uid) if row.id == action.id), None)
         try:
             if action.hook and action.grace_s > 0 and status is not None:
                 await pre_stop(host, self.pod, status, self._ip(), action.grace_s)
-            left_s = action.grace_s - (host.now() - began)
+            left_s = action.grace_s - (monotonic() - began)
             await host.runtime.stop_container(action.id, max(left_s, min(GRACE_MIN_S, action.grace_s)))
             await self._look()
         except RuntimeFailure as failure:
@@ -468,6 +477,7 @@ class PodWorker:
     async def _remove_container(self, container_id: str) -> None:
         await self._host.runtime.remove_container(container_id)
         self._messages.pop(container_id, None)
+        self._exited.pop(container_id, None)
         await self._look()
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
@@ -530,9 +540,8 @@ class PodWorker:
             host.handlers,
             Target(container_id=status.id, container=container, pod_ip=self._ip()),
             specs,
-            started_at=status.started_at,
+            age_s=max(0.0, host.now() - status.started_at),
             known=self._known(status),
-            now=host.now,
             rng=host.rng,
             on_change=self.wake,
             on_unhealthy=lambda text: host.event(self.pod, "Warning", "Unhealthy", text, name),

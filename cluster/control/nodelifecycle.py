@@ -1,13 +1,15 @@
 """Node lifecycle: notices nodes that fall silent, taints what is not ready, and evicts pods whose patience has ended.
 
-A node is silent when its Lease (or, where it keeps none, the node itself) has not changed for the grace period, by this
-process's own clock. While no node at all is ready nobody is evicted: then the trouble is more likely here than there.
+A node is silent when its Lease (or, where it keeps none, the node itself) has not changed for the grace period, as this
+process counts the seconds. While no node at all is ready nobody is evicted: then the trouble is more likely here than
+there.
 Source: https://kubernetes.io/docs/concepts/architecture/nodes/#node-controller and
 https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -49,11 +51,11 @@ ALONE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Args: heard_at: when the node gave its last sign of life, by our clock; pods: those bound to it;
+    """Args: silent_s: how long ago the node gave its last sign of life; pods: those bound to it;
     others_ready: whether some other node is ready, or this one is."""
 
     node: Obj
-    heard_at: float
+    silent_s: float
     grace_s: float
     pods: tuple[Obj, ...] = ()
     others_ready: bool = True
@@ -63,11 +65,13 @@ def observe(view: View, key: str) -> Observed | None:
     node = view.get(NODES, key)
     if node is None:
         return None
-    heard_at = view.changed_at(LEASES, f"{LEASE_NAMESPACE}/{key}") or view.changed_at(NODES, key) or 0.0
+    silent_s = view.unchanged_s(LEASES, f"{LEASE_NAMESPACE}/{key}")
+    if silent_s is None:
+        silent_s = view.unchanged_s(NODES, key)
     ready = is_true(node, "Ready")
     return Observed(
         node=node,
-        heard_at=heard_at,
+        silent_s=math.inf if silent_s is None else silent_s,
         grace_s=view.settings.node_grace_s,
         pods=tuple(view.by_index(PODS, "node", key)),
         others_ready=ready or any(is_true(other, "Ready") for other in view.all(NODES) if name(other) != key),
@@ -90,7 +94,7 @@ def reconcile(observed: Observed, now: float) -> Plan:
     draft = Draft()
     node = observed.node
     conditions = list((node.get("status") or {}).get("conditions") or ())
-    silent_in_s = observed.heard_at + observed.grace_s - now
+    silent_in_s = observed.grace_s - observed.silent_s
     if silent_in_s > 0:
         draft.look_again(silent_in_s + 0.1)
     elif (silenced := _silence(conditions, now)) != conditions:

@@ -5,6 +5,7 @@ Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-ga
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Args: astray: (pod, when it was last seen to change) of pods whose node does not exist; unscheduled: deleted pods
+    """Args: astray: (pod, seconds since it changed) of pods whose node does not exist; unscheduled: deleted pods
     bound to no node; out_of_service: deleted pods of nodes that an administrator gave up; finished: all finished."""
 
     astray: tuple[tuple[Obj, float], ...] = ()
@@ -42,7 +43,7 @@ def observe(view: View, key: str) -> Observed:
         node = view.get(NODES, node_name)
         pods = view.by_index(PODS, "node", node_name) if node is None or _is_given_up(node) else []
         if node is None:
-            astray += [(pod, _seen_at(view, pod)) for pod in pods]
+            astray += [(pod, _unchanged_s(view, pod)) for pod in pods]
         else:
             given_up += [pod for pod in pods if is_deleting(pod)]
     unbound = view.by_index(PODS, "node", "")
@@ -56,9 +57,10 @@ def observe(view: View, key: str) -> Observed:
     )
 
 
-def _seen_at(view: View, pod: Obj) -> float:
+def _unchanged_s(view: View, pod: Obj) -> float:
     meta = pod["metadata"]
-    return view.changed_at(PODS, f"{meta['namespace']}/{meta['name']}") or 0.0
+    found = view.unchanged_s(PODS, f"{meta['namespace']}/{meta['name']}")
+    return math.inf if found is None else found
 
 
 def _is_given_up(node: Obj) -> bool:
@@ -70,8 +72,8 @@ def _is_given_up(node: Obj) -> bool:
 
 def reconcile(observed: Observed, now: float) -> Plan:
     draft = Draft()
-    for pod, seen_at in observed.astray:
-        wait_s = seen_at + QUARANTINE_S - now
+    for pod, unchanged_s in observed.astray:
+        wait_s = QUARANTINE_S - unchanged_s
         if wait_s > 0:
             draft.look_again(wait_s)
         else:

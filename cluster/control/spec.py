@@ -46,8 +46,8 @@ class View(Protocol):
         """Every value that some object has in that index."""
         ...
 
-    def changed_at(self, resource: Resource, key: str) -> float | None:
-        """When this process saw the object change last, by its own clock; None for an unknown object."""
+    def unchanged_s(self, resource: Resource, key: str) -> float | None:
+        """How long ago this process saw the object change last, in seconds; None for an unknown object."""
         ...
 
     def resources(self) -> Sequence[Resource]:
@@ -78,7 +78,7 @@ class Watch:
     Args:
         keys: the keys to reconcile when an object changes; called with the object before and the object after.
         indexes: names in `indexes.INDEXES`.
-        timed: whether `View.changed_at` is asked of this resource.
+        timed: whether `View.unchanged_s` is asked of this resource.
     """
 
     resource: Resource

@@ -7,7 +7,7 @@ Source: k8s.io/client-go/util/flowcontrol/backoff.go, as the kubelet uses it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INITIAL_S = 10.0
 MAX_S = 300.0
@@ -17,10 +17,14 @@ RESET_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Args: delay_s: to wait after a failure; since: when it was last raised, Unix seconds."""
+    """Args: delay_s: to wait after a failure; since: when it was last raised, by the clock of the one who keeps it."""
 
     delay_s: float
     since: float
+
+    def moved(self, by_s: float) -> Backoff:
+        """The same on a clock that shows `by_s` more."""
+        return Backoff(delay_s=self.delay_s, since=self.since + by_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,10 @@ class Failure:
     at: float
     retry_at: float
     backoff: Backoff
+
+    def moved(self, by_s: float) -> Failure:
+        """The same on a clock that shows `by_s` more."""
+        return replace(self, at=self.at + by_s, retry_at=self.retry_at + by_s, backoff=self.backoff.moved(by_s))
 
 
 def next_backoff(

@@ -179,7 +179,8 @@ def _waiting_again(
         waiting, changes_at = failed_start(container, failure, now)
         return waiting, failure.at + ERROR_SHOWN_S if failure.reason == "RunContainerError" else changes_at
     backoff = seen.crash.get(latest.name) if failure is None else failure.backoff
-    at = ready_at(backoff, latest.finished_at) if failure is None else failure.retry_at
+    ended_at = seen.exited.get(latest.id, latest.finished_at)
+    at = ready_at(backoff, ended_at) if failure is None else failure.retry_at
     if backoff is None or now >= at:
         return None, None
     meta = history.pod["metadata"]

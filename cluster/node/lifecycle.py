@@ -216,12 +216,13 @@ def _start(
         return
     backoff = None
     if latest is not None and has_exited(latest):
-        at = ready_at(seen.crash.get(name), latest.finished_at)
+        ended_at = seen.exited.get(latest.id, latest.finished_at)
+        at = ready_at(seen.crash.get(name), ended_at)
         if now < at:
             draft.wake(at)
             draft.notes.append(_backoff_note(pod, name, latest.attempt))
             return
-        backoff = next_backoff(seen.crash.get(name), latest.finished_at, now)
+        backoff = next_backoff(seen.crash.get(name), ended_at, now)
     if any(isinstance(action, StartContainer) for action in draft.actions):
         return
     draft.actions.append(

@@ -52,6 +52,8 @@ class Observed:
         sandboxes, containers: the runtime's, of this pod's uid, in any order.
         verdicts: by container id; a running container without one has no probe.
         crash: by container name: the back-off after exits.
+        exited: by container id: when it ended, where the runtime's own date is not to be compared with `now`, since
+            the wall clock has been set in between.
         failures: by container name: the last attempt to start it, when that failed.
         mounted: whether every volume stands.
         busy: operations in flight: `volumes`, `sandbox`, `start`, `stop-sandbox`, `teardown`, `delete`,
@@ -71,6 +73,7 @@ class Observed:
     containers: tuple[ContainerStatus, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     crash: Mapping[str, Backoff] = field(default_factory=dict)
+    exited: Mapping[str, float] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
     mounted: bool = False
     mount_failure: Failure | None = None

@@ -41,7 +41,7 @@ class ProbeState:
     Args:
         verdict: the settled answer.
         streak: equal answers in a row, `last` being that answer.
-        due_at: when to probe next, Unix seconds.
+        due_at: when to probe next, by the clock that `begin` and `after` are given.
         settled: whether the verdict came from probing rather than from the beginning.
     """
 
@@ -71,7 +71,7 @@ def parse_probe(container: Mapping[str, Any], kind: ProbeKind) -> ProbeSpec | No
 
 
 def begin(spec: ProbeSpec, started_at: float, now: float, *, known: bool | None = None) -> ProbeState:
-    """Returns the state of a container that started at `started_at`.
+    """Returns the state of a container that started at `started_at`, by the clock of `now`.
 
     Args:
         known: the verdict a former agent left in the pod's status; kept until probing says otherwise.

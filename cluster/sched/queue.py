@@ -1,7 +1,7 @@
 """Which pod to try next: active pods by priority and age, those that wait out a back-off, and those no node can take.
 
 A refused pod returns when something happens that could help it: each plugin that refused names the changes that
-concern it. Time is a parameter.
+concern it. Time is a parameter, of a clock that nobody sets.
 Source: https://kubernetes.io/docs/concepts/scheduling-eviction/scheduling-framework/#queue-sort
 """
 
@@ -172,7 +172,7 @@ class Queue:
         return self._head("active") or self._head("backoff")
 
     def next_wake(self) -> float | None:
-        """When to look again though nothing happens: Unix seconds, or None."""
+        """When to look again though nothing happens, by the clock of `now`; or None."""
         times = [self._heaps["penalty"][0][0][0]] if self._head("penalty") else []
         if self._parked:
             times.append(next(iter(self._parked.values())).refused_at + UNSCHEDULABLE_MAX_S)

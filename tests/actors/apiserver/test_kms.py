@@ -98,12 +98,11 @@ async def test_a_plugin_keeps_the_key_of_secrets_and_changes_it(
 
 
 async def test_a_plugin_that_is_not_well_shows_in_the_health_and_writes_end_later(
-    make_api: Any, make_store: Any, tmp_path: Path, plugin: Plugin
+    make_api: Any, make_store: Any, tmp_path: Path, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [time.time()]
     store = make_store(time.time)
     await store.start()
-    api = await make_api(store, lambda: now[0], encryption=plugin.config(tmp_path / "e.yaml"))
+    api = await make_api(store, encryption=plugin.config(tmp_path / "e.yaml"))
     assert (await api.call("GET", "/healthz/kms-providers")).status == 200
     plugin.says(healthz="the token is locked")
     probe = api.server._sealed._plugins.probe
@@ -118,7 +117,7 @@ async def test_a_plugin_that_is_not_well_shows_in_the_health_and_writes_end_late
     assert (await api.call("GET", "/healthz?exclude=kms-providers")).status == 200
     await api.refused(404, "GET", "/healthz/kms-provider-0")
     await api.ok("POST", SECRETS, secret("a"))
-    now[0] += envelope.WRITER_AGE_MAX_S + 1
+    monkeypatch.setattr(envelope, "WRITER_AGE_MAX_S", 0.0)
     await probe()
     refused = await api.refused(500, "POST", SECRETS, secret("b"))
     assert refused["message"].startswith("Internal error occurred: the KMS plugin plug is not healthy")

@@ -336,7 +336,7 @@ def test_a_taint_set_by_hand_runs_from_when_it_is_seen() -> None:
     node = {"metadata": {"name": "n", "uid": "n", "resourceVersion": "1"}, "spec": {"taints": [by_hand]}, "status": {}}
     tolerations = [{"key": "k", "operator": "Exists", "tolerationSeconds": 30}]
     pod = {"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": {"tolerations": tolerations}}
-    observed = nodelifecycle.Observed(node=node, heard_at=NOW, grace_s=100.0, pods=(pod,))
+    observed = nodelifecycle.Observed(node=node, silent_s=0.0, grace_s=100.0, pods=(pod,))
     (dating,) = nodelifecycle.reconcile(observed, NOW).actions
     assert isinstance(dating, Patch)
     dated = dating.patch["spec"]["taints"]
