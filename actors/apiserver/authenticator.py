@@ -17,6 +17,7 @@ from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth import jwt, requestheader
 from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, from_certificate
 from steersman.cluster.auth.jwt import InvalidToken, Token
+from steersman.cluster.auth.requestheader import SOCKET_TOKEN
 from steersman.cluster.auth.tokens import (
     LEGACY_ISSUER,
     Identity,
@@ -35,7 +36,6 @@ from steersman.cluster.meta.resources import Resource
 
 #: acts for the server itself
 SERVER = User("system:apiserver", ("system:masters", AUTHENTICATED))
-_SOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."
 #: verified tokens remembered, so that a signature is checked once
 _TOKENS_MAX = 4096
 
@@ -227,10 +227,10 @@ def is_spaced(request: Request) -> bool:
 def _socket_token(headers: Mapping[str, str]) -> str:
     """The bearer token that a browser's WebSocket carries as a subprotocol, beside at least one other."""
     protocols = headers.get("sec-websocket-protocol", "")
-    if _SOCKET_TOKEN not in protocols or headers.get("upgrade", "").lower() != "websocket":
+    if SOCKET_TOKEN not in protocols or headers.get("upgrade", "").lower() != "websocket":
         return ""
     names = [name.strip() for name in protocols.split(",")]
-    tokens = [name[len(_SOCKET_TOKEN) :] for name in names if name.startswith(_SOCKET_TOKEN)]
+    tokens = [name[len(SOCKET_TOKEN) :] for name in names if name.startswith(SOCKET_TOKEN)]
     try:
         if len(tokens) > 1:
             raise InvalidToken("multiple base64.bearer.authorization tokens specified")

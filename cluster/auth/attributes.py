@@ -127,8 +127,9 @@ def read_attributes(method: str, path: str, query: Mapping[str, str]) -> Attribu
             verb = "deletecollection"
         else:
             verb = "watch" if is_true(query.get("watch", "false")) else "list"
-            named = next((row.values[0] for row in fields if (row.key, row.operator) == _NAMED), "")
-            name = "" if path_segment_errors(named) else named
+            name = next((row.values[0] for row in fields if (row.key, row.operator) == _NAMED), "") if fields else ""
+            if name and path_segment_errors(name):
+                name = ""
     return Attributes(
         verb,
         path,

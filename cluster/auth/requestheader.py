@@ -16,6 +16,9 @@ from steersman.cluster.auth.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTI
 from steersman.cluster.auth.tokens import Identity
 
 USER, UID, GROUP, EXTRA = "x-remote-user", "x-remote-uid", "x-remote-group", "x-remote-extra-"
+#: begins the subprotocol in which a browser's WebSocket carries a token
+SOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."
+_PROTOCOLS = "sec-websocket-protocol"
 #: between the values of a header that is sent more than once
 AGAIN = "\n"
 #: characters of a header's name beside letters and digits (RFC 9110); all others of a key are percent-encoded
@@ -64,12 +67,16 @@ def headers_of(
 
 
 def without_claims(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers without those by which a sender says who it is or wants to be."""
-    return {
+    """Headers without those by which a sender says who it is or wants to be, and without its token."""
+    found = {
         key: value
         for key, value in headers.items()
         if key != "authorization" and not key.startswith(("x-remote-", "impersonate-"))
     }
+    if SOCKET_TOKEN in (protocols := found.get(_PROTOCOLS, "")):
+        rest = [name for part in protocols.split(",") if not (name := part.strip()).startswith(SOCKET_TOKEN)]
+        found[_PROTOCOLS] = ",".join(rest)
+    return found
 
 
 def _value(header: str, text: str) -> str:

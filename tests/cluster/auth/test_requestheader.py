@@ -52,6 +52,19 @@ def test_what_a_client_says_of_itself_does_not_go_through() -> None:
     assert without_claims({**sent, "accept": "*/*"}) == {"accept": "*/*"}
 
 
+@pytest.mark.parametrize(
+    ("offered", "passed"),
+    [
+        ("base64url.bearer.authorization.k8s.io.c2VjcmV0, v5.channel.k8s.io", "v5.channel.k8s.io"),
+        ("a,base64url.bearer.authorization.k8s.io.c2VjcmV0 ,b", "a,b"),
+        ("a, b", "a, b"),
+        ("base64url.bearer.authorization.k8s.io.", ""),
+    ],
+)
+def test_the_token_of_a_websocket_goes_to_nobody_behind(offered: str, passed: str) -> None:
+    assert without_claims({"sec-websocket-protocol": offered}) == {"sec-websocket-protocol": passed}
+
+
 def test_extension_servers_are_told_both_authorities_and_the_headers() -> None:
     one, two = (f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n" for text in ("AA", "BB"))
     data = trust(one, two, ["front-proxy-client"], {})
