@@ -133,7 +133,7 @@ class Authenticator:
                     return identity, _common(own, wanted)
                 identity = check_service_account(claims, wanted, now, self.find)
                 return identity, tuple(one for one in wanted if one in claims["aud"])
-        identity, meant = self._others.verify(text, token, own)
+        identity, meant = self._others.verify(text, token, own, wanted)
         return identity, _common(meant, wanted)
 
     def _note_use(self, claims: Obj, now: float) -> None:

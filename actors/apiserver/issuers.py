@@ -56,7 +56,7 @@ class Others:
         self._now = now
         self._keys: dict[str, tuple[float, list[VerifyingKey]]] = {}
         self._claims: OrderedDict[str, tuple[Issuer, Obj]] = OrderedDict()
-        #: hash of a token to what the webhook said and until when it counts
+        #: hash of a token and the audiences asked for, to what the webhook said and until when it counts
         self._reviews: OrderedDict[bytes, tuple[float, Identity | None, tuple[str, ...]]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -71,8 +71,13 @@ class Others:
         """Whether a token may be somebody's here: of a configured issuer, or of whom the webhook knows."""
         return self._webhook is not None or (token is not None and token.claims.get("iss") in self._issuers)
 
-    def verify(self, text: str, token: Token | None, api_audiences: Sequence[str]) -> tuple[Identity, tuple[str, ...]]:
+    def verify(
+        self, text: str, token: Token | None, api_audiences: Sequence[str], wanted: Sequence[str]
+    ) -> tuple[Identity, tuple[str, ...]]:
         """Returns whose token it is by what is known now, and the audiences it is meant for.
+
+        Args:
+            wanted: audiences that it was asked about (see `ask`).
 
         Raises:
             InvalidToken: it is nobody's; or nobody has been asked yet (see `ask`).
@@ -84,7 +89,7 @@ class Others:
                     raise InvalidToken("oidc: verify token: failed to verify signature")
                 _remember(self._claims, text, (issuer, token.claims))
             return identify(issuer, token.claims, self._now()), tuple(api_audiences)
-        until, identity, audiences = self._reviews.get(_hash(text), (0.0, None, ()))
+        until, identity, audiences = self._reviews.get(_hash(text, wanted), (0.0, None, ()))
         if identity is None or monotonic() >= until:
             raise InvalidToken("unknown")
         return identity, audiences or tuple(api_audiences)
@@ -97,7 +102,7 @@ class Others:
             if monotonic() - fetched >= _REFRESH_S:
                 await self._once(issuer.url, self._fetch(issuer))
         elif self._webhook is not None:
-            key = _hash(text)
+            key = _hash(text, audiences)
             if monotonic() >= self._reviews.get(key, (0.0, None, ()))[0]:
                 await self._once(key.hex(), self._review(self._webhook, text, key, audiences))
 
@@ -142,10 +147,10 @@ class Others:
         try:
             status, body = await webhook.post(orjson.dumps(review))
             answer = orjson.loads(body).get("status") if status < 300 else None
-        except (ApiError, ValueError, AttributeError) as error:
+            identity, found = _reviewed(answer)
+        except (ApiError, ValueError, AttributeError, TypeError) as error:
             log.warning("the webhook that reviews tokens does not answer: %s", error)
             return
-        identity, found = _reviewed(answer)
         until = monotonic() + (_REVIEW_S if identity is not None else _REFUSAL_S)
         _remember(self._reviews, key, (until, identity, found))
 
@@ -171,8 +176,8 @@ def _remember(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
         table.popitem(last=False)
 
 
-def _hash(text: str) -> bytes:
-    return sha256(text.encode()).digest()
+def _hash(text: str, audiences: Sequence[str]) -> bytes:
+    return sha256(orjson.dumps((text, tuple(audiences)))).digest()
 
 
 async def _get(url: str, ca: str) -> Any:

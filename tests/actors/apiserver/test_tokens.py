@@ -205,8 +205,15 @@ async def test_a_webhook_says_whose_an_unknown_token_is_and_is_asked_once(
     assert len(other.asked) == 1 and other.asked[0][1]["spec"]["token"] == "opaque"
     review = await api.ok("POST", REVIEW, {"spec": {"token": "opaque"}})
     assert review["status"]["user"]["groups"] == ["ops", "system:authenticated"]
+    other.answers["/review"]["status"]["audiences"] = ["vault"]
+    review = await api.ok("POST", REVIEW, {"spec": {"token": "opaque", "audiences": ["vault", "x"]}})
+    assert review["status"]["authenticated"] and review["status"]["audiences"] == ["vault"]
+    assert other.asked[-1][1]["spec"]["audiences"] == ["vault", "x"], "what was said of other audiences says nothing"
     other.answers["/review"] = {"status": {"authenticated": False}}
     await api.refused(401, "POST", WHOAMI, {}, user=None, authorization="Bearer unknown")
+    for nonsense in ({"user": "x"}, {"user": {"username": "x", "extra": {"k": 1}}}, {"user": user, "audiences": 1}):
+        other.answers["/review"] = {"status": {"authenticated": True, **nonsense}}
+        await api.refused(401, "POST", WHOAMI, {}, user=None, authorization="Bearer odd")
     await api.server.stop()
     await store.stop()
 
