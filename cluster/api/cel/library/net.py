@@ -13,6 +13,7 @@ from steersman.cluster.api.cel.errors import EvaluationError
 from steersman.cluster.api.cel.overload import function, method, reads_text
 from steersman.cluster.api.cel.types import Type
 from steersman.cluster.api.cel.values import Opaque
+from steersman.cluster.meta.gotext import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +35,48 @@ class Cidr(Opaque):
 
 
 def _ip(text: str) -> Ip:
+    bare, zone, _ = text.partition("%")
     try:
-        if "%" in text:
-            raise ValueError
-        value = ip_address(text)
+        value = ip_address(bare if ":" in bare else text)
     except ValueError:
+        detail = f"ParseAddr({quoted(text)}): unable to parse IP"
         raise EvaluationError(
-            f"IP Address '{text}' parse error during conversion from string: ParseAddr(\"{text}\"): unable to parse IP"
+            f"IP Address {quoted(text)} parse error during conversion from string: {detail}"
         ) from None
+    if zone:
+        raise EvaluationError(f"IP address {quoted(text)} with zone value is not allowed")
     if isinstance(value, IPv6Address) and value.ipv4_mapped is not None:
-        raise EvaluationError(f"IPv4-mapped IPv6 address '{text}' is not allowed")
+        raise EvaluationError(f"IPv4-mapped IPv6 address {quoted(text)} is not allowed")
     return Ip(value)
 
 
 def _cidr(text: str) -> Cidr:
-    bits = text.partition("/")[2]
     try:
-        if not bits.isascii() or not bits.isdigit() or "%" in text:
-            raise ValueError
-        value = ip_interface(text)
-    except ValueError:
-        raise EvaluationError(
-            f'network address parse error during conversion from string: netip.ParsePrefix("{text}"): invalid'
-        ) from None
+        value = _interface(text)
+    except ValueError as error:
+        detail = f"netip.ParsePrefix({quoted(text)}): {error}"
+        raise EvaluationError(f"network address parse error during conversion from string: {detail}") from None
     if isinstance(value, IPv6Interface) and value.ip.ipv4_mapped is not None:
-        raise EvaluationError(f"IPv4-mapped IPv6 address '{value.ip}' is not allowed")
+        raise EvaluationError(f"IPv4-mapped IPv6 address {quoted(text)} is not allowed")
     return Cidr(value)
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface:
+    """Reads an address with the length of its prefix; raises ValueError in Go's words."""
+    address, slash, bits = text.rpartition("/")
+    if not slash:
+        raise ValueError("no '/'")
+    try:
+        value = ip_address(address)
+    except ValueError:
+        raise ValueError(f"ParseAddr({quoted(address)}): unable to parse IP") from None
+    if "%" in address:
+        raise ValueError("IPv6 zones cannot be present in a prefix")
+    if not (bits.isascii() and bits.isdigit()) or bits != str(int(bits)):
+        raise ValueError(f"bad bits after slash: {quoted(bits)}")
+    if int(bits) > value.max_prefixlen:
+        raise ValueError("prefix length out of range")
+    return ip_interface(text)
 
 
 def _reads(parse: Any) -> Any:
