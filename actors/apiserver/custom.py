@@ -15,7 +15,7 @@ from steersman.actors.apiserver.cache import WatchCache
 from steersman.actors.apiserver.conversions import Conversions
 from steersman.actors.apiserver.entry import Event
 from steersman.actors.apiserver.writes import Writer
-from steersman.cluster.api.custom.naming import CLEANUP, is_accepted, terminating
+from steersman.cluster.api.custom.naming import CLEANUP, is_accepted, names_of, terminating
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import ApiError, NotFound
@@ -66,6 +66,8 @@ class CustomKinds:
         if before is not None and before["spec"] != now["spec"]:
             self._end_watches(self._registry.custom().get(event.entry.key, ()))
         self._take(now)
+        if before is not None and names_of(before) - names_of(now):
+            self._name_others(now["spec"]["group"])
 
     def _take(self, crd: Obj) -> None:
         name = crd["metadata"]["name"]

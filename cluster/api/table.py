@@ -126,6 +126,10 @@ def _path(text: str) -> JsonPath | None:
 
 
 def _custom_cell(kind: str, path: JsonPath | None, obj: Obj, now: float) -> Any:
+    """The first value at a path, as its column's type says; there is room for no other.
+
+    Source: k8s.io/apiextensions-apiserver/pkg/registry/customresource/tableconvertor/tableconvertor.go
+    """
     values = path.values(obj) if path is not None else []
     if not values or values[0] is None:
         return None
@@ -140,4 +144,4 @@ def _custom_cell(kind: str, path: JsonPath | None, obj: Obj, now: float) -> Any:
             return value if isinstance(value, int | float) and not isinstance(value, bool) else None
         case "boolean":
             return value if isinstance(value, bool) else None
-    return " ".join(printed(item) for item in values)
+    return printed(value)

@@ -1,7 +1,8 @@
 """Names, conditions and defaults of a definition.
 
 A definition is established at once: its names are taken or refused in the write itself, so that nobody waits for a
-controller to serve it. A name that becomes free is given by a later write of the definition that wants it.
+controller to serve it. A name that becomes free is given by a later write of the definition that wants it; the server
+writes those that lack one again when another definition of their group gives one up.
 
 Source: k8s.io/apiextensions-apiserver/pkg/controller/{status/naming,apiapproval/apiapproval}_controller.go
 """
@@ -111,6 +112,12 @@ def _taken(obj: Obj, ctx: WriteContext) -> tuple[Obj, tuple[str, str] | None]:
 
 def _each(names: Any) -> list[str]:
     return list(names) if isinstance(names, list) else [names] if names else []
+
+
+def names_of(crd: Obj) -> set[str]:
+    """The names that a definition holds."""
+    held = (crd.get("status") or {}).get("acceptedNames") or {}
+    return {name for key, names in held.items() if key != "categories" for name in _each(names)}
 
 
 def is_established(crd: Obj) -> bool:

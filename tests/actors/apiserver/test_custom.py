@@ -194,6 +194,16 @@ async def test_a_name_that_becomes_free_is_given_to_the_next(api: Any) -> None:
     await answers(api, f"{GROUP}/v1/things", 200)
 
 
+async def test_a_name_that_a_definition_gives_up_is_given_to_the_next(api: Any) -> None:
+    first, second = crd(), crd(plural="things", kind="Thing")
+    first["spec"]["names"]["shortNames"] = second["spec"]["names"]["shortNames"] = ["gd"]
+    await api.ok("POST", CRDS, first)
+    await api.ok("POST", CRDS, second)
+    await api.refused(404, "GET", f"{GROUP}/v1/things")
+    await edit(api, lambda found: found["spec"]["names"].pop("shortNames"))
+    await answers(api, f"{GROUP}/v1/things", 200)
+
+
 async def test_unknown_metadata_of_an_object_and_of_one_within_it_is_told(api: Any) -> None:
     inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
     await api.ok("POST", CRDS, crd(version("v1", {"template": inner}, storage=True)))

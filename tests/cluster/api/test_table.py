@@ -350,7 +350,7 @@ def test_custom_columns_take_cells_by_path() -> None:
     obj = {"metadata": meta("x"), "spec": {"size": 3, "ok": True, "rows": [{"n": "a"}, {"n": "b"}]}}
     found = table("Foo", "e.com/v1", [obj, {"metadata": meta("y")}], NOW, columns=columns)
     assert [c["name"] for c in found["columnDefinitions"]] == ["Name", "Size", "Ok", "Names", "Since", "Broken"]
-    assert found["rows"][0]["cells"] == ["x", 3, True, "a b", "5m", None]
+    assert found["rows"][0]["cells"] == ["x", 3, True, "a", "5m", None]
     assert found["rows"][1]["cells"] == ["y", None, None, None, "5m", None]
     default = table("Foo", "e.com/v1", [obj], NOW, columns=[])
     assert default["rows"][0]["cells"] == ["x", "5m"]
