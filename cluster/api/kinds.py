@@ -76,12 +76,18 @@ class Registry:
         """Returns the row of a kind, also of bodies that have no address of their own (`Scale`, `DeleteOptions`)."""
         return self._by_kind.get((api_version, kind))
 
-    def in_version(self, kind: Kind, api_version: str) -> tuple[SchemaNode, Callable[[Obj], Obj]] | None:
-        """Returns another version's schema and what turns an object of `kind` into it; None when there is none."""
+    def in_version(
+        self, kind: Kind, api_version: str
+    ) -> tuple[SchemaNode, Callable[[Obj], Obj], Callable[[Obj], Obj]] | None:
+        """Returns another version's schema, and what turns an object of `kind` into it and back; None for none."""
         other = self._by_kind.get((api_version, kind.resource.kind))
         if other is None or other.virtual or other.prefix() != kind.prefix():
             return None
-        return self.schema(other), lambda obj: other.served(kind.stored(obj))
+        return (
+            self.schema(other),
+            lambda obj: other.served(kind.stored(obj)),
+            lambda obj: kind.served(other.stored(obj)),
+        )
 
     def body_kind(self, kind: Kind, subresource: str = "") -> Kind:
         """Returns the kind of the body that a subresource takes; the kind itself for most."""

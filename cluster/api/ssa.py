@@ -30,7 +30,6 @@ from steersman.cluster.api.fieldset import (
     differences,
     held_set,
     intersection,
-    is_member,
     list_elements,
     paths,
     shape,
@@ -39,6 +38,7 @@ from steersman.cluster.api.fieldset import (
 from steersman.cluster.api.lastapplied import KUBECTL
 from steersman.cluster.api.managed import Entries, Entry, decode, known_entries, with_entries
 from steersman.cluster.api.patch import copied
+from steersman.cluster.api.pruning import pruned, restored
 from steersman.cluster.api.regrain import regrained
 from steersman.cluster.api.schema.node import SchemaNode
 from steersman.cluster.meta.errors import BadRequest, Cause, Conflict
@@ -125,8 +125,9 @@ def _owned_metadata(metadata: Any) -> Obj:
     return {key: value for key, value in (metadata or {}).items() if key not in _SERVER_METADATA}
 
 
-#: of another API version of the kind: its schema, and what turns an object into that version; None when there is none
-Versions = Callable[[str], tuple[SchemaNode, Callable[[Obj], Obj]] | None]
+#: of another API version of the kind: its schema, and what turns an object into that version and back; None when there
+#: is none
+Versions = Callable[[str], tuple[SchemaNode, Callable[[Obj], Obj], Callable[[Obj], Obj]] | None]
 
 
 def _one_version(_api_version: str) -> None:
@@ -160,7 +161,7 @@ class _Change:
         if found is None and self._live is None:
             found = self.touched, self.removed
         elif found is None and self._live is not None and (version := self._other(entry.api_version)) is not None:
-            schema, convert = version
+            schema, convert, _ = version
             found = _compare(schema, convert(self._live), convert(self._new))
         if found is not None:
             self._found[entry.api_version] = found
@@ -250,11 +251,9 @@ def apply(
     config = _server_free(applied)
     declared = declared_set(schema, config)
     merged: Obj = applied if live is None else _merge(schema, live, config)
-    if last is not None and last.fields != declared:
-        owned = union(declared, _NAMED)  # every configuration has metadata: it says its name there
-        for identity, entry in entries.items():
-            owned = owned if identity == mine else union(owned, entry.fields)
-        merged = _pruned(schema, merged, last.fields, owned)
+    if last is not None and (last.fields != declared or last.api_version != api_version):
+        owners = [entry for identity, entry in entries.items() if identity != mine]
+        merged = _without_unset(schema, merged, last, declared, owners, api_version, other)
     change = _Change(schema, live, merged, api_version, other)
     others = [entry for identity, entry in entries.items() if identity != mine]
     if not force:
@@ -271,12 +270,47 @@ def apply(
     return with_entries(merged, entries)
 
 
+def _without_unset(
+    schema: SchemaNode | None,
+    merged: Obj,
+    last: Entry,
+    declared: FieldTree,
+    owners: Sequence[Entry],
+    api_version: str,
+    other: Versions,
+) -> Obj:
+    """The object without what its manager's last configuration declared, and neither this one nor anybody else does.
+
+    That is taken away in the version in which it was declared, and what somebody owns in this version comes back.
+    """
+
+    def owned_in(version: str) -> FieldTree:
+        owned = union(declared, _NAMED)  # every configuration says its name; most fields are the same in all versions
+        for entry in owners:
+            owned = union(owned, entry.fields) if entry.api_version == version else owned
+        return owned
+
+    if last.api_version == api_version:
+        kept: Obj = pruned(schema, merged, last.fields, owned_in(api_version))
+        return kept
+    there = other(last.api_version)
+    if there is None:
+        return merged
+    then_schema, to_then, back = there
+    then = to_then(merged)
+    left = pruned(then_schema, then, last.fields, owned_in(last.api_version))
+    if left == then:
+        return merged
+    found: Obj = restored(schema, merged, back(left), owned_in(api_version))
+    return found
+
+
 def _regrain(schema: SchemaNode | None, entries: Entries, api_version: str, other: Versions) -> None:
     """Fits what everybody owns to the schema there is now."""
     for identity, entry in entries.items():
         same = entry.api_version == api_version
-        found = (schema,) if same else other(entry.api_version)
-        fields = entry.fields if found is None else regrained(found[0], entry.fields)
+        found = None if same else other(entry.api_version)
+        fields = regrained(schema if same else found[0] if found is not None else None, entry.fields)
         if fields is not entry.fields:
             entries[identity] = replace(entry, fields=fields)
 
@@ -380,44 +414,3 @@ def _merged_order(before: list[str], wanted: list[str]) -> list[str]:
         done.add(element)
         at += 1
     return result + wanted[at:]
-
-
-def _pruned(schema: SchemaNode | None, value: Any, last: FieldTree, owned: FieldTree) -> Any:
-    """The value without what was declared last time and nobody owns any more."""
-    kind = shape(schema, value)
-    if kind == LEAF:
-        return value
-    if kind == MAP:
-        result = {}
-        for key, item in value.items():
-            declares = schema is not None and key in schema.properties
-            kept = _pruned_item(child_of(schema, key), item, "f:" + key, last, owned, declares)
-            if kept is not None:
-                result[key] = kept
-        return result
-    assert schema is not None
-    elements = list_elements(schema, value, kind)
-    if elements is None:
-        return value
-    items = [
-        _pruned_item(schema.items, item, element, last, owned, False)
-        for element, found in elements.items()
-        for item in (found if isinstance(found, Repeated) else (found,))
-    ]
-    return [item for item in items if item is not None]
-
-
-def _pruned_item(
-    schema: SchemaNode | None, item: Any, element: str, last: FieldTree, owned: FieldTree, declared: bool
-) -> Any:
-    before, holders = last.get(element), owned.get(element)
-    if before is None:
-        return item
-    in_last = declared or is_member(before)
-    is_held = holders is not None and (declared or is_member(holders))
-    if in_last and not is_held:
-        return None
-    kept = _pruned(schema, item, before, holders or {})
-    if item and not kept and isinstance(kept, dict | list) and holders != {}:
-        return None
-    return kept

@@ -55,7 +55,8 @@ def core_fields(obj: Obj) -> dict[str, str]:
 def new_fields(obj: Obj) -> dict[str, str]:
     """The selectable fields of an Event of `events.k8s.io`."""
     about, controller = obj.get("regarding") or {}, obj.get("reportingController", "")
-    return {**_fields(obj, about, "regarding"), "reportingController": controller}
+    source = (obj.get("deprecatedSource") or {}).get("component") or controller
+    return {**_fields(obj, about, "regarding"), "reportingController": controller, "source": source}
 
 
 def _fields(obj: Obj, about: Obj, prefix: str) -> dict[str, str]:

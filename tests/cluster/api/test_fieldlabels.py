@@ -27,7 +27,7 @@ OWN = {
     | {"reason", "reportingComponent", "source", "type"},
     ("events.k8s.io", "v1", "events"): NAMESPACED
     | {f"regarding.{key}" for key in ABOUT}
-    | {"reason", "reportingController", "type"},
+    | {"reason", "reportingController", "source", "type"},
     ("apps", "v1", "replicasets"): NAMESPACED | {"status.replicas"},
     ("batch", "v1", "jobs"): NAMESPACED | {"status.successful"},
     ("certificates.k8s.io", "v1", "certificatesigningrequests"): NAME | {"spec.signerName"},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -322,7 +323,7 @@ def test_updaters_of_subresources_count_and_each_version_has_a_fold_of_its_own(c
         new = {**live, "data": {**live["data"], f"k{i}": "x"}}
         live = ssa.track_update(
             config_map, live, new, manager=f"m{i}", api_version=version, now=i, subresource=part,
-            other=lambda _version: (config_map, lambda obj: obj),
+            other=lambda _version: (config_map, lambda obj: obj, lambda obj: obj),
         )  # fmt: skip
     rows = live["metadata"]["managedFields"]
     assert len(rows) == 10
@@ -390,3 +391,39 @@ def test_objects_without_schema_are_tracked_by_their_shape() -> None:
     thing: Obj = {"apiVersion": "x/v1", "kind": "T", "metadata": {"name": "t"}, "spec": {"a": {"b": 1}, "l": [1, 2]}}
     made = ssa.apply(None, None, thing, manager="m", force=False, api_version="x/v1", now=0)
     assert fields(made, "m") == {"f:spec": {".": {}, "f:a": {".": {}, "f:b": {}}, "f:l": {}}}
+
+
+def autoscaler(version: str, **spec: Any) -> Obj:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    meta = {"apiVersion": f"autoscaling/{version}", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"}}
+    return {**meta, "spec": {"maxReplicas": 3, "scaleTargetRef": target, **spec}}
+
+
+@pytest.mark.parametrize("other_owns", [False, True])
+def test_what_was_declared_in_another_version_is_taken_away_as_it_was_declared(api: Any, other_owns: bool) -> None:
+    rows = {version: api.registry.kind("autoscaling", version, "horizontalpodautoscalers") for version in ("v1", "v2")}
+
+    def applied(version: str, live: Obj | None, manager: str, **spec: Any) -> Obj:
+        kind = rows[version]
+        seen = None if live is None else kind.served(live)
+        done = apply(
+            api.registry.schema(kind), seen, autoscaler(version, **spec), manager,
+            other=partial(api.registry.in_version, kind),
+        )  # fmt: skip
+        return kind.stored(done)
+
+    live = applied("v1", None, "mine", targetCPUUtilizationPercentage=50, minReplicas=2)
+    live["spec"]["behavior"] = {"scaleUp": {"stabilizationWindowSeconds": 3}}  # nobody's
+    if other_owns:
+        metrics = rows["v2"].served(live)["spec"]["metrics"]
+        live = applied("v2", live, "theirs", metrics=metrics)
+    spec = rows["v2"].served(applied("v2", live, "mine"))["spec"]
+    assert ("metrics" in spec) is other_owns and "minReplicas" not in spec
+    assert spec["scaleTargetRef"]["name"] == "web" and spec["maxReplicas"] == 3
+    assert spec["behavior"] == {"scaleUp": {"stabilizationWindowSeconds": 3}}
+
+
+def test_what_was_declared_in_a_version_that_is_no_more_stays(config_map: SchemaNode) -> None:
+    live = apply(config_map, None, cm({"a": "1", "b": "2"}))
+    live["metadata"]["managedFields"][0]["apiVersion"] = "v0"
+    assert apply(config_map, live, cm({"a": "1"}))["data"] == {"a": "1", "b": "2"}
