@@ -346,6 +346,10 @@ class ApiServer:
                 user, constraint = acting
                 if trail is not None:
                     trail.acts_as(user, constraint)
+        return user
+
+    def _judge(self, request: Request, user: User, attributes: Attributes, trail: Trail | None) -> None:
+        """Raises Forbidden when the user may not."""
         verdict = self.authorizer.judge(user, attributes)
         if trail is not None:
             trail.decided(verdict)
@@ -353,23 +357,36 @@ class ApiServer:
             raise InternalError(f'Internal Server Error: "{request.target}": {verdict.error}')
         if not verdict.allowed:
             raise forbidden(user, attributes, verdict)
-        return user
 
-    async def _admit(self, request: Request, attributes: Attributes, trail: Trail | None) -> User:
+    async def _known(self, request: Request, attributes: Attributes, trail: Trail | None) -> User:
         """As `_who`, but a refusal counts only when it was decided on state no older than the request."""
         try:
             return self._who(request, attributes, trail)
         except (Unauthorized, Forbidden):
-            token = token_of(request)
-            if not token and (request.user is None or isinstance(request.user, Stranger)):
+            if not await self._catches_up(request):
                 raise
-            try:
-                await self.cache.fresh()
-            except (StoreError, Behind) as error:
-                log.info("a refusal could not be checked on fresh state: %s", error)
-            if token:
+            if token := token_of(request):
                 await self.authenticator.learn(token)
             return self._who(request, attributes, trail)
+
+    async def _permit(self, request: Request, user: User, attributes: Attributes, trail: Trail | None) -> None:
+        """As `_judge`, but a refusal counts only when it was decided on state no older than the request."""
+        try:
+            self._judge(request, user, attributes, trail)
+        except Forbidden:
+            if not await self._catches_up(request):
+                raise
+            self._judge(request, user, attributes, trail)
+
+    async def _catches_up(self, request: Request) -> bool:
+        """Whether what is refused is to be decided again, as far as possible on what is acknowledged by now."""
+        if not token_of(request) and (request.user is None or isinstance(request.user, Stranger)):
+            return False
+        try:
+            await self.cache.fresh()
+        except (StoreError, Behind) as error:
+            log.info("a refusal could not be checked on fresh state: %s", error)
+        return True
 
     async def _answer(self, request: Request, query: Query, attributes: Attributes, trail: Trail | None) -> Response:
         if self.authorizer.asks:
@@ -381,20 +398,28 @@ class ApiServer:
     ) -> Response:
         counts = self.metrics
         try:
-            user = await self._admit(request, attributes, trail)
+            user = await self._known(request, attributes, trail)
         except Unauthorized:
             counts.unknown += 1
             raise
         except Forbidden:
             counts.forbidden += 1
             raise
-        counts.allowed += 1
+        # who floods with what is forbidden waits like everybody
         ticket = self._flows.enter(user, attributes, len(request.body))
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
         try:
             call = Call(request, attributes, query, user, annotations=trail.annotations if trail is not None else {})
             try:
+                try:
+                    await self._permit(request, user, attributes, trail)
+                except Forbidden:
+                    counts.forbidden += 1
+                    if is_spaced(request):
+                        call.warn(_SPACED)
+                    raise
+                counts.allowed += 1
                 response = await self._serve(call)
             except ApiError as error:
                 response = failure(error)
@@ -461,7 +486,8 @@ class ApiServer:
             if self._auditor is not None and at == len(trails):
                 trails.append(self._auditor.begin(request, attributes))
             trail = trails[at] if trails else None
-            user = await self._admit(request, attributes, trail)
+            user = await self._known(request, attributes, trail)
+            await self._permit(request, user, attributes, trail)
             annotations = trail.annotations if trail is not None else {}
             calls.append(Call(request, attributes, query, user, annotations=annotations))
         ticket = self._flows.enter(calls[0].user, calls[0].attributes, sum(len(request.body) for request in requests))

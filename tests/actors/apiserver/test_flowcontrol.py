@@ -48,16 +48,19 @@ async def test_what_the_objects_say_decides_and_a_flood_is_told_to_come_back(api
     await api.ok("POST", f"{FLOWS}/prioritylevelconfigurations", {"metadata": {"name": "tiny"}, "spec": reject})
     rule = {
         "subjects": [{"kind": "User", "user": {"name": "jane"}}],
-        "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/version"]}],
+        "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/version", "/metrics"]}],
     }
     spec = {"priorityLevelConfiguration": {"name": "tiny"}, "matchingPrecedence": 3, "rules": [rule]}
     await api.ok("POST", f"{FLOWS}/flowschemas", {"metadata": {"name": "jane"}, "spec": spec})
     held = api.server._flows.enter(JANE, Attributes("get", "/version"))
     refused = await api.call("GET", "/version", user=JANE)
     assert refused.status == 429 and refused.headers["retry-after"] == "1"
+    assert (await api.call("GET", "/metrics", user=JANE)).status == 429, "what is forbidden needs its turn, too"
     await api.ok("GET", "/version", user=User("bob", ("system:authenticated",)))
     api.server._flows.leave(held)
     await api.ok("GET", "/version", user=JANE)
+    refused = await api.call("GET", "/metrics", user=JANE)
+    assert refused.status == 403 and "x-kubernetes-pf-flowschema-uid" in refused.headers
     await api.ok("DELETE", f"{FLOWS}/prioritylevelconfigurations/tiny")
     response = await api.call("GET", "/version", user=JANE)
     default = await api.ok("GET", f"{FLOWS}/flowschemas/global-default")
