@@ -35,6 +35,11 @@ class Large:
     accept: str = JSON
     status: int = 200
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it can be asked again and means the same."""
+        return "dryRun" in self.target or (self.method != "DELETE" and self.status != 201)
+
     async def ask(self, wire: Wire) -> None:
         status, _, answer = await wire.call(
             self.method, self.target, self.body, content_type=self.media, accept=self.accept

@@ -30,6 +30,7 @@ BENCHES = (
     "custom",
     "store",
     "api",
+    "large",
     "memory",
     "scheduler",
     "scheduling",
