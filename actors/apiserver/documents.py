@@ -41,6 +41,8 @@ from steersman.cluster.meta.objects import Obj
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PROTOBUF_V2_OLDER = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+#: where paths begin that lead to the same with a slash at their end: no others do, as authorizers tell them apart
+_SLASHED = frozenset({"api", "apis", "version", "openid", ".well-known"})
 #: documents whose path carries their hash never change
 _IMMUTABLE = "public, immutable"
 #: encoded documents held; one more and the table starts anew
@@ -85,6 +87,8 @@ class Documents:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
         path = "/" + call.attributes.path.strip("/")
         parts = path[1:].split("/")
+        if call.attributes.path not in (path, f"{path}/" if parts[0] in _SLASHED else path):
+            raise PageNotFound
         match parts:
             case ["healthz" | "livez" | "readyz", *rest]:
                 if (answer := await self.health(call, parts[0], "/".join(rest))) is not None:

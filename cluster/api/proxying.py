@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from steersman.cluster.meta.errors import BadRequest, ServiceUnavailable
@@ -105,6 +105,8 @@ def is_proxyable(text: str, *, on_loopback: bool = False) -> bool:
         address = ip_address(text)
     except ValueError:
         return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # it leads where that one leads
     if address.is_loopback:
         return on_loopback
     special = address.is_unspecified or address.is_multicast or address.is_link_local

@@ -109,6 +109,9 @@ ANSWERED: dict[str, tuple[bytes, str, int]] = {
     "an empty segment": (f"GET {MAPS}//a HTTP/1.1\r\nhost: x\r\n\r\n".encode(), "mallory", 404),
     "an empty namespace": (b"GET /api/v1/namespaces//configmaps HTTP/1.1\r\nhost: x\r\n\r\n", "mallory", 200),
     "two slashes at the front": (b"GET //version HTTP/1.1\r\nhost: x\r\n\r\n", "mallory", 404),
+    "a slash after what takes none": (b"GET /metrics/ HTTP/1.1\r\nhost: x\r\n\r\n", "mallory", 404),
+    "a slash after health": (b"GET /healthz/ HTTP/1.1\r\nhost: x\r\n\r\n", "mallory", 404),
+    "a slash after the version": (b"GET /version/ HTTP/1.1\r\nhost: x\r\n\r\n", "mallory", 200),
     "slashes at the end": (f"GET {MAPS}// HTTP/1.1\r\nhost: x\r\n\r\n".encode(), "mallory", 200),
     "a semicolon in the query": (f"GET {MAPS}?limit=1;x HTTP/1.1\r\nhost: x\r\n\r\n".encode(), "mallory", 200),
     "a stray percent sign in the query": (

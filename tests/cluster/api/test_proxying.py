@@ -61,7 +61,8 @@ def test_other_paths_lead_through_no_proxy() -> None:
     [
         ("10.1.0.1", True), ("fd00::1", True), ("127.0.0.1", False), ("::1", False), ("169.254.169.254", False),
         ("fe80::1", False), ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False), ("", False),
-        ("localhost", False),
+        ("localhost", False), ("::ffff:10.1.0.1", True), ("::ffff:127.0.0.1", False), ("::ffff:169.254.169.254", False),
+        ("::ffff:7f00:1", False), ("::ffff:0.0.0.0", False), ("::ffff:255.255.255.255", False), ("fe80::1%eth0", False),
     ],
 )  # fmt: skip
 def test_nobody_is_led_to_this_machine_or_its_link(address: str, allowed: bool) -> None:
