@@ -110,7 +110,7 @@ def is_proxyable(text: str, *, on_loopback: bool = False) -> bool:
     if address.is_loopback:
         return on_loopback
     special = address.is_unspecified or address.is_multicast or address.is_link_local
-    return not special and text != "255.255.255.255"
+    return not special and str(address) != "255.255.255.255"
 
 
 def endpoints_of(service: Obj, asked: str, wanted: Name, endpoints: Obj | None) -> Iterable[tuple[str, str, int]]:
