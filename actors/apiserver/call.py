@@ -15,12 +15,16 @@ from steersman.cluster.meta.gotext import quoted
 from steersman.cluster.meta.parameters import is_true
 from steersman.cluster.meta.remembered import remembered
 from steersman.cluster.meta.selectors import FieldSelector, LabelSelector, SelectorError, parse_fields, parse_labels
+from steersman.cluster.meta.times import duration_s
 from steersman.cluster.meta.warningheaders import TOTAL_CHARS_MAX
 
 #: parameters that are read, as of Go's servers
 PARAMETERS_MAX = 10_000
 #: in a parameter that Go's servers leave out: what separates none any more, and what encodes nothing
 _UNREADABLE = re.compile(";|%(?![0-9A-Fa-f]{2})")
+#: verbs and subresources of requests that last as long as their client likes
+_LASTING_VERBS = frozenset({"proxy", "watch"})
+_LASTING_PARTS = frozenset({"attach", "exec", "log", "portforward", "proxy"})
 
 
 class Query(dict[str, str]):
@@ -73,6 +77,16 @@ class Query(dict[str, str]):
 
     def field_validation(self) -> str:
         return self.get("fieldValidation", "") or "Warn"
+
+
+def check_timeout(query: Query, attributes: Attributes) -> None:
+    """Refuses a `timeout` that is no duration, of a request that is not meant to last; raises BadRequest."""
+    text = query.get("timeout", "")
+    if text and attributes.verb not in _LASTING_VERBS and attributes.subresource not in _LASTING_PARTS:
+        try:
+            duration_s(text)
+        except ValueError as error:
+            raise BadRequest(f"invalid timeout specified in the request URL - {error}") from None
 
 
 @remembered(4096)

@@ -28,7 +28,7 @@ from steersman.actors.apiserver.authenticator import Authenticator, is_spaced, t
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.bootstraptokens import BootstrapTokens
 from steersman.actors.apiserver.cache import Behind, WatchCache
-from steersman.actors.apiserver.call import Call, Query
+from steersman.actors.apiserver.call import Call, Query, check_timeout
 from steersman.actors.apiserver.certificates import Certificates
 from steersman.actors.apiserver.components import Components
 from steersman.actors.apiserver.config import ApiServerConfig
@@ -397,6 +397,7 @@ class ApiServer:
         self, request: Request, query: Query, attributes: Attributes, trail: Trail | None
     ) -> Response:
         counts = self.metrics
+        check_timeout(query, attributes)
         try:
             user = await self._known(request, attributes, trail)
         except Unauthorized:

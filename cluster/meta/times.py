@@ -72,7 +72,22 @@ def human_duration(seconds: float) -> str:
 
 
 _GO_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GO_NUMBER, _GO_UNIT = re.compile(r"\d+\.?\d*|\.\d+"), re.compile(r"[^\d.]*")
 _GO_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def _no_duration(text: str, body: str) -> str:
+    """What Go says of a text that is no duration: it stops at the first part that is wrong."""
+    at = 0
+    while number := _GO_NUMBER.match(body, at):
+        unit = _GO_UNIT.match(body, number.end())
+        found = unit[0] if unit is not None else ""
+        if not found:
+            return f'time: missing unit in duration "{text}"'
+        if found not in _GO_UNITS_S:
+            return f'time: unknown unit "{found}" in duration "{text}"'
+        at = number.end() + len(found)
+    return f'time: invalid duration "{text}"'
 
 
 def duration_s(text: str) -> float:
@@ -83,6 +98,6 @@ def duration_s(text: str) -> float:
     """
     body = text[1:] if text[:1] in ("-", "+") else text
     if body != "0" and not re.fullmatch(f"(?:{_GO_PART.pattern})+", body):
-        raise ValueError(f'time: invalid duration "{text}"')
+        raise ValueError(_no_duration(text, body))
     total = sum(float(number) * _GO_UNITS_S[unit] for number, unit in _GO_PART.findall(body))
     return -total if text[:1] == "-" else total

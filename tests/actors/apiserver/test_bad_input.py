@@ -196,6 +196,16 @@ ROWS: dict[str, tuple[str, str, Any, str, int, str]] = {
     "force on another patch": ("PATCH", f"{CONFIG_MAPS}/old?force=true", {}, MERGE, 422, "force"),
     "nothing to delete": ("DELETE", f"{CONFIG_MAPS}/none", None, "", 404, "not found"),
     "delete options that are none": ("DELETE", f"{CONFIG_MAPS}/old", b"nonsense", "", 400, ""),
+    "a timeout of nothing": (
+        "GET", f"{CONFIG_MAPS}?timeout=soon", None, "", 400,
+        'invalid timeout specified in the request URL - time: invalid duration "soon"',
+    ),
+    "a timeout without unit": (
+        "GET", f"{CONFIG_MAPS}?timeout=1m2", None, "", 400, 'time: missing unit in duration "1m2"',
+    ),
+    "a timeout of an unknown unit": (
+        "DELETE", f"{CONFIG_MAPS}/old?timeout=1d", None, "", 400, 'time: unknown unit "d" in duration "1d"',
+    ),
     "options of another kind": (
         "DELETE", f"{CONFIG_MAPS}/old", {"apiVersion": "v1", "kind": "Secret"}, "", 400, "Secret in version",
     ),
