@@ -31,6 +31,8 @@ class SimulatedProcess:
         self._output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self._ended = asyncio.Event()
         self._exit_code = 0
+        #: as which it ends when it is closed
+        self._closed_code = 137
         self._echoes = False
         self._watcher: asyncio.Task[None] | None = None
 
@@ -54,6 +56,7 @@ class SimulatedProcess:
     @classmethod
     def of_container(cls, exited: asyncio.Event) -> SimulatedProcess:
         process = cls()
+        process._closed_code = 0
         process._watcher = asyncio.ensure_future(process._end_with(exited))
         return process
 
@@ -92,7 +95,7 @@ class SimulatedProcess:
     async def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
-        self._end(137)
+        self._end(self._closed_code)
 
 
 class SimulatedConnection:

@@ -23,6 +23,7 @@ from steersman.cluster.node.streams import (
     failure_status,
     log_line,
     no_such_pod,
+    outlives_input,
     summary,
 )
 from steersman.cluster.node.values import ContainerStats, ContainerStatus, RuntimeFailure
@@ -31,6 +32,8 @@ from steersman.runtime.protocol import ByteStream, Process
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 #: log lines are sent together up to this many bytes while nobody waits for the next one
 PIECE_BYTES_MAX = 32 << 10
+#: what an attachment that ends with its input still carries: the answer to the last that was said
+_LAST_WORDS_S = 0.5
 
 
 class Streams:
@@ -118,11 +121,11 @@ class Streams:
             process = await self._host.runtime.attach(status.id, stdin=request.stdin, tty=bool(container.get("tty")))
         except RuntimeFailure as failure:
             raise InternalError(f"error attaching to container: {failure.message}") from failure
-        return self._converse(request, process)
+        return self._converse(request, process, lasts=outlives_input(container))
 
-    def _converse(self, request: ExecRequest, process: Process) -> Channel:
+    def _converse(self, request: ExecRequest, process: Process, *, lasts: bool = True) -> Channel:
         near, far = pair()
-        self._spawn(_talk(request, process, far))
+        self._spawn(_talk(request, process, far, lasts=lasts))
         return near
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -172,9 +175,9 @@ class Streams:
         return [{"names": list(row.names), "id": row.id, "sizeBytes": row.size_bytes} for row in images]
 
 
-async def _talk(request: ExecRequest, process: Process, channel: Channel) -> None:
-    """Carries a process's streams until it ends or the client leaves."""
-    hearing = asyncio.ensure_future(_hear(request, process, channel))
+async def _talk(request: ExecRequest, process: Process, channel: Channel, *, lasts: bool) -> None:
+    """Carries a process's streams until it ends or the client leaves; `lasts`: also when there is no more input."""
+    hearing = asyncio.ensure_future(_hear(request, process, channel, lasts=lasts))
     try:
         while (piece := await process.read()) is not None:
             stream, data = piece
@@ -191,7 +194,7 @@ async def _talk(request: ExecRequest, process: Process, channel: Channel) -> Non
     await channel.close()
 
 
-async def _hear(request: ExecRequest, process: Process, channel: Channel) -> None:
+async def _hear(request: ExecRequest, process: Process, channel: Channel, *, lasts: bool) -> None:
     """Carries what the client sends; when it leaves, the process is let go."""
     with contextlib.suppress(RuntimeFailure, OSError):
         while (frame := await channel.receive()) is not None:
@@ -199,6 +202,9 @@ async def _hear(request: ExecRequest, process: Process, channel: Channel) -> Non
                 if frame.data:
                     await process.write(frame.data)
             elif frame.channel == CLOSE and frame.data == bytes((STDIN,)) and request.stdin:
+                if not lasts:
+                    await asyncio.sleep(_LAST_WORDS_S)
+                    break
                 await process.write(b"")
             elif frame.channel == RESIZE and (size := _size(frame.data)) is not None:
                 await process.resize(*size)

@@ -66,6 +66,14 @@ def choose_running(pod: Mapping[str, Any], name: str, containers: Iterable[Conta
     raise NotFound(f'container not found ("{name}"): it is not running in pod "{pod_name}"')
 
 
+def outlives_input(container: Mapping[str, Any]) -> bool:
+    """Whether an attachment goes on once the client has said all; otherwise it ends then, and the container goes on.
+
+    Source: containerd, internal/cri/io/container_io.go (`Attach`)
+    """
+    return bool(container.get("stdinOnce")) and not container.get("tty")
+
+
 def no_such_pod(name: str) -> NotFound:
     return not_found("pods", name)
 

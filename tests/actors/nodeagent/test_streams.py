@@ -167,6 +167,31 @@ def test_attach_ends_with_the_container(virtually: Any) -> None:
     virtually(scenario)
 
 
+@pytest.mark.parametrize(
+    ("fields", "lasts_s"),
+    [
+        pytest.param({"stdin": True}, 0, id="input that stays open"),
+        pytest.param({"stdin": True, "stdinOnce": True}, 10, id="input that ends with its first client"),
+        pytest.param({"stdin": True, "stdinOnce": True, "tty": True}, 0, id="a terminal"),
+    ],
+)
+def test_attach_ends_with_the_input_unless_the_container_sees_that_end(
+    virtually: Any, fields: dict[str, bool], lasts_s: int
+) -> None:
+    async def scenario(world: Any) -> None:
+        containers = [{"name": "main", "image": "example.org/main", **fields}]
+        world.create_pod(annotations={"exit-after-s": "10"}, restartPolicy="Never", containers=containers)
+        await world.ready()
+        begin = asyncio.get_running_loop().time()
+        channel = await world.agent.attach(_exec(stdin=True))
+        await channel.send(Frame(255, b"\x00"))
+        _, _, status = await _all(channel)
+        assert status["status"] == "Success"
+        assert asyncio.get_running_loop().time() - begin == pytest.approx(lasts_s, abs=2)
+
+    virtually(scenario)
+
+
 def test_port_forward_carries_bytes_both_ways(virtually: Any) -> None:
     async def scenario(world: Any) -> None:
         world.create_pod()
