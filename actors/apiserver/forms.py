@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import orjson
 
 from steersman.actors.apiserver.entry import Entry
+from steersman.cluster.api.columns.descriptions import Documented
 from steersman.cluster.api.negotiation import JSON, PARTIAL_LIST, PROTOBUF, TABLE, negotiate
 from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.api.protobuf.wire import write_field
@@ -174,14 +175,18 @@ class Tabular:
 
     Args:
         include: `None`, `Metadata` or `Object`: what of each object its row carries.
+        documented: tells what fields are.
     """
 
     media = JSON
     event = staticmethod(line)
 
-    def __init__(self, kind: Kind, group_version: str, include: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, kind: Kind, group_version: str, include: str, now: Callable[[], float], documented: Documented
+    ) -> None:
         self.kind = kind
         self.version = group_version
+        self._documented = documented
         self.include = included(include)
         self.key = f"table {group_version} {self.include} {kind.form or kind.api_version}"
         self._now = now
@@ -197,6 +202,7 @@ class Tabular:
             resource_version=str(revision) if revision else "",
             columns=self.kind.printer_columns if self.kind.is_custom else None,
             with_definitions=definitions,
+            documented=self._documented,
         )
         made["apiVersion"] = self.version
         return made
@@ -256,7 +262,9 @@ def prefix_of(kind: Kind) -> bytes:
     return f'{{"apiVersion":"{kind.api_version}",'.encode()
 
 
-def form_of(kind: Kind, accept: str, include: str, now: Callable[[], float], shows: Shows) -> Form:
+def form_of(
+    kind: Kind, accept: str, include: str, now: Callable[[], float], documented: Documented, shows: Shows
+) -> Form:
     """The form that an `Accept` header asks for.
 
     Raises:
@@ -264,7 +272,7 @@ def form_of(kind: Kind, accept: str, include: str, now: Callable[[], float], sho
     """
     wanted = negotiate(accept, stream=shows == "watch", has_protobuf=not kind.is_custom)
     if wanted.shape == TABLE:
-        return Tabular(kind, wanted.group_version, include, now)
+        return Tabular(kind, wanted.group_version, include, now, documented)
     if wanted.shape:
         if shows != "watch" and (wanted.shape == PARTIAL_LIST) is not (shows == "list"):
             article = "a" if shows == "list" else "not a"

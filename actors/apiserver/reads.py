@@ -23,6 +23,7 @@ from steersman.actors.apiserver.selection import Selection, read_selection
 from steersman.actors.http.feed import Pieces
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import Now, Store
+from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.listoptions import (
     ListOptions,
     decode_continue,
@@ -62,15 +63,17 @@ class Page:
 class Reader:
     """Answers gets and lists."""
 
-    def __init__(self, store: Store, cache: WatchCache, conversions: Conversions, now: Now) -> None:
+    def __init__(self, store: Store, cache: WatchCache, registry: Registry, conversions: Conversions, now: Now) -> None:
         self._store = store
         self._cache = cache
+        self._registry = registry
         self._conversions = conversions
         self._now = now
 
     def form(self, call: Call, kind: Kind, shows: Shows = "object") -> Form:
         """The form in which the client wants to see what it asks for; raises NotAcceptable, BadRequest."""
-        return form_of(kind, call.header.get("accept", ""), call.query.get("includeObject", ""), self._now, shows)
+        accept, include = call.header.get("accept", ""), call.query.get("includeObject", "")
+        return form_of(kind, accept, include, self._now, self._registry.documentation, shows)
 
     def shelf(self, kind: Kind) -> Shelf:
         return self._cache.shelf(kind.prefix())

@@ -151,7 +151,7 @@ class ApiServer:
         self._conversions = Conversions(self._webhooks, self.writer.new_uid)
         #: by component status: what is wrong with a component of this process; one that is not here has leases
         self.beside: dict[str, Callable[[], str]] = {}
-        self.reader = Reader(store, self.cache, self._conversions, now)
+        self.reader = Reader(store, self.cache, self.registry, self._conversions, now)
         self.watches = Watches(self.reader, self.cache, rng)
         webhook = Webhook(config.token_webhook, timeout_s=_WEBHOOK_S) if config.token_webhook else None
         self._others = Others(webhook, now)

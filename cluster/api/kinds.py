@@ -76,6 +76,11 @@ class Registry:
         """Returns the row of a kind, also of bodies that have no address of their own (`Scale`, `DeleteOptions`)."""
         return self._by_kind.get((api_version, kind))
 
+    def documentation(self, definition: str, field: str) -> str:
+        """The description of a field of a definition; empty where there is none."""
+        schema = self.schemas.definitions.get(definition, {})
+        return str(schema.get("properties", {}).get(field, {}).get("description", ""))
+
     def in_version(
         self, kind: Kind, api_version: str
     ) -> tuple[SchemaNode, Callable[[Obj], Obj], Callable[[Obj], Obj]] | None:

@@ -13,10 +13,14 @@ from typing import Any
 
 from steersman.cluster.api.columns import COLUMNS, DEFAULT
 from steersman.cluster.api.columns.column import Column, Columns, Name, name, since
+from steersman.cluster.api.columns.descriptions import Documented, description, undocumented
 from steersman.cluster.api.rules.fields import bad
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.jsonpath import JsonPath, JsonPathError, printed, relaxed
 from steersman.cluster.meta.objects import Obj
+
+#: what a column of a custom kind shows that is not described
+_BY_PATH = "Custom resource definition column (in JSONPath format)"
 
 
 def included(text: str) -> str:
@@ -41,6 +45,7 @@ def table(
     resource_version: str = "",
     columns: Sequence[Mapping[str, Any]] | None = None,
     with_definitions: bool = True,
+    documented: Documented = undocumented,
 ) -> Obj:
     """Returns the objects as a Table.
 
@@ -53,25 +58,31 @@ def table(
         resource_version: of the list.
         columns: `additionalPrinterColumns` of a custom resource; None for a built-in kind.
         with_definitions: a watch sends the definitions in its first event only.
+        documented: tells what fields are.
     """
     group = api_version.rpartition("/")[0]
     layout = COLUMNS.get((group, kind_name), DEFAULT) if columns is None else _custom(columns)
     found: Obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}}
     if resource_version:
         found["metadata"]["resourceVersion"] = resource_version
-    found["columnDefinitions"] = [_definition(column) for column in layout.columns] if with_definitions else None
+    found["columnDefinitions"] = None
+    if with_definitions:
+        found["columnDefinitions"] = [
+            _definition(column, column.description or description(group, kind_name, column.name, documented))
+            for column in layout.columns
+        ]
     if layout.order:
         objects = sorted(objects, key=layout.order)
     found["rows"] = [_row(layout, obj, now, include_object) for obj in objects]
     return found
 
 
-def _definition(column: Column) -> Obj:
+def _definition(column: Column, told: str) -> Obj:
     return {
         "name": column.name,
         "type": column.type,
         "format": column.format,
-        "description": column.description,
+        "description": told,
         "priority": column.priority,
     }
 
@@ -98,7 +109,7 @@ def _custom(columns: Sequence[Mapping[str, Any]]) -> Columns:
             str(row.get("type", "string")),
             int(row.get("priority") or 0),
             str(row.get("format", "")),
-            str(row.get("description", "")),
+            str(row.get("description", "")) or f"{_BY_PATH}: {row.get('jsonPath', '')}",
             str(row.get("jsonPath", "")),
         )
         for row in columns
@@ -109,13 +120,17 @@ def _custom(columns: Sequence[Mapping[str, Any]]) -> Columns:
 @lru_cache(maxsize=512)
 def _custom_layout(rows: tuple[tuple[str, str, int, str, str, str], ...]) -> Columns:
     if not rows:
-        return DEFAULT
+        return _DATED
     shown = [(Column(*row[:5]), _path(row[5])) for row in rows]
 
     def cells(obj: Obj, now: float) -> list[Any]:
         return [name(obj), *(_custom_cell(column.type, path, obj, now) for column, path in shown)]
 
     return Columns((Name, *(column for column, _ in shown)), cells)
+
+
+#: of custom kinds without columns of their own, whose dates are told to be some
+_DATED = Columns((Name, Column("Age", type="date")), DEFAULT.cells)
 
 
 def _path(text: str) -> JsonPath | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.cluster.api.columns.column import Age, Column, Columns, Name, age, name, rows, sub, wide
+from steersman.cluster.api.columns.column import Age, Column, Columns, CreatedAt, Name, age, name, rows, sub, wide
 from steersman.cluster.meta.objects import Obj
 
 
@@ -30,7 +30,7 @@ def _binding(obj: Obj, now: float) -> list[Any]:
 
 
 _GROUP = "rbac.authorization.k8s.io"
-_ROLE = Columns((Name, Column("Created At")), _role)
+_ROLE = Columns((Name, CreatedAt), _role)
 _BINDING = Columns((Name, Column("Role"), Age, *wide("Users", "Groups", "ServiceAccounts")), _binding)
 COLUMNS = {
     (_GROUP, "Role"): _ROLE,

@@ -40,6 +40,7 @@ class Columns:
 
 Name = Column("Name", format="name")
 Age = Column("Age")
+CreatedAt = Column("Created At", type="date")
 
 
 def wide(*names: str) -> tuple[Column, ...]:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.cluster.api.columns.column import Age, Column, Columns, Name, age, name, rows, since, sub, wide
+from steersman.cluster.api.columns.column import (
+    Age,
+    Column,
+    Columns,
+    CreatedAt,
+    Name,
+    age,
+    name,
+    rows,
+    since,
+    sub,
+    wide,
+)
 from steersman.cluster.meta.objects import Obj
 
 
@@ -106,7 +118,7 @@ COLUMNS = {
     ("events.k8s.io", "Event"): Columns(_EVENTS, _event),
     ("coordination.k8s.io", "Lease"): Columns((Name, Column("Holder"), Age), _lease),
     ("", "ResourceQuota"): Columns((Name, Column("Request"), Column("Limit"), Age), _quota),
-    ("", "LimitRange"): Columns((Name, Column("Created At")), _created_at),
+    ("", "LimitRange"): Columns((Name, CreatedAt), _created_at),
     ("scheduling.k8s.io", "PriorityClass"): Columns(
         (Name, *_PRIORITY, Age, Column("PreemptionPolicy")), _priority_class
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.cluster.api.columns.column import Age, Column, Columns, Name, age, name, rows, sub
+from steersman.cluster.api.columns.column import Age, Column, Columns, CreatedAt, Name, age, name, rows, sub
 from steersman.cluster.api.rules import autoscaling
 from steersman.cluster.meta.objects import Obj
 
@@ -85,7 +85,7 @@ _AUTOSCALER = Columns(
     _autoscaler,
 )
 COLUMNS = {
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): Columns((Name, Column("Created At")), _definition),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Columns((Name, CreatedAt), _definition),
     ("policy", "PodDisruptionBudget"): Columns(
         (
             Name,

@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from steersman.cluster.api.columns import COLUMNS
+from steersman.cluster.api.columns.descriptions import description
+from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.table import included, table
 from steersman.cluster.meta.errors import BadRequest
 from steersman.cluster.meta.times import format_time, parse_time
@@ -447,3 +450,30 @@ def test_an_autoscaler_shows_two_metrics_and_how_many_more(
 ) -> None:
     obj = {"metadata": meta("h"), "spec": {"metrics": metrics}, "status": {"currentMetrics": current}}
     assert row("HorizontalPodAutoscaler", "autoscaling/v2", obj)["Targets"] == expected
+
+
+#: columns of which Kubernetes says nothing either
+_UNTOLD = {("node.k8s.io", "RuntimeClass", "Handler")}
+
+
+def test_every_column_is_described_by_a_sentence_or_by_the_field_it_shows(session_registry: Registry) -> None:
+    documented = session_registry.documentation
+    described = {
+        (group, kind, column.name): description(group, kind, column.name, documented)
+        for (group, kind), layout in COLUMNS.items()
+        for column in layout.columns
+    }
+    assert {column for column, text in described.items() if not text} == _UNTOLD
+    found = table("Pod", "v1", [], NOW, documented=documented)["columnDefinitions"]
+    assert found[1]["description"] == "The aggregate readiness state of this pod for accepting traffic."
+    assert found[4]["description"].startswith("CreationTimestamp is a timestamp representing the server time when")
+    assert found[6]["description"].startswith("NodeName indicates in which node this pod is scheduled.")
+
+
+def test_columns_of_a_custom_kind_are_described_by_its_definition_or_by_their_paths() -> None:
+    columns = [{"name": "A", "jsonPath": ".spec.a"}, {"name": "B", "description": "b", "jsonPath": ".b"}]
+    found = table("Gadget", "example.com/v1", [], NOW, columns=columns)["columnDefinitions"]
+    by_path = "Custom resource definition column (in JSONPath format): .spec.a"
+    assert [column["description"] for column in found[1:]] == [by_path, "b"]
+    plain = table("Gadget", "example.com/v1", [], NOW, columns=())["columnDefinitions"]
+    assert [(column["name"], column["type"]) for column in plain] == [("Name", "string"), ("Age", "date")]
