@@ -84,10 +84,15 @@ class Registry:
     def in_version(
         self, kind: Kind, api_version: str
     ) -> tuple[SchemaNode, Callable[[Obj], Obj], Callable[[Obj], Obj]] | None:
-        """Returns another version's schema, and what turns an object of `kind` into it and back; None for none."""
+        """Returns another version's schema, and what turns an object of `kind` into it and back; None for none.
+
+        Where a webhook converts, the objects given to these must be in the version wanted already.
+        """
         other = self._by_kind.get((api_version, kind.resource.kind))
         if other is None or other.virtual or other.prefix() != kind.prefix():
             return None
+        if kind.converter is not None:
+            return self.schema(other), other.served, kind.served
         return (
             self.schema(other),
             lambda obj: other.served(kind.stored(obj)),

@@ -9,8 +9,6 @@ Source: k8s.io/apiserver/pkg/registry/rest/{create,update}.go
 
 from __future__ import annotations
 
-from functools import partial
-
 import orjson
 from msgspec.structs import replace
 
@@ -21,9 +19,11 @@ from steersman.cluster.api.admission import warnings as sentences
 from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
 from steersman.cluster.api.allocate import Reservations, allocate, reallocate, releases_of
 from steersman.cluster.api.context import ApiSettings, Deletion, WriteContext, Written
+from steersman.cluster.api.custom.conversion import ConversionFailed
 from steersman.cluster.api.decode import LARGE_BYTES, as_json, decode, media_type, reads_slowly, takes_long
 from steersman.cluster.api.fieldset import Ambiguous
 from steersman.cluster.api.kinds import Registry
+from steersman.cluster.api.managed import with_entries
 from steersman.cluster.api.patching import (
     APPLY_PATCH,
     JSON_PATCH,
@@ -47,6 +47,7 @@ from steersman.cluster.api.rules.metadata import (
 from steersman.cluster.api.scale import check_replicas, scale_of, scaled_configuration, with_scale
 from steersman.cluster.api.steps import Steps
 from steersman.cluster.api.typed import refusal
+from steersman.cluster.api.versions import in_versions
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, Cause
 from steersman.cluster.meta.names import generated_name
@@ -250,10 +251,7 @@ def _update(
     new = _only_its_part(kind, new, old, subresource)
     kind.defaults(new)
     if track:
-        new = ssa.track_update(
-            registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
-            subresource=subresource, other=partial(registry.in_version, kind), may_regrain=kind.is_custom,
-        )  # fmt: skip
+        new = yield from _tracked_update(registry, kind, new, old, subresource, ctx)
         meta = new["metadata"]
     if subresource != "scale":
         attempt.obj = new
@@ -297,6 +295,23 @@ def _causes_of_change(kind: Kind, new: Obj, old: Obj, subresource: str) -> list[
     if kind.validate_change is not None:
         return kind.validate_change(new, old)
     return kind.validate(new) + kind.validate_update(new, old)
+
+
+def _tracked_update(
+    registry: Registry, kind: Kind, new: Obj, old: Obj, subresource: str, ctx: WriteContext
+) -> Steps[Obj]:
+    """The object with who owns its fields now; nobody, when the webhook of its kind cannot say what has changed."""
+
+    def track(other: ssa.Versions) -> Obj:
+        return ssa.track_update(
+            registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
+            subresource=subresource, other=other, may_regrain=kind.is_custom,
+        )  # fmt: skip
+
+    try:
+        return (yield from in_versions(registry, kind, ctx.new_uid, track))
+    except ConversionFailed:
+        return with_entries(new, {})
 
 
 def check_name(obj: Obj, name: str) -> None:
@@ -485,11 +500,15 @@ def _apply(
         applied = scaled_configuration(kind, applied)
     elif subresource or "status" in kind.subresources:
         applied = _own_part(kind, applied, subresource)
-    try:
-        merged = ssa.apply(
+
+    def applied_over(other: ssa.Versions) -> Obj:
+        return ssa.apply(
             registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
-            now=ctx.now, subresource=subresource, other=partial(registry.in_version, kind),
+            now=ctx.now, subresource=subresource, other=other,
         )  # fmt: skip
+
+    try:
+        merged = yield from in_versions(registry, kind, ctx.new_uid, applied_over)
     except Ambiguous:
         raise refusal(registry.schema(kind), applied) from None
     fresh = orjson.loads(orjson.dumps(merged))

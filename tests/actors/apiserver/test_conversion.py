@@ -249,3 +249,22 @@ async def test_a_webhook_is_sent_what_the_stored_version_says_now(api: Any, webh
     await api.ok("PUT", f"{CRDS}/hosts.example.com", crd)
     await api.ok("GET", f"{V2}/h")
     assert webhook.asked[-1]["objects"][0]["spec"] == {"address": "a:1", "extra": 3}
+
+
+def _owned(obj: Any) -> list[tuple[str, Any]]:
+    return [(row["manager"], row["fieldsV1"].get("f:spec")) for row in obj["metadata"].get("managedFields", ())]
+
+
+async def test_fields_are_owned_across_versions_of_another_structure(api: Any, webhook: Converting) -> None:
+    apply = {"content_type": "application/apply-patch+yaml"}
+    await api.ok("POST", CRDS, webhook.crd())
+    await api.ok("PATCH", f"{V1}/h?fieldManager=a", host_v1(), **apply)
+    refused = await api.refused(409, "PATCH", f"{V2}/h?fieldManager=b", host_v2(), **apply)
+    assert refused["message"] == 'Apply failed with 1 conflict: conflict with "a": .spec.address'
+    found = await api.ok("PATCH", f"{V2}/h?fieldManager=b&force=true", host_v2(), **apply)
+    assert _owned(found) == [("b", {"f:host": {}, "f:port": {}})]
+    found = await api.ok("PATCH", f"{V1}/h?fieldManager=c", {"spec": {"address": "b:3"}}, **MERGE)
+    assert _owned(found) == [("b", {"f:host": {}}), ("c", {"f:address": {}})]
+    webhook.change = lambda response: {**response, "result": {"status": "Failure", "message": "no"}}
+    await api.refused(500, "PATCH", f"{V1}/h?fieldManager=a&force=true", host_v1(), **apply)
+    assert _owned(await api.ok("PATCH", f"{V1}/h?fieldManager=c", {"spec": {"address": "b:4"}}, **MERGE)) == []
