@@ -112,6 +112,11 @@ def ensure(site: Site) -> None:
 
         with _told("security.authorization"):
             read_modes(path.read_text())
+    if path := file_of(site.config.security.admission):
+        from steersman.actors.apiserver.admissionfile import read_settings
+
+        with _told("security.admission"):
+            read_settings(path)
     with _told("security.service_account_keys"):
         for pem in former_keys_of(site):
             from_pem(pem)

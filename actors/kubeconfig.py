@@ -62,15 +62,87 @@ class Access:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.cert_pem:
-            # the ssl module reads certificates from files only; this one is ours alone and gone at once
-            descriptor, path = tempfile.mkstemp(suffix=".pem")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(self.cert_pem + b"\n" + self.key_pem)
-                context.load_cert_chain(path)
-            finally:
-                os.unlink(path)
+            load_certificate(context, self.cert_pem, self.key_pem)
         return context
+
+
+def load_certificate(context: ssl.SSLContext, cert_pem: bytes, key_pem: bytes) -> None:
+    """Makes a context show a certificate; raises ssl.SSLError."""
+    # the ssl module reads certificates from files only; this one is ours alone and gone at once
+    descriptor, path = tempfile.mkstemp(suffix=".pem")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(cert_pem + b"\n" + key_pem)
+        context.load_cert_chain(path)
+    finally:
+        os.unlink(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """Who one is to a server. Args: cert_pem, key_pem: PEM bytes; empty for none."""
+
+    cert_pem: bytes = b""
+    key_pem: bytes = b""
+    token: Callable[[], str] = str
+    username: str = ""
+    password: str = ""
+
+    @property
+    def authorization(self) -> str:
+        """The header of that name; empty for none."""
+        if token := self.token():
+            return f"Bearer {token}"
+        if self.username:
+            return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode()}"
+        return ""
+
+
+class Logins:
+    """The users of a kubeconfig whose names are those of servers.
+
+    Source: k8s.io/apiserver/pkg/util/webhook/authentication.go
+
+    Raises:
+        KubeconfigError: it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).is_file():
+            raise KubeconfigError(f"{path} does not exist")
+        config = _merged([Path(path)])
+        self._users = {name: _login(row) for name, row in config["users"].items()}
+        context = config["contexts"].get(config["current-context"], {})
+        self._usual = self._users.get("*") or self._users.get(context.get("user", "")) or Login()
+
+    def of(self, host: str, port: int) -> Login:
+        """Who one is to a server: by its name and port, a parent domain with a star, or (of port 443) without port."""
+        for target in (f"{host}:{port}", *((host,) if port == 443 else ())):
+            steps = target.split(".")
+            for name in (target, *(f"*.{'.'.join(steps[at:])}" for at in range(1, len(steps)))):
+                if name in self._users:
+                    return self._users[name]
+        return self._usual
+
+
+def _login(row: dict[str, Any]) -> Login:
+    path = row.get("tokenFile")
+    return Login(
+        cert_pem=_pem(row, "client-certificate"),
+        key_pem=_pem(row, "client-key"),
+        token=_token_file(row[""].parent / path) if path else _constant(row.get("token", "")),
+        username=row.get("username", ""),
+        password=row.get("password", ""),
+    )
+
+
+def unusable_users(path: str) -> str:
+    """Why a path is of no kubeconfig whose users can be used; empty when it is of one."""
+    try:
+        Logins(path)
+    except KubeconfigError as error:
+        return str(error)
+    return ""
 
 
 def load(path: str | None = None, context: str | None = None) -> Access:
@@ -95,6 +167,19 @@ def load(path: str | None = None, context: str | None = None) -> Access:
             return in_cluster()
         raise KubeconfigError(f"no kubeconfig found: {', '.join(map(str, files))} does not exist")
     return _access(_merged(found), context)
+
+
+def unusable(path: str) -> str:
+    """Why a path is of no kubeconfig that can be used; empty when it is of one."""
+    if not Path(path).exists():
+        return f"error loading file: stat {path}: no such file or directory"
+    if not Path(path).is_file():
+        return "must be a regular file"
+    try:
+        load(path)
+    except KubeconfigError as error:
+        return str(error)
+    return ""
 
 
 def in_cluster() -> Access:

@@ -166,6 +166,8 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         grpc_token_port=grpc_token_port(config, index),
         requests_in_flight=config.control_plane.requests_in_flight,
         admission_plugins=tuple(config.control_plane.admission_plugins),
+        admission_plugins_off=tuple(config.control_plane.admission_plugins_off),
+        admission=apifiles.file_of(config.security.admission),
         former_service_account_keys=apifiles.former_keys_of(site),
         authentication=apifiles.file_of(config.security.authentication),
         authorization=apifiles.file_of(config.security.authorization),

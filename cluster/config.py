@@ -39,6 +39,21 @@ Quantity = Annotated[str, AfterValidator(_is_quantity)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+#: admission plugins in Kubernetes' order: those that are off, and on, unless the cluster says otherwise
+OptionalPlugin = Literal[
+    "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages", "PodNodeSelector",
+    "PodTolerationRestriction", "EventRateLimit", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement",
+    "DenyServiceExternalIPs",
+]  # fmt: skip
+UsualPlugin = Literal[
+    "NamespaceLifecycle", "LimitRanger", "ServiceAccount", "NodeRestriction", "TaintNodesByCondition", "PodSecurity",
+    "Priority", "DefaultTolerationSeconds", "DefaultStorageClass", "StorageObjectInUseProtection",
+    "PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval", "CertificateSigning",
+    "CertificateSubjectRestriction", "DefaultIngressClass", "PodTopologyLabels", "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
+]  # fmt: skip
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,9 +64,10 @@ class ControlPlane(_Section):
     requests_in_flight: int = Field(
         600, ge=10, description="requests that each API server works on at once, shared out by priority"
     )
-    admission_plugins: list[
-        Literal["AlwaysPullImages", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement"]
-    ] = Field([], description="admission plugins beside those that are always on")
+    admission_plugins: list[OptionalPlugin] = Field(
+        [], description="admission plugins beside those that are on by themselves"
+    )
+    admission_plugins_off: list[UsualPlugin] = Field([], description="admission plugins that are switched off")
     controllers: Literal["each", "grouped", "packed"] = Field(
         "each",
         description="actors that run controllers: one each, one for those that watch the same things, or one for all",
@@ -176,6 +192,11 @@ class Security(_Section):
         "",
         description="file of the AuthorizationConfiguration: who is asked whether something is allowed (Node, RBAC,"
         " Webhook), in which order; empty: the node authorizer and RBAC",
+    )
+    admission: str = Field(
+        "",
+        description="file of the AdmissionConfiguration: what admission plugins are told (PodSecurity, ResourceQuota,"
+        " EventRateLimit, ...); empty: nothing",
     )
     token_webhook: str = Field("", description="kubeconfig of a server that is asked whose other tokens are")
     audit_policy: str = Field("", description="file of the audit policy (audit.k8s.io/v1); empty: nothing is audited")

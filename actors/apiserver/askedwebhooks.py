@@ -173,19 +173,7 @@ class Modes:
 
 def read_modes(text: str) -> tuple[Mode, ...]:
     """Reads an AuthorizationConfiguration whose kubeconfigs are files here; raises InvalidAuthorization."""
-    return authorization.read_authorization(text, compiled, _unusable)
-
-
-def _unusable(path: str) -> str:
-    if not Path(path).exists():
-        return f"error loading file: stat {path}: no such file or directory"
-    if not Path(path).is_file():
-        return "must be a regular file"
-    try:
-        kubeconfig.load(path)
-    except kubeconfig.KubeconfigError as error:
-        return str(error)
-    return ""
+    return authorization.read_authorization(text, compiled, kubeconfig.unusable)
 
 
 async def answered(decide: Callable[[], Awaitable[T]]) -> T:

@@ -49,7 +49,8 @@ class ApiServerConfig:
         authorization: file of the AuthorizationConfiguration: who is asked whether something is allowed, in which
             order; None for node authorizer and RBAC.
         token_webhook: kubeconfig of a server that says whose other tokens are.
-        admission_plugins: those that are on beside the usual ones.
+        admission_plugins, admission_plugins_off: those that are on beside the usual ones, and those that are off.
+        admission: file of the AdmissionConfiguration: what the plugins are told; None for nothing.
         proxy_ca: PEM of the authority of front proxies, which say in headers for whom they ask; proxy_cert, proxy_key:
             PEM of what this server itself is one by, to extension API servers.
         http: what clients can make the socket hold and wait for.
@@ -81,6 +82,8 @@ class ApiServerConfig:
     http: HttpLimits = field(default_factory=HttpLimits)
     requests_in_flight: int = 600
     admission_plugins: tuple[str, ...] = ()
+    admission_plugins_off: tuple[str, ...] = ()
+    admission: Path | None = None
     encryption: Path | None = None
     audit: AuditConfig | None = None
 

@@ -18,7 +18,9 @@ from msgspec import structs
 from steersman.actors.apiserver.cache import Shelf, WatchCache
 from steersman.actors.apiserver.change import Change
 from steersman.actors.apiserver.entry import Entry, encode
+from steersman.cluster.api.admission.plugins import is_on
 from steersman.cluster.api.admission.quota import Charge, begun, settle
+from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.objects import Obj
@@ -57,12 +59,17 @@ class Quotas:
 
     Args:
         seals: whether the value of a key is encrypted in the store, so that it cannot be compared there.
+        settings: whether quotas count at all, and what nobody may use without one.
     """
 
-    def __init__(self, cache: WatchCache, registry: Registry, seals: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, cache: WatchCache, registry: Registry, seals: Callable[[bytes], bool], settings: ApiSettings
+    ) -> None:
         self._cache = cache
         self._registry = registry
         self._seals = seals
+        self._counts = is_on("ResourceQuota", settings)
+        self._limited = settings.admission.limited
         kind = registry.kind(RESOURCE_QUOTAS.group, RESOURCE_QUOTAS.version, RESOURCE_QUOTAS.plural)
         if kind is None:
             raise LookupError("this version of Kubernetes has no ResourceQuotas")
@@ -77,7 +84,8 @@ class Quotas:
 
     @property
     def exist(self) -> bool:
-        return bool(self._shelf().entries)
+        """Whether there are any that writes have to be charged to, or must not go without."""
+        return self._counts and (bool(self._shelf().entries) or bool(self._limited))
 
     # ---- charging
 
@@ -114,7 +122,8 @@ class Quotas:
             for change in changes
             if change.operations and change.kind.resource.namespaced
         ]
-        spaces = sorted({charge.namespace for charge in charges if quotas.within(charge.namespace)})
+        found = {charge.namespace for charge in charges}
+        spaces = sorted(space for space in found if self._limited or quotas.within(space))
         if not spaces:
             return Charges()
         await self._let_pass(spaces, turns)
@@ -128,7 +137,7 @@ class Quotas:
         ground = {key: self._ground(key, entry) for key, entry in entries.items()}
         under_way = [self._chains[key].last for key in entries if self._is_under_way(key)]
         try:
-            settled = settle(charges, [obj for obj, _ in ground.values()], self._stored)
+            settled = settle(charges, [obj for obj, _ in ground.values()], self._stored, self._limited)
         except Exception:
             if under_way:
                 await asyncio.wait(under_way)

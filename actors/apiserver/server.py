@@ -21,6 +21,7 @@ import orjson
 
 from steersman.actors.apiserver.access import Authorizer, forbidden
 from steersman.actors.apiserver.actions import Actions
+from steersman.actors.apiserver.admissionfile import read_settings
 from steersman.actors.apiserver.aggregator import Aggregator
 from steersman.actors.apiserver.askedwebhooks import Modes, answered
 from steersman.actors.apiserver.auditing import ID_CHARS_MAX, Trail, auditor_of
@@ -63,6 +64,7 @@ from steersman.actors.ports import NodeDirectory, Now, Store, Stranger, User
 from steersman.actors.rpc.api import GrpcApi
 from steersman.actors.webhook import Webhook
 from steersman.cluster.api import proxying
+from steersman.cluster.api.admission.settings import AdmissionSettings
 from steersman.cluster.api.context import ApiSettings
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.auth import impersonation
@@ -117,6 +119,8 @@ def _settings_of(config: ApiServerConfig) -> ApiSettings:
         node_port_range=config.node_port_range,
         cluster_domain=config.cluster_domain,
         plugins=frozenset(config.admission_plugins),
+        plugins_off=frozenset(config.admission_plugins_off),
+        admission=read_settings(config.admission) if config.admission is not None else AdmissionSettings(),
     )
 
 
@@ -142,7 +146,7 @@ class ApiServer:
         self.cache = WatchCache(store, rng)
         sealed = {"is_stale": self._sealed.is_stale, "seals": self._sealed.seals} if self._sealed else {}
         services = Services(self.cache, self.registry, rng)
-        self._webhooks = Webhooks(self.cache, self.registry, services)
+        self._webhooks = Webhooks(self.cache, self.registry, services, settings)
         self._modes = Modes(config.authorization, rng, series)
         self.authorizer = Authorizer(self.cache, self.registry, self._modes)
         self.writer = Writer(

@@ -136,7 +136,7 @@ class Writer:
         self._now = now
         self._rng = rng
         self._is_stale = is_stale
-        self._quotas = Quotas(cache, registry, seals)
+        self._quotas = Quotas(cache, registry, seals, settings)
 
     # ---- what the pipeline may ask
 
@@ -172,6 +172,7 @@ class Writer:
             lookup=self.lookup,
             list=partial(at_home, self.objects),
             settings=self._settings,
+            by_kind=self._registry.by_kind,
             **told,
         )
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from msgspec import Struct, field
+import msgspec
+from msgspec import Struct
 
+from steersman.cluster.api.admission.settings import AdmissionSettings
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.resources import Resource
 
 if TYPE_CHECKING:
     from steersman.cluster.api.admission.hooks import Hooks
     from steersman.cluster.api.cel import Decision, Question
+    from steersman.cluster.api.row import Kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ApiSettings:
-    """The cluster's own figures.
+    """The cluster's own figures; one of them is like no other.
 
     Args:
         service_cidr: where cluster IPs come from, as `10.96.0.0/16`.
         node_port_range: first and last node port, both included.
-        plugins: admission plugins that are on beside the usual ones.
+        plugins, plugins_off: admission plugins that are on beside the usual ones, and those that are off.
+        admission: what the plugins are told.
         default_toleration_s: how long a pod stays on a node that is not ready or not reachable.
     """
 
@@ -32,6 +36,11 @@ class ApiSettings:
     cluster_domain: str = "cluster.local"
     default_toleration_s: int = 300
     plugins: frozenset[str] = frozenset()
+    plugins_off: frozenset[str] = frozenset()
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+
+
+_USUAL = ApiSettings()
 
 
 class Lookup(Protocol):
@@ -63,6 +72,7 @@ class WriteContext(Struct, frozen=True, kw_only=True):
         lookup, list: other objects; what they return is shared and must not be changed.
         hooks: the webhooks and policies that are configured; None when there are none.
         authorize: whether the one who asks may do something.
+        by_kind: the row of an apiVersion and kind; None when there is none.
         warn: takes a sentence for the client; annotate: takes a key and a value for the audit log. Both may be told the
             same again when the write is decided again.
     """
@@ -73,15 +83,16 @@ class WriteContext(Struct, frozen=True, kw_only=True):
     user: str = ""
     groups: tuple[str, ...] = ()
     user_uid: str = ""
-    user_extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    user_extra: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     field_manager: str = ""
     field_validation: str = "Warn"
     dry_run: bool = False
     lookup: Lookup = lambda _resource, _namespace, _name: None
     list: Listing = lambda _resource, _namespace: ()
-    settings: ApiSettings = field(default_factory=ApiSettings)
+    settings: ApiSettings = msgspec.field(default_factory=lambda: _USUAL)
     hooks: Hooks | None = None
     authorize: Callable[[Question], Decision] = _nobody_decides
+    by_kind: Callable[[str, str], Kind | None] = lambda _version, _kind: None
     warn: Callable[[str], None] = lambda _text: None
     annotate: Callable[[str, str], None] = lambda _key, _value: None
 
@@ -101,7 +112,7 @@ class Written(Struct, frozen=True, kw_only=True):
 
     obj: Obj
     warnings: tuple[str, ...] = ()
-    reservations: Mapping[str, Obj | None] = field(default_factory=dict)
+    reservations: Mapping[str, Obj | None] = msgspec.field(default_factory=dict)
     releases: tuple[str, ...] = ()
     changed: bool = True
     remove: bool = False

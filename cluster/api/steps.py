@@ -35,6 +35,7 @@ class HookCall:
         service: the Service whose endpoints serve the URL; None when its host is a real one.
         ca_bundle: PEM of the authorities that the certificate may come from; empty for the machine's own.
         timeout_s: how long the answer may take.
+        kubeconfig: file of who the caller is to it; empty for nobody.
     """
 
     url: str
@@ -42,6 +43,7 @@ class HookCall:
     timeout_s: float
     service: ServiceAddress | None = None
     ca_bundle: bytes = b""
+    kubeconfig: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

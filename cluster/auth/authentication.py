@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steersman.cluster.auth.configfile import Expression
 from steersman.cluster.auth.identity import AUTHENTICATED, is_anonymous_path
 from steersman.cluster.auth.jwt import InvalidToken
 from steersman.cluster.auth.tokens import Identity
+from steersman.cluster.meta.configfile import Expression
 from steersman.cluster.meta.objects import Obj
 
 #: the clock of an issuer may be so far ahead

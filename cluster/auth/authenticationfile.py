@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from steersman.cluster.auth.authentication import Authentication, Issuer, Mapped, Rule
-from steersman.cluster.auth.configfile import Compile, Expression, Mistakes, read_tree
+from steersman.cluster.meta.configfile import Compile, Expression, Mistakes, read_tree
 from steersman.cluster.meta.names import subdomain_errors
 
 _VERSIONS = ("v1", "v1beta1")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steersman.cluster.auth.attributes import Attributes, Verdict
-from steersman.cluster.auth.configfile import Compile, Expression, Mistakes, read_tree
+from steersman.cluster.meta.configfile import Compile, Expression, Mistakes, read_tree
 from steersman.cluster.meta.names import subdomain_errors
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.selectors import Requirement

@@ -189,13 +189,18 @@ def _specified(part: Mapping[str, Any]) -> set[str]:
 
 def selects(quota: Obj, group: str, plural: str, obj: Obj) -> bool:
     """Whether an object is within the scopes of a quota; one without scopes means everything."""
+    return all(in_scope(row, group, plural, obj) for row in scopes_of(quota))
+
+
+def scopes_of(quota: Obj) -> list[Obj]:
+    """The scopes of a quota as requirements."""
     spec = quota.get("spec") or {}
-    rows = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or ()]
-    rows += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    return all(_in_scope(row, group, plural, obj) for row in rows)
+    rows: list[Obj] = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or ()]
+    return rows + list((spec.get("scopeSelector") or {}).get("matchExpressions") or ())
 
 
-def _in_scope(row: Mapping[str, Any], group: str, plural: str, obj: Obj) -> bool:
+def in_scope(row: Mapping[str, Any], group: str, plural: str, obj: Obj) -> bool:
+    """Whether an object meets a requirement of a scope."""
     spec, name = obj.get("spec") or {}, row.get("scopeName")
     if (group, plural) == ("", "persistentvolumeclaims") and name == "VolumeAttributesClass":
         return _chosen(row, spec.get("volumeAttributesClassName"))
@@ -207,9 +212,9 @@ def _in_scope(row: Mapping[str, Any], group: str, plural: str, obj: Obj) -> bool
         case "NotTerminating":
             return spec.get("activeDeadlineSeconds") is None
         case "BestEffort":
-            return _is_best_effort(spec)
+            return is_best_effort(spec)
         case "NotBestEffort":
-            return not _is_best_effort(spec)
+            return not is_best_effort(spec)
         case "PriorityClass":
             return _chosen(row, spec.get("priorityClassName"))
         case "CrossNamespacePodAffinity":
@@ -222,7 +227,8 @@ def _chosen(row: Mapping[str, Any], value: str | None) -> bool:
     return requirement.matches({"scope": value} if value else {})
 
 
-def _is_best_effort(spec: Obj) -> bool:
+def is_best_effort(spec: Obj) -> bool:
+    """Whether a pod of this spec asks for no processor and no memory."""
     parts = (spec, *(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
     rows = [(part.get("resources") or {}).get(side) or {} for part in parts for side in ("requests", "limits")]
     return not any(key in ("cpu", "memory") and parse(text) > 0 for row in rows for key, text in row.items())

@@ -1,6 +1,7 @@
-"""NamespaceLifecycle: objects come to be only in namespaces that exist and are not going away.
+"""NamespaceLifecycle and NamespaceExists: objects come to be only in namespaces that exist and are not going away.
 
-Source: k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go
+Source: k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go and
+plugin/pkg/admission/namespace/exists/admission.go
 """
 
 from __future__ import annotations
@@ -28,3 +29,10 @@ def admit_create(attempt: Attempt, ctx: WriteContext) -> None:
             f"unable to create new content in namespace {name} because it is being terminated",
             Cause("metadata.namespace", f"namespace {name} is being terminated", "NamespaceTerminating"),
         )
+
+
+def validate_exists(attempt: Attempt, ctx: WriteContext) -> None:
+    """Raises NotFound when the namespace of what is made, changed or removed does not exist."""
+    name = attempt.namespace
+    if name and attempt.resource != ("", "namespaces") and ctx.lookup(NAMESPACES, "", name) is None:
+        raise not_found("namespaces", name)

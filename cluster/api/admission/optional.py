@@ -1,7 +1,9 @@
-"""Plugins that are off unless the cluster's configuration names them.
+"""Plugins that are off unless the cluster's configuration names them, and that need no configuration of their own.
 
     AlwaysPullImages                       nobody runs an image without being allowed to pull it
+    DenyServiceExternalIPs                 nobody draws traffic to addresses that are not theirs
     ExtendedResourceToleration             who asks for a special device tolerates the taint of its name
+    LimitPodHardAntiAffinityTopology       nobody keeps others off more than single nodes
     OwnerReferencesPermissionEnforcement   nobody binds the life of objects that they may not delete
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
@@ -9,31 +11,25 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 
 from __future__ import annotations
 
-from steersman.cluster.api.admission.attempt import CREATE, UPDATE, Attempt
+from steersman.cluster.api.admission.attempt import Attempt
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.context import WriteContext
-from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.rules.resources import is_extended
 from steersman.cluster.meta.objects import Obj, owner_references
 
-PULL, OWNERS = "AlwaysPullImages", "OwnerReferencesPermissionEnforcement"
-TOLERATION = "ExtendedResourceToleration"
+_HOST = "kubernetes.io/hostname"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 
-def pull_images(attempt: Attempt) -> None:
+def pull_images(attempt: Attempt, _ctx: WriteContext) -> None:
     """Makes every container of a pod pull its image."""
-    if attempt.resource != ("", "pods") or attempt.subresource not in ("", "ephemeralcontainers"):
-        return
     for field in _CONTAINERS:
         for container in ((attempt.obj or {}).get("spec") or {}).get(field) or ():
             container["imagePullPolicy"] = "Always"
 
 
-def tolerate_devices(attempt: Attempt) -> None:
+def tolerate_devices(attempt: Attempt, _ctx: WriteContext) -> None:
     """Makes a pod tolerate the taints that keep others off the nodes with the devices it asks for."""
-    if attempt.resource != ("", "pods") or attempt.subresource or attempt.operation not in (CREATE, UPDATE):
-        return
     spec = (attempt.obj or {}).get("spec") or {}
     containers = [row for field in ("containers", "initContainers") for row in spec.get(field) or ()]
     names = {name for row in containers for name in (row.get("resources") or {}).get("requests") or ()}
@@ -43,7 +39,25 @@ def tolerate_devices(attempt: Attempt) -> None:
             spec["tolerations"] = [*(spec.get("tolerations") or ()), row]
 
 
-def validate_owners(registry: Registry, attempt: Attempt, ctx: WriteContext) -> None:
+def validate_affinity(attempt: Attempt, _ctx: WriteContext) -> None:
+    """Refuses a pod that must not be where others are in any other sense than on the same node."""
+    affinity = ((attempt.obj or {}).get("spec") or {}).get("affinity") or {}
+    for term in (affinity.get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ():
+        if (key := term.get("topologyKey", "")) != _HOST:
+            raise attempt.forbidden(
+                f"affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key {_HOST} is "
+                "allowed"
+            )
+
+
+def validate_addresses(attempt: Attempt, _ctx: WriteContext) -> None:
+    """Refuses a Service with external addresses that it has not had."""
+    new, old = (set(((obj or {}).get("spec") or {}).get("externalIPs") or ()) for obj in (attempt.obj, attempt.old))
+    if new - old:
+        raise attempt.forbidden("Use of external IPs is denied by admission control")
+
+
+def validate_owners(attempt: Attempt, ctx: WriteContext) -> None:
     """Refuses owner references by somebody who may not delete the object, or block the deletion of its owners."""
     obj, old = attempt.obj, attempt.old
     if obj is None or "metadata" not in obj or (attempt.resource, attempt.subresource) == (("", "pods"), "status"):
@@ -64,12 +78,12 @@ def validate_owners(registry: Registry, attempt: Attempt, ctx: WriteContext) -> 
     blocked = {row["uid"] for row in before if row.get("blockOwnerDeletion")}
     for row in owner_references(obj):
         if row.get("blockOwnerDeletion") and row.get("uid") not in blocked:
-            _check_owner(registry, attempt, row, ctx)
+            _check_owner(attempt, row, ctx)
 
 
-def _check_owner(registry: Registry, attempt: Attempt, reference: Obj, ctx: WriteContext) -> None:
+def _check_owner(attempt: Attempt, reference: Obj, ctx: WriteContext) -> None:
     version, name = reference.get("apiVersion", ""), reference.get("kind", "")
-    owner = registry.by_kind(version, name)
+    owner = ctx.by_kind(version, name)
     if owner is None:
         raise attempt.forbidden(
             f"cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion {version} "

@@ -17,8 +17,11 @@ from steersman.cluster.meta.objects import Obj, controller_of, labels_of
 from steersman.cluster.meta.resources import NAMESPACES, PODS
 
 PREFIX = "pod-security.kubernetes.io/"
-_LEVELS = ("privileged", "baseline", "restricted")
-_VERSION = re.compile(r"^v1\.(0|[1-9][0-9]{0,3})$")
+_ENFORCED, _EXEMPT = f"{PREFIX}enforce-policy", f"{PREFIX}exempt"
+_NOTHING: Mapping[str, str] = {}
+_MODES = ("enforce", "audit", "warn")
+LEVELS = ("privileged", "baseline", "restricted")
+VERSION = re.compile(r"^v1\.(0|[1-9][0-9]{0,3})$")
 #: newer than every version
 _LATEST = 10_000
 #: where objects that make pods keep their template
@@ -67,15 +70,25 @@ def validate(attempt: Attempt, ctx: WriteContext) -> None:
     path = _TEMPLATES.get(attempt.resource)
     if not is_pod and (path is None or attempt.subresource):
         return
+    settings = ctx.settings.admission.pod_security
+    if attempt.namespace in settings.namespaces or ctx.user in settings.users:
+        ctx.annotate(_EXEMPT, "namespace" if attempt.namespace in settings.namespaces else "user")
+        return
     namespace = ctx.lookup(NAMESPACES, "", attempt.namespace)
     labels = labels_of(namespace) if namespace is not None else {}
-    if not any(key.startswith(PREFIX) for key in labels):
+    if not settings.defaults and not any(key.startswith(PREFIX) for key in labels):
+        if is_pod:
+            ctx.annotate(_ENFORCED, "privileged:latest")
         return
     template: Obj | None = attempt.obj
     for key in path or ():
         template = (template or {}).get(key)
-    if template is not None:
-        _pod(attempt, template, labels, ctx, enforces=is_pod)
+    if template is None:
+        return
+    if (template.get("spec") or {}).get("runtimeClassName") in settings.runtime_classes:
+        ctx.annotate(_EXEMPT, "runtimeClass")
+        return
+    _pod(attempt, template, labels, ctx, enforces=is_pod)
 
 
 def _counts(attempt: Attempt) -> bool:
@@ -100,15 +113,16 @@ def _pod(attempt: Attempt, pod: Obj, labels: Mapping[str, str], ctx: WriteContex
     if causes := _errors_of(labels):
         texts = [f"{cause.field}: {cause.message}" for cause in causes]
         ctx.annotate(f"{PREFIX}error", f"Failed to parse policy: {aggregated(texts)}")
+    defaults = ctx.settings.admission.pod_security.defaults
     if enforces:
-        level = level_of(labels, "enforce")
-        ctx.annotate(f"{PREFIX}enforce-policy", str(level))
+        level = level_of(labels, "enforce", defaults)
+        ctx.annotate(_ENFORCED, str(level))
         if wrong := violations(pod, level):
             raise attempt.forbidden(f'violates PodSecurity "{level}": {_detailed(wrong)}')
-    level = level_of(labels, "audit")
+    level = level_of(labels, "audit", defaults)
     if wrong := violations(pod, level):
         ctx.annotate(f"{PREFIX}audit-violations", f'would violate PodSecurity "{level}": {_detailed(wrong)}')
-    level = level_of(labels, "warn")
+    level = level_of(labels, "warn", defaults)
     if wrong := violations(pod, level):
         ctx.warn(f'would violate PodSecurity "{level}": {_detailed(wrong)}')
 
@@ -117,22 +131,30 @@ def _detailed(findings: list[tuple[str, str]]) -> str:
     return ", ".join(f"{reason} ({detail})" if detail else reason for reason, detail in findings)
 
 
-def level_of(labels: Mapping[str, str], mode: str) -> Level:
+def level_of(labels: Mapping[str, str], mode: str, defaults: Mapping[str, str] = _NOTHING) -> Level:
     """The standard of a mode (`enforce`, `audit`, `warn`).
 
     A name that cannot be read enforces the strictest one, and asks for neither audit nor warnings. Where nothing says
-    of what to warn, it is what would be enforced.
+    of what to warn, it is what would be enforced, if that is stricter.
+
+    Args:
+        defaults: by mode, and by mode and `-version`, what counts where labels say nothing.
     """
     name, version = labels.get(PREFIX + mode), labels.get(f"{PREFIX}{mode}-version")
-    if mode == "warn" and name is None and PREFIX + "enforce" in labels:
-        enforced = level_of(labels, "enforce")
-        return enforced if version is None else Level(enforced.name, _minor(version))
-    strictest = "restricted" if mode == "enforce" else "privileged"
-    return Level((name if name in _LEVELS else strictest) if name is not None else "privileged", _minor(version))
+    usual = defaults.get(mode, "privileged")
+    minor = _minor(defaults.get(f"{mode}-version") if version is None else version)
+    if name is not None:
+        strictest = "restricted" if mode == "enforce" else "privileged"
+        return Level(name if name in LEVELS else strictest, minor)
+    if mode == "warn" and PREFIX + "enforce" in labels:
+        enforced = level_of(labels, "enforce", defaults)
+        if LEVELS.index(enforced.name) > LEVELS.index(usual):
+            return enforced if version is None else Level(enforced.name, minor)
+    return Level(usual, minor)
 
 
 def _minor(version: str | None) -> int:
-    match = _VERSION.match(version or "")
+    match = VERSION.match(version or "")
     return int(match[1]) if match else _LATEST
 
 
@@ -157,25 +179,45 @@ def _namespace(namespace: Obj, old: Obj | None, ctx: WriteContext) -> None:
     causes = _errors_of(labels)
     if causes and (old is None or causes != _errors_of(labels_of(old))):
         raise invalid("Namespace", name, causes)
+    settings = ctx.settings.admission.pod_security
+    if name in settings.namespaces:
+        _warn_of_exemption(name, labels, None if old is None else labels_of(old), ctx)
+        return
     if old is None:
         return
-    level, before = level_of(labels, "enforce"), level_of(labels_of(old), "enforce")
-    is_relaxed = level.minor == before.minor and _LEVELS.index(level.name) <= _LEVELS.index(before.name)
+    level, before = (level_of(row, "enforce", settings.defaults) for row in (labels, labels_of(old)))
+    is_relaxed = level.minor == before.minor and LEVELS.index(level.name) <= LEVELS.index(before.name)
     if level.name != "privileged" and not is_relaxed:
         _warn_of_pods(name, level, ctx)
 
 
+def _warn_of_exemption(
+    name: str, labels: Mapping[str, str], before: Mapping[str, str] | None, ctx: WriteContext
+) -> None:
+    """Tells who sets standards for a namespace that they do not concern."""
+    defaults = ctx.settings.admission.pod_security.defaults
+
+    def policy(of: Mapping[str, str]) -> dict[str, str]:
+        levels = {mode: level_of(of, mode, defaults) for mode in _MODES}
+        return {mode: str(level) for mode, level in levels.items() if level.name != "privileged"}
+
+    asked = policy(labels)
+    if asked and asked != policy({}) and (before is None or asked != policy(before)):
+        text = ", ".join(f"{mode}={level}" for mode, level in asked.items())
+        ctx.warn(f'namespace "{name}" is exempt from Pod Security, and the policy ({text}) will be ignored')
+
+
 def _errors_of(labels: Mapping[str, str]) -> list[Cause]:
-    return [cause for mode in ("enforce", "audit", "warn") for cause in _label_errors(labels, mode)]
+    return [cause for mode in _MODES for cause in _label_errors(labels, mode)]
 
 
 def _label_errors(labels: Mapping[str, str], mode: str) -> list[Cause]:
     found = []
     level, version = labels.get(PREFIX + mode), labels.get(f"{PREFIX}{mode}-version")
-    if level is not None and level not in _LEVELS:
-        text = f'Invalid value: "{level}": must be one of {", ".join(_LEVELS)}'
+    if level is not None and level not in LEVELS:
+        text = f'Invalid value: "{level}": must be one of {", ".join(LEVELS)}'
         found.append(Cause(f"metadata.labels[{PREFIX}{mode}]", text))
-    if version is not None and version != "latest" and not _VERSION.match(version):
+    if version is not None and version != "latest" and not VERSION.match(version):
         text = f'Invalid value: "{version}": must be "latest" or "v1.x"'
         found.append(Cause(f"metadata.labels[{PREFIX}{mode}-version]", text))
     return found
@@ -185,7 +227,10 @@ def _warn_of_pods(name: str, level: Level, ctx: WriteContext) -> None:
     """Tells which pods that are there already would be refused now, those for the same reasons together."""
     groups: dict[str, list[str]] = {}
     pods = _unlike_first(ctx.list(PODS, name))
+    exempt = ctx.settings.admission.pod_security.runtime_classes
     for pod in pods[:_PODS_MAX]:
+        if (pod.get("spec") or {}).get("runtimeClassName") in exempt:
+            continue
         if wrong := violations(pod, level):
             groups.setdefault(", ".join(reason for reason, _ in wrong), []).append(pod["metadata"]["name"])
     if len(pods) > _PODS_MAX:

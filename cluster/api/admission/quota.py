@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from steersman.cluster.api.admission.settings import Limited
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta import quotas
 from steersman.cluster.meta.errors import Forbidden
@@ -38,15 +39,18 @@ class Charge:
         return found
 
 
-def settle(charges: Sequence[Charge], found: Iterable[Obj], stored: Stored) -> list[Obj]:
+def settle(
+    charges: Sequence[Charge], found: Iterable[Obj], stored: Stored, limited: Sequence[Limited] = ()
+) -> list[Obj]:
     """Returns the quotas that writes change, as they are afterwards.
 
     Args:
         found: every quota of the writes' namespaces.
         stored: counts what a quota's status does not tell yet.
+        limited: what nobody may use without a quota that covers it.
 
     Raises:
-        Forbidden: a quota has not enough left, or obliges a pod to say what it needs.
+        Forbidden: a quota has not enough left, obliges a pod to say what it needs, or is missing.
     """
     state = {(quota["metadata"]["namespace"], quota["metadata"]["name"]): quota for quota in found}
     changed: dict[tuple[str, str], Obj] = {}
@@ -54,6 +58,8 @@ def settle(charges: Sequence[Charge], found: Iterable[Obj], stored: Stored) -> l
         resource = charge.kind.resource
         if (resource.group, resource.plural) in quotas.IGNORED:
             continue
+        if limited and charge.after is not None:
+            _covered(charge, [quota for key, quota in state.items() if key[0] == charge.namespace], limited)
         for key, quota in state.items():
             if key[0] == charge.namespace and (after := _charged(charge, quota, stored)) is not None:
                 state[key] = changed[key] = after
@@ -85,6 +91,33 @@ def _charged(charge: Charge, quota: Obj, stored: Stored) -> Obj | None:
     for key, amount in delta.items():
         used[key] = max(zero, used[key] + amount)
     return {**quota, "status": {"hard": texts, "used": quotas.shown(used, texts)}}
+
+
+def _covered(charge: Charge, found: Sequence[Obj], limited: Sequence[Limited]) -> None:
+    """Refuses a write that uses more of what is limited, unless a quota covers it."""
+    group, plural = charge.kind.resource.group, charge.kind.resource.plural
+    obj: Obj = charge.after or {}
+    used = quotas.usage(group, plural, obj)
+    before = quotas.usage(group, plural, charge.before) if charge.before is not None else {}
+    zero = Decimal(0)
+    if not any(amount > before.get(key, zero) for key, amount in used.items()):
+        return
+    rows = [row for row in limited if (row.group, row.resource) == (group, plural)]
+    names = {key for row in rows for key, amount in used.items() if amount > 0 and any(p in key for p in row.contains)}
+    covering = [quota for quota in found if quotas.selects(quota, group, plural, obj)]
+    names -= {key for quota in covering for key in (quota.get("spec") or {}).get("hard") or ()}
+    if names:
+        raise _refused(charge, f"insufficient quota to consume: {','.join(sorted(names))}")
+    asked = [scope for row in limited for scope in row.scopes if quotas.in_scope(scope, group, plural, obj)]
+    held = {
+        scope["scopeName"]
+        for quota in found
+        for scope in quotas.scopes_of(quota)
+        if quotas.in_scope(scope, group, plural, obj)
+    }
+    if missing := [scope for scope in asked if scope["scopeName"] not in held]:
+        texts = (f"{{{row['scopeName']} {row['operator']} [{' '.join(row.get('values') or ())}]}}" for row in missing)
+        raise _refused(charge, f"insufficient quota to match these scopes: [{' '.join(texts)}]")
 
 
 def _usage(charge: Charge, quota: Obj, obj: Obj | None) -> Usage:

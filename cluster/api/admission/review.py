@@ -42,7 +42,7 @@ class Answer:
     patch: Any = None
 
 
-def call_of(hook: Webhook, attempt: Attempt, kind: Kind, ctx: WriteContext, uid: str) -> HookCall:
+def call_of(hook: Webhook, attempt: Attempt, kind: Kind, ctx: WriteContext, uid: str, *, mutating: bool) -> HookCall:
     """The call that asks a webhook about an attempt, shown as one on `kind`.
 
     Raises:
@@ -59,10 +59,12 @@ def call_of(hook: Webhook, attempt: Attempt, kind: Kind, ctx: WriteContext, uid:
     request["dryRun"] = ctx.dry_run
     request["options"] = options_of(attempt)
     review["request"] = request
+    settings = ctx.settings.admission
     joint = "&" if "?" in hook.url else "?"
     return HookCall(
         url=f"{hook.url}{joint}timeout={hook.timeout_s}s", body=orjson.dumps(review), timeout_s=hook.timeout_s,
         service=hook.service, ca_bundle=hook.ca_bundle,
+        kubeconfig=settings.mutating_kubeconfig if mutating else settings.validating_kubeconfig,
     )  # fmt: skip
 
 

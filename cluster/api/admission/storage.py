@@ -1,4 +1,5 @@
-"""DefaultStorageClass and PersistentVolumeClaimResize, and DefaultIngressClass, which chooses in the same way.
+"""DefaultStorageClass, StorageObjectInUseProtection and PersistentVolumeClaimResize, and DefaultIngressClass, which
+chooses in the same way as the first.
 
 Source: https://kubernetes.io/docs/concepts/storage/storage-classes/#default-storageclass and
 k8s.io/kubernetes/plugin/pkg/admission/{storage,network/defaultingressclass}
@@ -37,6 +38,27 @@ def admit_ingress(ingress: Obj, ctx: WriteContext) -> None:
         return
     if found := _newest(ctx.list(INGRESS_CLASSES, None), _DEFAULT_INGRESS):
         spec["ingressClassName"] = found
+
+
+def protect_claim(claim: Obj, _ctx: WriteContext) -> None:
+    """Keeps a claim for as long as pods use it."""
+    _protect(claim, "kubernetes.io/pvc-protection")
+
+
+def protect_volume(volume: Obj, _ctx: WriteContext) -> None:
+    """Keeps a volume for as long as it is bound."""
+    _protect(volume, "kubernetes.io/pv-protection")
+
+
+def protect_attributes(attributes: Obj, _ctx: WriteContext) -> None:
+    """Keeps a class of volumes' attributes for as long as volumes have them."""
+    _protect(attributes, "kubernetes.io/vac-protection")
+
+
+def _protect(obj: Obj, finalizer: str) -> None:
+    finalizers = obj["metadata"].get("finalizers") or []
+    if finalizer not in finalizers:
+        obj["metadata"]["finalizers"] = [*finalizers, finalizer]
 
 
 def _newest(classes: Iterable[Obj], annotation: str) -> str:

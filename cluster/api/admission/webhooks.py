@@ -67,7 +67,7 @@ def mutate(
         uid = ctx.new_uid()
         changed = False
         try:
-            call = call_of(hook, attempt, kind, ctx, uid)
+            call = call_of(hook, attempt, kind, ctx, uid, mutating=True)
             replies = yield (call,)
             answer = _heard(hook, call, replies[0], uid, ctx, mutating=True)
             changed = _patched(registry, hook, answer, attempt, kind)
@@ -173,7 +173,7 @@ def validate(hooks: Sequence[Webhook], registry: Registry, attempt: Attempt, ctx
             continue
         uid = ctx.new_uid()
         try:
-            asked.append((index, hook, call_of(hook, attempt, kind, ctx, uid), uid))
+            asked.append((index, hook, call_of(hook, attempt, kind, ctx, uid, mutating=False), uid))
         except CallFailed as error:
             _bear(hook, error, f"failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}", ctx)
     if not asked:

@@ -106,7 +106,6 @@ ROWS: tuple[Kind, ...] = (
         resource=known.PERSISTENT_VOLUMES, singular="persistentvolume", short_names=("pv",),
         subresources=status("PersistentVolume"), defaults=volumes.default_volume, validate=volumes.validate_volume,
         validate_update=volumes.validate_volume_update, new_status={"phase": "Pending"},
-        prepare_create=volumes.prepare_volume,
     ),
     Kind(
         resource=known.PODS, singular="pod", short_names=("po",), categories=("all",),

@@ -43,7 +43,7 @@ ROWS: tuple[Kind, ...] = (
     Kind(
         resource=Resource(_GROUP, "v1", "volumeattributesclasses", "VolumeAttributesClass", namespaced=False),
         singular="volumeattributesclass", short_names=("vac",), validate=csi.validate_attributes,
-        validate_update=csi.validate_attributes_update, prepare_create=volumes.prepare_attributes,
+        validate_update=csi.validate_attributes_update,
     ),
     Kind(
         resource=Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False),

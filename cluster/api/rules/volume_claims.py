@@ -23,7 +23,6 @@ from steersman.cluster.meta.quantity import parse
 
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 BLOCK_MODES = ("Block", "Filesystem")
-_PROTECT = "kubernetes.io/pvc-protection"
 _ATTRIBUTES = "volumeAttributesClassName"
 #: how the class of a claim's storage was said before there was a field
 _CLASS_MARK = "volume.beta.kubernetes.io/storage-class"
@@ -40,9 +39,6 @@ def default_claim(obj: Obj) -> None:
 
 
 def prepare_create(obj: Obj, _ctx: WriteContext) -> None:
-    finalizers = obj["metadata"].get("finalizers") or []
-    if _PROTECT not in finalizers:
-        obj["metadata"]["finalizers"] = [*finalizers, _PROTECT]
     _join_sources(obj["spec"])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.csi import driver_name, parameters, topology_terms
 from steersman.cluster.api.rules.defaults import volume_source
 from steersman.cluster.api.rules.fields import bad, bad_all, forbidden, immutable, one_of, required, unsupported
@@ -20,7 +19,6 @@ from steersman.cluster.meta.names import label_1123_errors, qualified_name_error
 from steersman.cluster.meta.objects import Obj
 from steersman.cluster.meta.quantity import parse
 
-_PROTECT, _PROTECT_ATTRIBUTES = "kubernetes.io/pv-protection", "kubernetes.io/vac-protection"
 _NOT_SOURCES = (
     "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
     "storageClassName", "volumeAttributesClassName", "volumeMode",
@@ -50,20 +48,6 @@ def default_volume(obj: Obj) -> None:
     spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
     spec.setdefault("volumeMode", "Filesystem")
     volume_source(spec)
-
-
-def prepare_volume(obj: Obj, _ctx: WriteContext) -> None:
-    _protect(obj, _PROTECT)
-
-
-def prepare_attributes(obj: Obj, _ctx: WriteContext) -> None:
-    _protect(obj, _PROTECT_ATTRIBUTES)
-
-
-def _protect(obj: Obj, finalizer: str) -> None:
-    finalizers = obj["metadata"].get("finalizers") or []
-    if finalizer not in finalizers:
-        obj["metadata"]["finalizers"] = [*finalizers, finalizer]
 
 
 def _sources(spec: Obj) -> list[str]:

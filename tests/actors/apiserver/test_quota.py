@@ -149,3 +149,43 @@ async def test_an_encrypted_quota_holds_as_well(make_api: Any, make_store: Any, 
     assert await used(api) == {"configmaps": "10"}
     await api.server.stop()
     await store.stop()
+
+
+async def test_what_is_limited_needs_a_quota_that_covers_it(make_api: Any, make_store: Any, tmp_path: Path) -> None:
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
+    limited = [
+        {"resource": "pods", "matchScopes": [scope]},
+        {"resource": "persistentvolumeclaims", "matchContains": ["gold."]},
+    ]
+    base = {"apiVersion": "apiserver.config.k8s.io/v1"}
+    own = {**base, "kind": "ResourceQuotaConfiguration", "limitedResources": limited}
+    file = tmp_path / "admission.yaml"
+    plugins = [{"name": "ResourceQuota", "configuration": own}]
+    file.write_bytes(orjson.dumps({**base, "kind": "AdmissionConfiguration", "plugins": plugins}))
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, admission=file)
+    await api.ok("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "high"}, "value": 7})
+    await api.ok("POST", f"{CORE}/serviceaccounts", {"metadata": {"name": "default"}})
+    await api.ok("POST", PODS, pod("low"))
+    found = await api.refused(403, "POST", PODS, pod("web", priorityClassName="high"))
+    detail = "insufficient quota to match these scopes: [{PriorityClass In [high]}]"
+    assert found["message"] == f'pods "web" is forbidden: {detail}'
+    storage = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "gold",
+        "resources": {"requests": {"storage": "1"}},
+    }
+    claim = {"metadata": {"name": "c"}, "spec": storage}
+    found = await api.refused(403, "POST", f"{CORE}/persistentvolumeclaims", claim)
+    keys = "gold.storageclass.storage.k8s.io/persistentvolumeclaims,gold.storageclass.storage.k8s.io/requests.storage"
+    assert found["message"].endswith(f"insufficient quota to consume: {keys}")
+    await quota(api, {"pods": "1"}, scopeSelector={"matchExpressions": [scope]})
+    await api.ok("POST", PODS, pod("web", priorityClassName="high"))
+    assert (await api.refused(403, "POST", PODS, pod("b", priorityClassName="high")))["message"].count("exceeded quota")
+    await api.ok("PATCH", f"{PODS}/web", {"metadata": {"labels": {"a": "b"}}}, content_type=MERGE)
+    await api.server.stop()
+    off = await make_api(store, admission_plugins_off=("ResourceQuota",))
+    await off.ok("POST", PODS, pod("b", priorityClassName="high"))
+    await off.server.stop()
+    await store.stop()

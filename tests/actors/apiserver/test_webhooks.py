@@ -6,6 +6,7 @@ import asyncio
 import base64
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,8 @@ class Hook:
     async def __call__(self, request: Request) -> Response:
         path, _, query = request.target.partition("?")
         review = orjson.loads(request.body)
-        self.asked.append((path, {**review["request"], "query": query, "host": request.headers["host"]}))
+        header = {"host": request.headers["host"], "authorization": request.headers.get("authorization", "")}
+        self.asked.append((path, {**review["request"], "query": query, **header}))
         await asyncio.sleep(self.delay_s)
         response = {"allowed": True, **(self.answers[path](review["request"]) or {})}
         response.setdefault("uid", review["request"]["uid"])
@@ -551,3 +553,38 @@ async def test_a_webhook_whose_operations_change_is_asked_by_the_new_ones(api: A
         await api.ok("PATCH", path, change, content_type="application/json-patch+json")
         made = await api.ok("POST", MAPS, {"metadata": {"name": operation.lower()}, "data": {"x": ""}})
         assert ("m" in made["data"]) is asked
+
+
+async def test_the_server_says_who_it_is_to_webhooks_that_a_file_names(
+    make_api: Any, make_store: Any, hook: Hook, tmp_path: Path
+) -> None:
+    users = [
+        {"name": f"127.0.0.1:{hook.port}", "user": {"token": "secret"}},
+        {"name": "*", "user": {"username": "me", "password": "x"}},
+    ]
+    kubeconfig = tmp_path / "hooks"
+    kubeconfig.write_bytes(orjson.dumps({"users": users}))
+    (tmp_path / "others").write_bytes(orjson.dumps({"users": users[1:]}))
+    base = {"apiVersion": "apiserver.config.k8s.io/v1"}
+    kind = {**base, "kind": "WebhookAdmissionConfiguration"}
+    plugins = [
+        {"name": "MutatingAdmissionWebhook", "configuration": {**kind, "kubeConfigFile": str(kubeconfig)}},
+        {"name": "ValidatingAdmissionWebhook", "configuration": {**kind, "kubeConfigFile": str(tmp_path / "others")}},
+    ]
+    file = tmp_path / "admission.yaml"
+    file.write_bytes(orjson.dumps({**base, "kind": "AdmissionConfiguration", "plugins": plugins}))
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, admission=file)
+    hook.answers = {"/m": lambda request: None, "/v": lambda request: None}
+    await register(api, "mutating", "m", {"clientConfig": hook.config("/m")})
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
+    assert [hook.requests(path)[0]["authorization"] for path in ("/m", "/v")] == ["Bearer secret", "Basic bWU6eA=="]
+    await api.server.stop()
+    off = await make_api(store, admission_plugins_off=("MutatingAdmissionWebhook",))
+    await off.ok("POST", MAPS, {"metadata": {"name": "b"}})
+    assert (len(hook.requests("/m")), len(hook.requests("/v"))) == (1, 2)
+    assert hook.requests("/v")[1]["authorization"] == ""
+    await off.server.stop()
+    await store.stop()

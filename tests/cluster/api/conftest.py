@@ -77,6 +77,7 @@ class Api:
             lookup=self.lookup,
             list=self.list,
             authorize=lambda question: Decision(allowed=True),
+            by_kind=self.registry.by_kind,
         )
         return replace(base, **changes)
 
