@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from steersman.cluster.api.cel import EvaluationError
+from steersman.cluster.api.cel import CelError, EvaluationError
 from steersman.cluster.api.cel.library.regex import compiled
-from steersman.cluster.api.custom.correlation import MISSING
 from steersman.cluster.api.custom.expression_rules import Costs, expression_causes
-from steersman.cluster.api.custom.values import TYPES, validate_value
+from steersman.cluster.api.custom.expressions import broken_rules, compile_rules
+from steersman.cluster.api.custom.values import TYPES, rooted, validate_value
 from steersman.cluster.api.rules.fields import bad, forbidden, required, unsupported
 from steersman.cluster.api.schema.structural import prune_default
 from steersman.cluster.meta.errors import Cause
@@ -224,13 +224,29 @@ def _defaults(schema: Schema, path: str, *, resource: bool) -> list[Cause]:
         value = schema["default"]
         if prune_default(schema, copy.deepcopy(value)) != value:
             causes.append(bad(f"{path}.default", value, "must not have unknown fields"))
-        causes += validate_value(schema, value, f"{path}.default", MISSING)
+        found = validate_value(schema, value, "") or _broken_by_default(schema, value)
+        causes += [rooted(cause, f"{path}.default") for cause in found]
     if isinstance(schema.get("items"), Mapping):
         causes += _defaults(schema["items"], f"{path}.items", resource=False)
     for key, child in (schema.get("properties") or {}).items():
         if not (resource and key in ("metadata", "apiVersion", "kind")):
             causes += _defaults(child, f"{path}.properties[{key}]", resource=False)
     return causes
+
+
+def _broken_by_default(schema: Schema, value: Any) -> list[Cause]:
+    """The rules that a default breaks: of an object that has had it, or of one that gets it.
+
+    Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting/validation.go
+    """
+    try:
+        rules = compile_rules(schema, resource=bool(schema.get("x-kubernetes-embedded-resource")))
+    except CelError:
+        return []  # told where the rule stands
+    if rules is None:
+        return []
+    found = broken_rules(rules, value, value) or broken_rules(rules, value)
+    return [replace(cause, forgiven=False) for cause in found]
 
 
 # ---- everything else, place by place

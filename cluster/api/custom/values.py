@@ -118,11 +118,14 @@ def _status_causes(schema: Mapping[str, Any], new: Obj, old: Obj) -> list[Cause]
         return []
     causes = _child(named, new["status"], "", old.get("status", MISSING))
     ruled = [cause for cause in causes if not (_is_repetition(cause) or isinstance(cause, _OfEmbedded))]
-    return [replace(cause, field=_in_status(cause.field)) for cause in ruled]
+    return [rooted(cause, "status") for cause in ruled]
 
 
-def _in_status(field: str) -> str:
-    return "status" if field in ("", "<nil>") else f"status.{field}"
+def rooted(cause: Cause, path: str) -> Cause:
+    """What is wrong with a value that was looked at by itself, at the place where it stands; its text stays."""
+    if cause.field in ("", "<nil>"):
+        return replace(cause, field=path)
+    return replace(cause, field=f"{path}{'' if cause.field.startswith('[') else '.'}{cause.field}")
 
 
 def validate_value(schema: Mapping[str, Any], value: Any, path: str, old: Any = MISSING) -> list[Cause]:

@@ -95,7 +95,13 @@ def _go(rule: str) -> str:
         (_spec({"type": "object", "default": {"b": 1}, "properties": {"a": STRING}}), f"{ROOT}.default",
          'Invalid value: {"b":1}: must not have unknown fields'),
         (_spec({"type": "integer", "default": "x"}), f"{ROOT}.default",
-         f'Invalid value: "string": {ROOT}.default in body must be of type integer: "string"'),
+         'Invalid value: "string":  in body must be of type integer: "string"'),
+        (_spec({"type": "object", "default": {"n": [3]}, "properties": {"n": {"type": "array", "maxItems": 2, "items": {
+            "type": "integer", "x-kubernetes-validations": [{"rule": "self < 3"}]}}}}), f"{ROOT}.default.n[0]",
+         "Invalid value: 3: failed rule: self < 3"),
+        (_spec({"type": "string", "maxLength": 5, "default": "b", "x-kubernetes-validations": [
+            {"rule": "oldSelf.hasValue() || self == 'a'", "optionalOldSelf": True}]}), f"{ROOT}.default",
+         'Invalid value: "b": failed rule: '),
         (_rule({"rule": "self.x > 1"}), f"{ROOT}.x-kubernetes-validations[0].rule",
          f"Invalid value: {_go('self.x > 1')}: compilation failed: "
          "ERROR: <input>:1:5: undefined field 'x'\n | self.x > 1\n | ....^"),
