@@ -33,7 +33,7 @@ def default_behavior(behavior: Obj | None) -> None:
     up.setdefault("stabilizationWindowSeconds", 0)
     for rules, policies in ((up, _UP), (down, _DOWN)):
         rules.setdefault("selectPolicy", "Max")
-        if not rules.get("policies"):
+        if rules.get("policies") is None:
             rules["policies"] = [dict(row) for row in policies]
 
 

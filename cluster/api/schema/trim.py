@@ -16,10 +16,11 @@ from steersman.cluster.api.schema.zeros import ZERO_MEANS_ABSENT
 
 _API = "io.k8s.api."
 _CRD_STATUS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus"
-#: optional lists that are written even when they are empty
+#: optional lists that are written even when they are empty, or refused then
 _WRITTEN = frozenset(
     {
         (f"{_API}authentication.v1.TokenRequestSpec", "audiences"),
+        (f"{_API}autoscaling.v2.HPAScalingRules", "policies"),
         (f"{_API}autoscaling.v2.HorizontalPodAutoscalerStatus", "currentMetrics"),
         (f"{_API}core.v1.ContainerImage", "names"),
         (f"{_API}core.v1.ProjectedVolumeSource", "sources"),
