@@ -11,7 +11,7 @@ Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/ and si
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,6 +21,8 @@ from steersman.cluster.meta.errors import BadRequest
 
 #: a `fieldsV1` tree
 FieldTree = dict[str, Any]
+#: paths of fields, as path elements
+Patterns = Sequence[tuple[str, ...]]
 
 _LEAF: FieldTree = {}
 _CONTAINERS = (dict, list)
@@ -349,6 +351,17 @@ def intersection(left: FieldTree, right: FieldTree | None) -> FieldTree:
             found[element] = {".": _LEAF, **common} if common else _LEAF
         elif common:
             found[element] = common
+    return found
+
+
+def within(tree: FieldTree, patterns: Patterns) -> FieldTree:
+    """The fields at or below one of the paths, in which `*` stands for any element."""
+    found: FieldTree = {}
+    for element, node in tree.items():
+        rest = [path[1:] for path in patterns if path[0] in (element, "*")]
+        inner = node if () in rest else within(node, rest)
+        if () in rest or inner:
+            found[element] = inner
     return found
 
 

@@ -21,6 +21,7 @@ from steersman.cluster.api.fieldset import (
     LEAF,
     MAP,
     FieldTree,
+    Patterns,
     Repeated,
     beside,
     child_of,
@@ -34,6 +35,7 @@ from steersman.cluster.api.fieldset import (
     paths,
     shape,
     union,
+    within,
 )
 from steersman.cluster.api.lastapplied import KUBECTL
 from steersman.cluster.api.managed import Entries, Entry, decode, known_entries, with_entries
@@ -138,13 +140,23 @@ class _Change:
     """What a write changes, in whichever version somebody's fields are written down."""
 
     def __init__(
-        self, schema: SchemaNode | None, live: Obj | None, new: Obj, api_version: str, other: Versions
+        self,
+        schema: SchemaNode | None,
+        live: Obj | None,
+        new: Obj,
+        api_version: str,
+        other: Versions,
+        only: Patterns = (),
     ) -> None:
-        self._live, self._new, self._other = live, new, other
+        self._live, self._new, self._other, self._only = live, new, other, only
         self.touched, self.removed = (
-            (_held_by_creator(schema, new), {}) if live is None else _compare(schema, live, new)
+            (_held_by_creator(schema, new), {}) if live is None else self._compared(schema, live, new)
         )
         self._found = {api_version: (self.touched, self.removed)}
+
+    def _compared(self, schema: SchemaNode | None, live: Obj, new: Obj) -> tuple[FieldTree, FieldTree]:
+        touched, removed = _compare(schema, live, new)
+        return (within(touched, self._only), within(removed, self._only)) if self._only else (touched, removed)
 
     def left_of(self, entry: Entry, *, is_mine: bool = False) -> FieldTree:
         """What remains of an entry's fields; nothing where its version is served no more."""
@@ -162,7 +174,7 @@ class _Change:
             found = self.touched, self.removed
         elif found is None and self._live is not None and (version := self._other(entry.api_version)) is not None:
             schema, convert, _ = version
-            found = _compare(schema, convert(self._live), convert(self._new))
+            found = self._compared(schema, convert(self._live), convert(self._new))
         if found is not None:
             self._found[entry.api_version] = found
         return found
@@ -221,6 +233,7 @@ def apply(
     now: float,
     subresource: str = "",
     other: Versions = _one_version,
+    only: Patterns = (),
 ) -> Obj:
     """Returns the object after `manager` applied its configuration; it shares with `live` and `applied` what stays.
 
@@ -233,6 +246,7 @@ def apply(
         applied: the whole configuration the manager has an opinion about.
         force: take over fields that others own with other values.
         other: the other versions of the kind.
+        only: the fields that can be applied through the subresource; empty for all.
 
     Raises:
         Conflict: without `force`, others own fields whose values would change; `causes` names them.
@@ -250,11 +264,12 @@ def apply(
     last = entries.get(mine)
     config = _server_free(applied)
     declared = declared_set(schema, config)
+    declared = within(declared, only) if only else declared
     merged: Obj = applied if live is None else _merge(schema, live, config)
     if last is not None and (last.fields != declared or last.api_version != api_version):
         owners = [entry for identity, entry in entries.items() if identity != mine]
         merged = _without_unset(schema, merged, last, declared, owners, api_version, other)
-    change = _Change(schema, live, merged, api_version, other)
+    change = _Change(schema, live, merged, api_version, other, only)
     others = [entry for identity, entry in entries.items() if identity != mine]
     if not force:
         is_kubectl = manager == KUBECTL and live is not None

@@ -504,7 +504,7 @@ def _apply(
     def applied_over(other: ssa.Versions) -> Obj:
         return ssa.apply(
             registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
-            now=ctx.now, subresource=subresource, other=other,
+            now=ctx.now, subresource=subresource, other=other, only=kind.applied.get(subresource, ()),
         )  # fmt: skip
 
     try:

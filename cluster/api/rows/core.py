@@ -113,6 +113,14 @@ ROWS: tuple[Kind, ...] = (
         validate_update=pods_update.validate_update, validate_status=pod_status.validate_status,
         validate_create=pods.validate_create,
         parts={"ephemeralcontainers": pods_update.with_ephemeral, "resize": pods_resize.resized},
+        applied={
+            "ephemeralcontainers": (("f:spec", "f:ephemeralContainers"),),
+            "resize": tuple(
+                ("f:spec", f"f:{many}", "*", f"f:{key}")
+                for many in ("containers", "initContainers")
+                for key in ("resources", "resizePolicy")
+            ),
+        },
         # old kubelets spoilt the owners
         kept={"status": ("ownerReferences",), "ephemeralcontainers": OBJECT_META, "resize": OBJECT_META},
         validate_parts={

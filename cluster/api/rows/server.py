@@ -23,7 +23,9 @@ ROWS: tuple[Kind, ...] = (
         prepare_create=certificates.prepare_create, prepare_update=certificates.prepare_update,
         validate=certificates.validate_request,
         validate_status=certificates.validate_status, validate_update=certificates.validate_update,
-        parts={"approval": certificates.approved}, prepare_part=certificates.stamp_conditions,
+        parts={"approval": certificates.approved},
+        applied={"approval": (("f:metadata",), ("f:status", "f:conditions"))},
+        prepare_part=certificates.stamp_conditions,
         validate_parts={"approval": certificates.validate_approval}, selectable_fields=certificates.request_fields,
     ),
     Kind(

@@ -375,3 +375,43 @@ def test_a_subresource_takes_as_much_of_the_metadata_along_as_in_kubernetes(api:
     assert {key for key in OWN_META if found.get(key) != before.get(key)} == wanted
     mine = [row["fieldsV1"] for row in found.get("managedFields", ()) if row.get("subresource") == part]
     assert {key[2:] for row in mine for key in row.get("f:metadata", {})} == wanted
+
+
+DEBUGGER: Obj = {"name": "debug", "image": "debug:1"}
+#: what is applied through a part of a pod, what changes, and what its applier owns then
+APPLIED_PARTS: dict[str, tuple[str, Obj, set[str], Obj]] = {
+    "debugging": (
+        "ephemeralcontainers",
+        {"ephemeralContainers": [DEBUGGER], "containers": [{"name": "c", "image": "other"}]},
+        {"ephemeralContainers"},
+        {"f:ephemeralContainers": {'k:{"name":"debug"}': {".": {}, "f:name": {}, "f:image": {}}}},
+    ),
+    "resize": (
+        "resize",
+        {
+            "nodeName": "n",
+            "containers": [{"name": "c", "image": "other", "resources": {"requests": {"memory": "2Gi"}}}],
+        },
+        {"containers"},
+        {"f:containers": {'k:{"name":"c"}': {"f:resources": {"f:requests": {"f:memory": {}}}}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", APPLIED_PARTS)
+def test_who_applies_a_part_owns_no_more_than_that_and_clashes_over_nothing_else(api: Any, case: str) -> None:
+    part, spec, changed, owns = APPLIED_PARTS[case]
+    resources = {"requests": {"cpu": "1", "memory": "1Gi"}}
+    made = api.pod(nodeName="node", containers=[{"name": "c", "image": "web:1", "resources": resources}])
+    made = api.create("pods", made, field_manager="creator")
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"a": "b"}}, "spec": spec}
+    if part == "resize":
+        with pytest.raises(Conflict, match="memory"):
+            api.patch("pods", "web", body, write.APPLY_PATCH, part, field_manager="me")
+    found = api.patch("pods", "web", body, write.APPLY_PATCH, part, part == "resize", field_manager="me")
+    assert {
+        key for key in {**found["spec"], **made["spec"]} if found["spec"].get(key) != made["spec"].get(key)
+    } == changed
+    assert found["spec"]["containers"][0]["image"] == "web:1" and "labels" not in found["metadata"]
+    (mine,) = [row for row in found["metadata"]["managedFields"] if row["manager"] == "me"]
+    assert (mine["subresource"], mine["fieldsV1"]) == (part, {"f:spec": owns})
