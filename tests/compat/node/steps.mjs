@@ -192,6 +192,36 @@ const steps = {
             !(await core.listNamespacedPod({ namespace, labelSelector: 'app=web' })).items.length);
     },
 
+    async an_informer_lists_anew_when_the_changes_it_missed_are_gone() {
+        const labelled = { namespace, labelSelector: 'gone' };
+        let before = await core.listNamespacedConfigMap(labelled);
+        await core.createNamespacedConfigMap({ namespace, body: configMap('stays', {}, { gone: 'no' }) });
+        // the server remembers changes of 64 MiB
+        const filler = { name: 'filler', namespace, body: configMap('filler', { words: 'x'.repeat(1_000_000) }) };
+        await core.createNamespacedConfigMap(filler);
+        for (let turn = 0; turn < 70; turn += 1) {
+            filler.body.data.turn = `${turn}`;
+            await core.replaceNamespacedConfigMap(filler);
+        }
+        await core.deleteNamespacedConfigMap({ name: 'filler', namespace });
+        const events = { add: 0, error: 0 };
+        let lists = 0;
+        const informer = k8s.makeInformer(config, `/api/v1/namespaces/${namespace}/configmaps`, () => {
+            lists += 1;
+            const first = before;
+            before = null;
+            return first ?? core.listNamespacedConfigMap(labelled);
+        }, 'gone');
+        for (const verb of Object.keys(events)) informer.on(verb, () => (events[verb] += 1));
+        try {
+            await informer.start();
+            await until('what was missed', () => informer.get('stays', namespace));
+            assert.deepEqual([lists, events], [2, { add: 1, error: 0 }]);
+        } finally {
+            await informer.stop();
+        }
+    },
+
     async an_informer_goes_on_after_its_connection_was_cut() {
         const upstream = new URL(config.getCurrentCluster().server);
         const sockets = new Set();
