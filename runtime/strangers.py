@@ -22,10 +22,6 @@ _HEAD_BYTES = object.__basicsize__
 _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 
 
-#: what OpenSSL asks of each certificate: whether to go on, whatever is wrong with it
-_go_on = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda _good, _store: 1)
-
-
 @cache
 def _library() -> Any:
     """OpenSSL as Python's `ssl` uses it; None where its functions cannot be reached."""
@@ -38,11 +34,27 @@ def _library() -> Any:
         library.SSL_get_SSL_CTX.restype = ctypes.c_void_p
         library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
         library.SSL_CTX_ctrl.restype = ctypes.c_long
-        for name in ("SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list"):
+        for name in ("SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list", "ERR_clear_error"):
             getattr(library, name).restype = None
     except (AttributeError, OSError):
         return None
     return library if _fits(library) else None
+
+
+@cache
+def _go_on() -> Any:
+    """What OpenSSL asks of each certificate: whether to go on, whatever is wrong with it; kept as long as contexts are.
+
+    What it has noted of a signature that is none is thrown away: it would take that for the handshake's failure later.
+    """
+    library = _library()
+
+    def answer(good: int, _store: int) -> int:
+        if not good:
+            library.ERR_clear_error()
+        return 1
+
+    return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(answer)
 
 
 def _fits(library: Any) -> bool:
@@ -86,7 +98,7 @@ def admit_strangers(context: ssl.SSLContext, authorities: bytes) -> None:
         names = ctypes.c_void_p(library.SSL_load_client_CA_file(file.name.encode()))
         library.SSL_CTX_set_client_CA_list(wrapped, names)
     library.SSL_CTX_ctrl(wrapped, _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
-    library.SSL_CTX_set_verify(wrapped, int(ssl.CERT_OPTIONAL), _go_on)
+    library.SSL_CTX_set_verify(wrapped, int(ssl.CERT_OPTIONAL), _go_on())
 
 
 def root_of(tls: Any) -> bytes | None:
