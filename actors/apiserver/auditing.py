@@ -21,7 +21,8 @@ from steersman.actors.apiserver.series import Series
 from steersman.actors.http.messages import Request, Response, Upgrade
 from steersman.actors.ports import Now, User
 from steersman.actors.webhook import Webhook
-from steersman.cluster.api.decode import PROTOBUF, media_type
+from steersman.cluster.api.decode import PROTOBUF, decode, media_type
+from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.protobuf.codec import ProtobufError
 from steersman.cluster.api.protobuf.codec import decode as decode_protobuf
 from steersman.cluster.api.syntax import parse_yaml
@@ -36,6 +37,8 @@ from steersman.cluster.meta.times import format_micro_time
 #: a client may choose the id of its request's events, up to so many characters
 ID_CHARS_MAX = 64
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+#: verbs whose bodies are objects; below which others are what somebody else is sent
+_WHOLE, _CONNECTIONS = ("create", "update"), ("attach", "exec", "portforward", "proxy")
 
 
 class Sink(Protocol):
@@ -57,10 +60,17 @@ class Auditor:
     """
 
     def __init__(
-        self, policy: AuditPolicy, sinks: Sequence[Sink], now: Now, new_id: Callable[[], str], series: Series
+        self,
+        policy: AuditPolicy,
+        sinks: Sequence[Sink],
+        registry: Registry,
+        now: Now,
+        new_id: Callable[[], str],
+        series: Series,
     ) -> None:
         self._series = series
         self._policy = policy
+        self._registry = registry
         self.now = now
         self._sinks = sinks
         self._new_id = new_id
@@ -84,6 +94,19 @@ class Auditor:
         self._series.count("apiserver_audit_level_total", level=audit.LEVEL_NAMES[decision.level])
         return decision
 
+    def read(self, attributes: Attributes, body: bytes, content_type: str) -> Obj | None:
+        """The object that a request makes or puts, as its kind's defaults complete it; None when there is none.
+
+        Source: k8s.io/apiserver/pkg/endpoints/handlers/{create,update}.go, where what was decoded is written down
+        """
+        kind = self._registry.kind(attributes.group, attributes.version, attributes.resource)
+        if kind is None:
+            return None
+        kind = self._registry.body_kind(kind, attributes.subresource)
+        obj, _ = decode(self._registry, kind, body, content_type, "Ignore")
+        kind.defaults(obj)
+        return obj
+
     def keep(self, event: Obj) -> None:
         self._series.count("apiserver_audit_event_total")
         data = orjson.dumps(event)
@@ -91,7 +114,7 @@ class Auditor:
             sink.write(data)
 
 
-def auditor_of(config: AuditConfig, now: Now, series: Series) -> Auditor:
+def auditor_of(config: AuditConfig, registry: Registry, now: Now, series: Series) -> Auditor:
     """Returns the auditor of a configuration.
 
     Raises:
@@ -102,7 +125,7 @@ def auditor_of(config: AuditConfig, now: Now, series: Series) -> Auditor:
         sinks.append(AuditLog(config.log, config.rotation, partial(_lose, series, "log")))
     if config.webhook is not None:
         sinks.append(AuditWebhook(Webhook(config.webhook), partial(_lose, series, "webhook")))
-    return Auditor(config.policy, sinks, now, lambda: str(uuid.uuid4()), series)
+    return Auditor(config.policy, sinks, registry, now, lambda: str(uuid.uuid4()), series)
 
 
 def _lose(series: Series, plugin: str, count: int) -> None:
@@ -147,6 +170,11 @@ class Trail:
             self._user = user
             self._decision = self._auditor.decide(user, self._attributes)
             self._write(audit.RECEIVED, None, None)
+
+    @property
+    def keeps_objects(self) -> bool:
+        """Whether the events hold the object of the request."""
+        return self._decision is not None and self._decision.level >= Level.REQUEST
 
     def acts_as(self, user: User, constraint: str) -> None:
         """Args: constraint: of the impersonation; empty for none."""
@@ -257,11 +285,14 @@ class Trail:
 
     def _sent(self) -> Any:
         """The object in the request's body; None where there is none that can be read."""
-        body = self._request.body
-        media = media_type(self._request.headers.get("content-type", ""))
+        body, attributes = self._request.body, self._attributes
+        content_type = self._request.headers.get("content-type", "")
+        media = media_type(content_type)
+        if not body or attributes.subresource in _CONNECTIONS:
+            return None
         try:
-            if not body:
-                return None
+            if self.keeps_objects and attributes.is_resource and attributes.verb in _WHOLE:
+                return self._auditor.read(attributes, body, content_type)
             if media == PROTOBUF:
                 return decode_protobuf(body)
             return parse_yaml(body) if "yaml" in media else _tree(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus, urlencode
 
@@ -114,6 +115,7 @@ class Call:
     Args:
         warnings: texts that the answer carries in `Warning` headers.
         annotations: of the audit event.
+        is_kept: the audit event holds the object of the request.
     """
 
     request: Request
@@ -122,6 +124,7 @@ class Call:
     user: User
     warnings: dict[str, None] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    is_kept: bool = False
 
     @property
     def header(self) -> dict[str, str]:
@@ -141,6 +144,11 @@ class Call:
 
     def annotate(self, key: str, value: str) -> None:
         self.annotations[key] = value
+
+    def told(self) -> dict[str, Callable[[str], None] | Callable[[str, str], None]]:
+        """What takes the remarks of a write, by their names in its context."""
+        more = {"annotate_object": self.annotate} if self.is_kept else {}
+        return {"warn": self.warn, "annotate": self.annotate, **more}
 
     def check_options(self, sort: str, *, applies: bool = False) -> None:
         """Refuses options of a write, of the sort `CreateOptions` or another, that make no sense; raises Invalid."""

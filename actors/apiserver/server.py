@@ -195,7 +195,7 @@ class ApiServer:
             Streams(self.registry, self.reader, self.writer, nodes, proxies, config.http.last_work_s),
         )
         self._bootstrap = Bootstrap(store, self.cache, self.registry, self.writer, config)
-        self._auditor = auditor_of(config.audit, now, series) if config.audit is not None else None
+        self._auditor = auditor_of(config.audit, self.registry, now, series) if config.audit is not None else None
         base = self.writer.new_uid()[:-12]
         #: names of requests where no auditor gives them
         self._request_ids = (f"{base}{number:012x}" for number in count(1))
@@ -415,7 +415,7 @@ class ApiServer:
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
         try:
-            call = Call(request, attributes, query, user, annotations=trail.annotations if trail is not None else {})
+            call = _call(request, attributes, query, user, trail)
             try:
                 try:
                     await self._permit(request, user, attributes, trail)
@@ -493,8 +493,7 @@ class ApiServer:
             trail = trails[at] if trails else None
             user = await self._known(request, attributes, trail)
             await self._permit(request, user, attributes, trail)
-            annotations = trail.annotations if trail is not None else {}
-            calls.append(Call(request, attributes, query, user, annotations=annotations))
+            calls.append(_call(request, attributes, query, user, trail))
         ticket = self._flows.enter(calls[0].user, calls[0].attributes, sum(len(request.body) for request in requests))
         if ticket is not None and ticket.started is None:
             await self._flows.wait(ticket)
@@ -536,6 +535,12 @@ def _store_failure(error: StoreError | Behind) -> ApiError:
         case Unavailable():
             return ServerTimeout(f"the store did not answer in time: {error}", retry_after_s=1)
     return ServiceUnavailable(f"the store cannot serve this now: {error}", retry_after_s=1)
+
+
+def _call(request: Request, attributes: Attributes, query: Query, user: User, trail: Trail | None) -> Call:
+    if trail is None:
+        return Call(request, attributes, query, user)
+    return Call(request, attributes, query, user, annotations=trail.annotations, is_kept=trail.keeps_objects)
 
 
 def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:

@@ -155,7 +155,7 @@ class Writer:
             call: the request, which is told the warnings and annotations of the write; None of a write that the server
                 makes by itself, about which nobody is asked: a webhook must not keep it from starting.
         """
-        told: dict[str, Any] = {} if call is None else {"warn": call.warn, "annotate": call.annotate}
+        told: dict[str, Any] = {} if call is None else call.told()
         return WriteContext(
             now=self._now(),
             new_uid=self.new_uid,

@@ -73,8 +73,9 @@ class WriteContext(Struct, frozen=True, kw_only=True):
         hooks: the webhooks and policies that are configured; None when there are none.
         authorize: whether the one who asks may do something.
         by_kind: the row of an apiVersion and kind; None when there is none.
-        warn: takes a sentence for the client; annotate: takes a key and a value for the audit log. Both may be told the
-            same again when the write is decided again.
+        warn: takes a sentence for the client; annotate: takes a key and a value for the audit log; annotate_object: for
+            one that holds objects, as it would tell what is in them. All may be told the same again when the write is
+            decided again.
     """
 
     now: float
@@ -95,6 +96,7 @@ class WriteContext(Struct, frozen=True, kw_only=True):
     by_kind: Callable[[str, str], Kind | None] = lambda _version, _kind: None
     warn: Callable[[str], None] = lambda _text: None
     annotate: Callable[[str, str], None] = lambda _key, _value: None
+    annotate_object: Callable[[str, str], None] = lambda _key, _value: None
 
 
 class Written(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ Source: k8s.io/apiserver/pkg/admission/plugin/webhook/{mutating,validating}/disp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,22 +64,42 @@ def mutate(
             continue
         if hook.conditions.rows and not _hold(hook, attempt, kind, ctx):
             continue
-        uid = ctx.new_uid()
-        changed = False
+        place = f"round_{int(state.is_second)}_index_{index}"
         try:
-            call = call_of(hook, attempt, kind, ctx, uid, mutating=True)
-            replies = yield (call,)
-            answer = _heard(hook, call, replies[0], uid, ctx, mutating=True)
-            changed = _patched(registry, hook, answer, attempt, kind)
-        except CallFailed as error:
-            _bear(hook, error, f"failed-open.mutation.webhook.admission.k8s.io/{_place(state, index)}", ctx)
-        _tell(hook, changed, _place(state, index), ctx)
+            changed = yield from _changes(hook, registry, attempt, kind, ctx, place)
+        except ApiError:
+            _tell(ctx.annotate, "mutation", place, hook, mutated=False)
+            raise
+        _tell(ctx.annotate, "mutation", place, hook, mutated=changed)
         if changed:
             state.changed()
             state.again = True
         if hook.reinvoked:
             state.invoked.add(hook.uid)
     state.output = copied(attempt.obj)
+
+
+def _changes(
+    hook: Webhook, registry: Registry, attempt: Attempt, kind: Kind, ctx: WriteContext, place: str
+) -> Steps[bool]:
+    """Asks one webhook and does what it wants; returns whether that changed anything.
+
+    Args:
+        place: of the call among all of the request.
+    """
+    uid = ctx.new_uid()
+    try:
+        call = call_of(hook, attempt, kind, ctx, uid, mutating=True)
+        replies = yield (call,)
+        patch = _heard(hook, call, replies[0], uid, ctx, mutating=True).patch
+    except CallFailed as error:
+        _bear(hook, error, f"failed-open.mutation.webhook.admission.k8s.io/{place}", ctx)
+        return False
+    if patch in (None, []):
+        return False
+    changed = _patched(registry, hook, patch, attempt, kind)
+    _tell(ctx.annotate_object, "patch", place, hook, patch=patch, patchType="JSONPatch")
+    return changed
 
 
 def _hold(hook: Webhook, attempt: Attempt, kind: Kind, ctx: WriteContext) -> bool:
@@ -90,13 +110,10 @@ def _hold(hook: Webhook, attempt: Attempt, kind: Kind, ctx: WriteContext) -> boo
         raise attempt.forbidden(str(error)) from None
 
 
-def _place(state: Reinvocation, index: int) -> str:
-    return f"round_{int(state.is_second)}_index_{index}"
-
-
-def _tell(hook: Webhook, changed: bool, place: str, ctx: WriteContext) -> None:
-    row = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
-    ctx.annotate(f"mutation.webhook.admission.k8s.io/{place}", orjson.dumps(row).decode())
+def _tell(annotate: Callable[[str, str], None], what: str, place: str, hook: Webhook, **more: Any) -> None:
+    """Notes for the audit log what a webhook has done."""
+    row = {"configuration": hook.configuration, "webhook": hook.name, **more}
+    annotate(f"{what}.webhook.admission.k8s.io/{place}", orjson.dumps(row).decode())
 
 
 def _heard(hook: Webhook, call: HookCall, reply: HookReply, uid: str, ctx: WriteContext, *, mutating: bool) -> Answer:
@@ -127,11 +144,8 @@ def internal(text: str) -> InternalError:
     return InternalError(f"Internal error occurred: {text}", causes=[Cause("", text, "")])
 
 
-def _patched(registry: Registry, hook: Webhook, answer: Answer, attempt: Attempt, kind: Kind) -> bool:
+def _patched(registry: Registry, hook: Webhook, operations: Any, attempt: Attempt, kind: Kind) -> bool:
     """Carries a webhook's patch out; returns whether it changed anything."""
-    operations: Any = answer.patch
-    if operations is None or operations == []:
-        return False
     if attempt.obj is None:
         raise internal(
             f'admission webhook "{hook.name}" attempted to modify the object, which is not supported for this operation'

@@ -74,14 +74,26 @@ async def test_metadata_says_who_did_what_and_what_came_of_it(audited: Any) -> N
 
 async def test_request_and_response_hold_the_objects_without_their_bookkeeping_where_wanted(audited: Any) -> None:
     api, events = await audited("RequestResponse", "omitManagedFields: true\nomitStages: [RequestReceived]\n")
-    await api.ok("POST", CONFIG_MAPS, {"metadata": {"name": "a"}, "data": {"k": "v"}})
+    config_map = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}}
+    await api.ok("POST", CONFIG_MAPS, config_map)
     patch = {"data": {"k": "w"}}
     await api.ok("PATCH", f"{CONFIG_MAPS}/a", patch, content_type="application/merge-patch+json")
     created, patched = await events()
-    assert created["requestObject"] == {"metadata": {"name": "a"}, "data": {"k": "v"}}
+    assert created["requestObject"] == config_map
     assert created["responseObject"]["data"] == {"k": "v"} and created["responseObject"]["metadata"]["uid"]
     assert "managedFields" not in created["responseObject"]["metadata"]
     assert patched["requestObject"] == patch and patched["responseObject"]["data"] == {"k": "w"}
+
+
+async def test_an_object_is_written_down_as_it_was_understood(audited: Any) -> None:
+    api, events = await audited("Request", "omitStages: [RequestReceived]\n")
+    service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "nonsense": 1}}
+    await api.call("POST", "/api/v1/namespaces/default/services", service)
+    await api.refused(400, "POST", CONFIG_MAPS, {"metadata": {"name": "a"}, "data": 7})
+    made, refused = await events()
+    assert made["requestObject"]["spec"]["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
+    assert "nonsense" not in made["requestObject"]["spec"] and "uid" not in made["requestObject"]["metadata"]
+    assert "requestObject" not in refused
 
 
 async def test_a_watch_leaves_an_event_when_it_begins_and_one_when_it_ends(audited: Any) -> None:

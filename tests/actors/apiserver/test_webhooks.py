@@ -16,9 +16,11 @@ import orjson
 import pytest
 
 from steersman.actors.apiserver import webhooks
+from steersman.actors.apiserver.config import AuditConfig
 from steersman.actors.http.limits import HttpLimits
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpServer
+from steersman.cluster.auth.audit import read_policy
 from steersman.runtime.pki import Authority, Identity
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -588,3 +590,44 @@ async def test_the_server_says_who_it_is_to_webhooks_that_a_file_names(
     assert hook.requests("/v")[1]["authorization"] == ""
     await off.server.stop()
     await store.stop()
+
+
+@pytest.mark.parametrize("level", ["Metadata", "Request"])
+async def test_the_audit_log_tells_what_webhooks_have_done(
+    make_api: Any, make_store: Any, hook: Hook, tmp_path: Path, level: str
+) -> None:
+    policy = read_policy(f"apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{{level: {level}}}]")
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, audit=AuditConfig(policy=policy, log=tmp_path / "log"))
+    hook.answers = {
+        "/add": add("x", "1"), "/no": deny("no"), "/lost": lambda request: {"uid": "another"},
+        "/none": lambda request: None,
+    }  # fmt: skip
+    rows = [
+        {"clientConfig": hook.config(f"/{path}"), "failurePolicy": "Ignore"} for path in ("add", "lost", "none", "no")
+    ]
+    await register(api, "mutating", "m", *rows)
+    await register(api, "validating", "v", rows[1])
+    await api.refused(400, "POST", MAPS, {"metadata": {"name": "a"}, "data": {"y": "0"}})
+    hook.answers["/no"] = hook.answers["/none"]
+    await api.ok("POST", MAPS, {"metadata": {"name": "a"}, "data": {"y": "0"}})
+    await api.server.stop()
+    await store.stop()
+    found = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
+    refused, made = (
+        {key: text for key, text in event["annotations"].items() if "webhook" in key}
+        for event in found
+        if event["requestURI"] == MAPS and event["stage"] == "ResponseComplete"
+    )
+    base = [{"configuration": "m", "webhook": f"h{at}.example.com"} for at in range(4)]
+    wanted = {
+        f"mutation.webhook.admission.k8s.io/round_0_index_{at}": {**row, "mutated": at == 0}
+        for at, row in enumerate(base)
+    }
+    if level == "Request":
+        done = [{"op": "add", "path": "/data/x", "value": "1"}]
+        wanted["patch.webhook.admission.k8s.io/round_0_index_0"] = {**base[0], "patch": done, "patchType": "JSONPatch"}
+    lost = {"failed-open.mutation.webhook.admission.k8s.io/round_0_index_1": "h1.example.com"}
+    assert refused == {**{key: orjson.dumps(row).decode() for key, row in wanted.items()}, **lost}
+    assert made == {**refused, "failed-open.validating.webhook.admission.k8s.io/round_0_index_0": "h0.example.com"}
