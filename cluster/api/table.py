@@ -89,6 +89,8 @@ def _definition(column: Column, told: str) -> Obj:
 
 def _row(layout: Columns, obj: Obj, now: float, include_object: str) -> Obj:
     row: Obj = {"cells": layout.cells(obj, now)}
+    if layout.conditions is not None and (conditions := layout.conditions(obj)):
+        row["conditions"] = conditions
     if include_object == "Object":
         row["object"] = obj
     elif include_object == "Metadata":

@@ -31,11 +31,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a kind and the function that fills a row; `order` is what lists are sorted by."""
+    """The columns of a kind and the function that fills a row.
+
+    Args:
+        order: what lists are sorted by.
+        conditions: what a row says of its object beside the cells: whether it is over.
+    """
 
     columns: tuple[Column, ...]
     cells: Callable[[Obj, float], list[Any]]
     order: Callable[[Obj], Any] | None = None
+    conditions: Callable[[Obj], Sequence[Obj]] | None = None
 
 
 Name = Column("Name", format="name")

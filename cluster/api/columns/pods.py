@@ -110,7 +110,20 @@ def _cells(pod: Obj, now: float) -> list[Any]:
     ]
 
 
+#: phases in which a pod is over, and what its row says then
+_OVER = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}
+
+
+def _conditions(pod: Obj) -> list[Obj]:
+    phase = sub(pod, "status").get("phase", "")
+    if phase not in _OVER:
+        return []
+    return [{"type": "Completed", "status": "True", "reason": phase, "message": _OVER[phase]}]
+
+
 _PODS = (Name, Column("Ready"), Column("Status"), Column("Restarts"), Age)
 COLUMNS = {
-    ("", "Pod"): Columns((*_PODS, *wide("IP", "Node", "Nominated Node", "Readiness Gates")), _cells),
+    ("", "Pod"): Columns(
+        (*_PODS, *wide("IP", "Node", "Nominated Node", "Readiness Gates")), _cells, conditions=_conditions
+    ),
 }

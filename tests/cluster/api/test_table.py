@@ -477,3 +477,13 @@ def test_columns_of_a_custom_kind_are_described_by_its_definition_or_by_their_pa
     assert [column["description"] for column in found[1:]] == [by_path, "b"]
     plain = table("Gadget", "example.com/v1", [], NOW, columns=())["columnDefinitions"]
     assert [(column["name"], column["type"]) for column in plain] == [("Name", "string"), ("Age", "date")]
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"), [("Succeeded", "The pod has completed successfully."), ("Failed", "The pod failed.")]
+)
+def test_the_row_of_a_pod_that_is_over_says_so(phase: str, message: str) -> None:
+    pods = [{"metadata": meta("a"), "spec": {}, "status": {"phase": each}} for each in (phase, "Running")]
+    over, running = table("Pod", "v1", pods, NOW)["rows"]
+    assert over["conditions"] == [{"type": "Completed", "status": "True", "reason": phase, "message": message}]
+    assert "conditions" not in running
