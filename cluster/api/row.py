@@ -103,7 +103,7 @@ class Kind:
         observe: what the server says of the object itself, by what else it serves; asked when what counts has changed.
         new_status: the status that a new object has, whatever the client sent; None when the client's is kept.
         parts: by subresource: the old object with what the subresource may change taken from the new one.
-        applied: by subresource: the paths of the fields that can be applied through it; no entry where all can.
+        owned: by subresource: the paths of the fields that a write through it comes to own; no entry for all.
         kept: by subresource: the metadata that a change through it leaves as it is.
         validate: every broken rule of one object; validate_update: those of a change, told after them.
         validate_change: every broken rule of a changed object, in place of both, where they come in another order or
@@ -152,7 +152,7 @@ class Kind:
     observe: Callable[[Registry, Obj], None] | None = None
     new_status: Mapping[str, Any] | None = None
     parts: Mapping[str, Callable[[Obj, Obj], Obj]] = field(default_factory=dict)
-    applied: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    owned: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     selectable_fields: Callable[[Obj], dict[str, str]] = meta_fields
     name_errors: Callable[[str], list[str]] = subdomain_errors

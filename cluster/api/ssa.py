@@ -149,13 +149,11 @@ class _Change:
         only: Patterns = (),
     ) -> None:
         self._live, self._new, self._other, self._only = live, new, other, only
-        self.touched, self.removed = (
-            (_held_by_creator(schema, new), {}) if live is None else self._compared(schema, live, new)
-        )
+        self.touched, self.removed = self._compared(schema, live, new)
         self._found = {api_version: (self.touched, self.removed)}
 
-    def _compared(self, schema: SchemaNode | None, live: Obj, new: Obj) -> tuple[FieldTree, FieldTree]:
-        touched, removed = _compare(schema, live, new)
+    def _compared(self, schema: SchemaNode | None, live: Obj | None, new: Obj) -> tuple[FieldTree, FieldTree]:
+        touched, removed = (_held_by_creator(schema, new), {}) if live is None else _compare(schema, live, new)
         return (within(touched, self._only), within(removed, self._only)) if self._only else (touched, removed)
 
     def left_of(self, entry: Entry, *, is_mine: bool = False) -> FieldTree:
@@ -191,6 +189,7 @@ def track_update(
     subresource: str = "",
     other: Versions = _one_version,
     may_regrain: bool = False,
+    only: Patterns = (),
 ) -> Obj:
     """Returns `new` with the `managedFields` that follow from writing it over `live`; both are left as they are.
 
@@ -203,13 +202,14 @@ def track_update(
         subresource: written through, empty for the object itself.
         other: the other versions of the kind.
         may_regrain: whether the schema may be another than that under which fields were written down.
+        only: the fields that can be written so; empty for all.
     """
     entries = known_entries(live, new, subresource)
     if live is not None and not entries:
         return with_entries(new, entries)
     if live is not None and may_regrain:
         _regrain(schema, entries, api_version, other)
-    change = _Change(schema, live, new, api_version, other)
+    change = _Change(schema, live, new, api_version, other, only)
     mine = (manager, "Update", api_version, subresource)
     original = entries.get(mine)
     for identity, entry in list(entries.items()):
@@ -246,7 +246,7 @@ def apply(
         applied: the whole configuration the manager has an opinion about.
         force: take over fields that others own with other values.
         other: the other versions of the kind.
-        only: the fields that can be applied through the subresource; empty for all.
+        only: the fields that can be written so; empty for all.
 
     Raises:
         Conflict: without `force`, others own fields whose values would change; `causes` names them.

@@ -148,8 +148,9 @@ def _tracked(registry: Registry, kind: Kind, obj: Obj, ctx: WriteContext) -> Obj
     """The new object with who owns its fields: what the server adds from here on, and its status, belong to nobody."""
     own = {key: value for key, value in obj.items() if key != "status"} if "status" in kind.subresources else obj
     found = ssa.track_update(
-        registry.schema(kind), None, own, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now
-    )
+        registry.schema(kind), None, own, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
+        only=kind.owned.get("", ()),
+    )  # fmt: skip
     return {**obj, "metadata": found["metadata"]}
 
 
@@ -305,7 +306,7 @@ def _tracked_update(
     def track(other: ssa.Versions) -> Obj:
         return ssa.track_update(
             registry.schema(kind), old, new, manager=ctx.field_manager, api_version=kind.api_version, now=ctx.now,
-            subresource=subresource, other=other, may_regrain=kind.is_custom,
+            subresource=subresource, other=other, may_regrain=kind.is_custom, only=kind.owned.get(subresource, ()),
         )  # fmt: skip
 
     try:
@@ -504,7 +505,7 @@ def _apply(
     def applied_over(other: ssa.Versions) -> Obj:
         return ssa.apply(
             registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
-            now=ctx.now, subresource=subresource, other=other, only=kind.applied.get(subresource, ()),
+            now=ctx.now, subresource=subresource, other=other, only=kind.owned.get(subresource, ()),
         )  # fmt: skip
 
     try:

@@ -113,7 +113,7 @@ ROWS: tuple[Kind, ...] = (
         validate_update=pods_update.validate_update, validate_status=pod_status.validate_status,
         validate_create=pods.validate_create,
         parts={"ephemeralcontainers": pods_update.with_ephemeral, "resize": pods_resize.resized},
-        applied={
+        owned={
             "ephemeralcontainers": (("f:spec", "f:ephemeralContainers"),),
             "resize": tuple(
                 ("f:spec", f"f:{many}", "*", f"f:{key}")

@@ -24,7 +24,10 @@ ROWS: tuple[Kind, ...] = (
         validate=certificates.validate_request,
         validate_status=certificates.validate_status, validate_update=certificates.validate_update,
         parts={"approval": certificates.approved},
-        applied={"approval": (("f:metadata",), ("f:status", "f:conditions"))},
+        owned={
+            "": (("f:metadata",),), "status": (("f:metadata",), ("f:status", "f:certificate")),
+            "approval": (("f:metadata",), ("f:status", "f:conditions")),
+        },
         prepare_part=certificates.stamp_conditions,
         validate_parts={"approval": certificates.validate_approval}, selectable_fields=certificates.request_fields,
     ),

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from steersman.cluster.api import write
 from steersman.cluster.api.steps import settled
@@ -415,3 +420,23 @@ def test_who_applies_a_part_owns_no_more_than_that_and_clashes_over_nothing_else
     assert found["spec"]["containers"][0]["image"] == "web:1" and "labels" not in found["metadata"]
     (mine,) = [row for row in found["metadata"]["managedFields"] if row["manager"] == "me"]
     assert (mine["subresource"], mine["fieldsV1"]) == (part, {"f:spec": owns})
+
+
+def test_what_a_signing_request_keeps_as_it_is_belongs_to_nobody(api: Any) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    wanted = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    spec = {
+        "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
+        "request": base64.b64encode(wanted.public_bytes(Encoding.PEM)).decode(),
+    }  # fmt: skip
+    made = api.create("certificatesigningrequests", {"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": spec})
+    assert owned(made) == ["f:metadata"]
+    row = {"type": "Approved", "status": "True", "reason": "x"}
+    api.change("certificatesigningrequests", "a", lambda obj: obj["status"].update(conditions=[row]), "approval")
+    body = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "a"}}
+    body["status"] = {"conditions": [{**row, "type": "Other"}], "certificate": ""}
+    found = api.patch("certificatesigningrequests", "a", body, write.APPLY_PATCH, "status", field_manager="signer")
+    rows = {(row["manager"], row.get("subresource")): row["fieldsV1"] for row in found["metadata"]["managedFields"]}
+    assert list(rows["signer", "status"]) == ["f:status"] and list(rows["signer", "status"]["f:status"]) == [
+        "f:certificate"
+    ]
