@@ -45,13 +45,12 @@ items:
 - {apiVersion: batch/v1, kind: CronJob, metadata: {name: often}, spec: {schedule: "*/5 * * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: example.org/job}]}}}}}}
 """  # noqa: E501 (a manifest)
 
-#: what this client of Kubernetes 1.37 knows and a server of 1.36 does not; and component statuses, long deprecated
+#: what this client of Kubernetes 1.37 knows and a server of 1.36 does not
 _ABSENT = {
     "CertificatesV1Api.list_cluster_trust_bundle",
     "CertificatesV1Api.list_pod_certificate_request_for_all_namespaces",
     "ResourceV1Api.list_device_taint_rule",
     "StoragemigrationV1Api.list_storage_version_migration",
-    "CoreV1Api.list_component_status",
 }
 
 
