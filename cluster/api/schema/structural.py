@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from steersman.cluster.api.row import Kind
+from steersman.cluster.api.rules.fields import show
 from steersman.cluster.api.schema.node import SchemaNode, SchemaSet
 from steersman.cluster.api.schema.walk import Findings, walk
 
+_TYPE = ("apiVersion", "kind")
 _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 
@@ -20,7 +22,7 @@ def custom_node(base: SchemaSet, kind: Kind) -> SchemaNode:
     """The schema of a custom resource as a node: its own properties beside the metadata of every object."""
     raw = dict(kind.schema or {})
     properties = dict(raw.get("properties") or {})
-    for key in ("apiVersion", "kind"):
+    for key in _TYPE:
         properties[key] = {"type": "string"}
     properties["metadata"] = {"$ref": f"#/$defs/{_OBJECT_META}"}
     raw["properties"], raw["type"] = properties, "object"
@@ -34,13 +36,13 @@ def decode_custom(node: SchemaNode, tree: Any) -> tuple[Any, Findings]:
     for key, value in tree.items():
         if key == "metadata":
             meta, inner = walk(node.properties["metadata"], value)
-            findings.unknown += [f"metadata.{path}" for path in inner.unknown]
-            findings.errors += inner.errors
+            findings.include(inner, "metadata")
             found[key] = meta
-        elif key in ("apiVersion", "kind"):
+        elif key in _TYPE:
             found[key] = value
-        elif key in node.properties:
-            found[key] = _prune(node.properties[key], value, key, findings)
+        elif (child := node.properties.get(key)) is not None:
+            if value is not None or child.nullable:
+                found[key] = _prune(child, value, key, findings)
         elif node.preserve_unknown:
             found[key] = value
         else:
@@ -60,14 +62,19 @@ def _prune(node: SchemaNode, value: Any, path: str, findings: Findings) -> Any:
     found = {}
     for key, item in value.items():
         below = f"{path}.{key}"
-        if key == "metadata" and node.embedded_resource and isinstance(item, dict):
+        if node.embedded_resource and key == "metadata" and item is not None:
             found[key] = _embedded_metadata(node, item, below, findings)
+            continue
+        if node.embedded_resource and key in _TYPE:
+            found[key] = item
+            if not isinstance(item, str):
+                findings.wrong(f"{below}: Invalid value: {show(item)}: must be a string")
             continue
         child = properties.get(key) or additional
         if child is not None:
             if item is not None or child.nullable:
                 found[key] = _prune(child, item, below, findings)
-        elif node.preserve_unknown or (node.embedded_resource and key in ("apiVersion", "kind")):
+        elif node.preserve_unknown:
             found[key] = item
         else:
             findings.unknown.append(below)
@@ -80,7 +87,8 @@ def _embedded_metadata(node: SchemaNode, value: Any, path: str, findings: Findin
         return value
     meta, inner = walk(known, value)
     findings.unknown += [f"{path}.{name}" for name in inner.unknown]
-    findings.errors += inner.errors
+    for error in inner.errors[:1]:
+        findings.wrong(f"{path}: Invalid value: {show(value)}: {error}")
     return meta
 
 

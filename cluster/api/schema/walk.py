@@ -54,6 +54,12 @@ class Findings:
         self.errors.append(error)
         self.unconverted.append(unconverted or error)
 
+    def include(self, inner: Findings, path: str) -> None:
+        """Takes over what was found in the value at a path."""
+        self.unknown += [f"{path}.{name}" for name in inner.unknown]
+        self.errors += inner.errors
+        self.unconverted += inner.unconverted
+
 
 def walk(node: SchemaNode, tree: Any) -> tuple[Any, Findings]:
     """Returns the tree without nulls and unknown fields, and what was wrong with it."""

@@ -237,3 +237,36 @@ def test_what_a_scale_is_made_of_is_told_in_go_words(change: Any, of_status: boo
     paths = ScalePaths(".spec.size", ".status.n", ".status.sel")
     found = scale_causes(paths, {"spec": {"size": 1}, "status": {}, **change}, of_status=of_status)
     assert [f"{cause.field}: {cause.message}" for cause in found] == causes
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"metadata": {"name": "g", "labels": {"a": 1}}},
+         "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string"),
+        ({"spec": {"size": 1, "inner": {"apiVersion": 1}}},
+         "spec.inner.apiVersion: Invalid value: 1: must be a string"),
+        ({"spec": {"size": 1, "inner": {"metadata": "x"}}},
+         'spec.inner.metadata: Invalid value: "x": json: cannot unmarshal string into Go value of type v1.ObjectMeta'),
+        ({"spec": {"size": 1, "inner": {"metadata": {"labels": {"a": 1}}}}},
+         'spec.inner.metadata: Invalid value: {"labels":{"a":1}}: json: cannot unmarshal number into Go struct field '
+         "ObjectMeta.labels of type string"),
+    ],
+)  # fmt: skip
+def test_metadata_of_a_wrong_type_cannot_be_read(api: Any, change: Any, text: str) -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    wanted = definition()
+    schema = wanted["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"] = {**SPEC, "properties": {**SPEC["properties"], "inner": inner}}
+    api.registry.add_crd(api.create("customresourcedefinitions", wanted))
+    kind = api.registry.kind("example.com", "v1", "gadgets")
+    with pytest.raises(BadRequest) as refused:
+        decode(api.registry, kind, orjson.dumps({**gadget("g", size=1), **change}), "application/json")
+    assert str(refused.value) == f'Gadget in version "v1" cannot be handled as a Gadget: {text}'
+
+
+def test_a_null_stands_for_nothing_at_every_depth(gadgets: Any) -> None:
+    kind = gadgets.registry.kind("example.com", "v1", "gadgets")
+    body = orjson.dumps({**gadget("g", size=1, color=None), "status": None})
+    found, _ = decode(gadgets.registry, kind, body, "application/json")
+    assert (found["spec"], "status" in found) == ({"size": 1}, False)
