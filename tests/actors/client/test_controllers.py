@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from steersman.actors.controllers import ControllerHost
+from steersman.cluster.api.components import CONTROLLER_MANAGER, fault_of
 from steersman.cluster.meta.objects import is_pod_active, is_pod_ready
-from steersman.cluster.meta.resources import DEPLOYMENTS, EVENTS, PODS, REPLICA_SETS
+from steersman.cluster.meta.resources import DEPLOYMENTS, EVENTS, LEASES, PODS, REPLICA_SETS
 from steersman.cluster.meta.times import format_time
 
 
@@ -216,6 +217,7 @@ def test_of_two_hosts_only_the_holder_of_the_lease_acts_and_the_other_takes_over
         await world.until(lambda: any(host.leading for host in hosts))
         await asyncio.sleep(60)
         assert [host.leading for host in hosts].count(True) == 1
+        assert fault_of(CONTROLLER_MANAGER, world.api.of(LEASES), world.now()) == ""
         first = next(host for host in hosts if host.leading)
         other = next(host for host in hosts if not host.leading)
         await first.stop()
