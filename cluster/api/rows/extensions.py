@@ -16,5 +16,6 @@ ROWS: tuple[Kind, ...] = (
         validate_create=definition.validate_schemas, validate_update=definition.validate_crd_update,
         validate_status=definition.validate_crd_status, prepare_create=naming.establish,
         prepare_update=naming.establish_update, prepare_delete=naming.prepare_delete,
+        owned={"status": (("f:status",),)},  # though a change of the status takes metadata along
     ),
 )  # fmt: skip

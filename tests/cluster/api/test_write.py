@@ -422,6 +422,23 @@ def test_who_applies_a_part_owns_no_more_than_that_and_clashes_over_nothing_else
     assert (mine["subresource"], mine["fieldsV1"]) == (part, {"f:spec": owns})
 
 
+def test_nobody_comes_to_own_the_metadata_of_a_definition_through_its_status(api: Any) -> None:
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    names = {"plural": "foos", "kind": "Foo"}
+    spec = {"group": "example.com", "scope": "Cluster", "names": names}
+    spec["versions"] = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+    api.create("customresourcedefinitions", {"metadata": {"name": "foos.example.com"}, "spec": spec})
+
+    def edit(obj: Obj) -> None:
+        obj["metadata"]["labels"] = {"x": "y"}
+        obj["status"]["storedVersions"] = ["v1", "v2"]
+
+    found = api.change("customresourcedefinitions", "foos.example.com", edit, "status")
+    assert found["metadata"]["labels"] == {"x": "y"}
+    rows = [row["fieldsV1"] for row in found["metadata"]["managedFields"] if row.get("subresource") == "status"]
+    assert rows == [{"f:status": {"f:storedVersions": {}}}]
+
+
 def test_what_a_signing_request_keeps_as_it_is_belongs_to_nobody(api: Any) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     wanted = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
