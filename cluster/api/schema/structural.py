@@ -35,7 +35,7 @@ def decode_custom(node: SchemaNode, tree: Any) -> tuple[Any, Findings]:
     found = {}
     for key, value in tree.items():
         if key == "metadata":
-            meta, inner = walk(node.properties["metadata"], value)
+            meta, inner = walk(node.properties["metadata"], {} if value is None else value)
             findings.include(inner, "metadata")
             found[key] = meta
         elif key in _TYPE:

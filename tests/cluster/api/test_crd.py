@@ -270,3 +270,7 @@ def test_a_null_stands_for_nothing_at_every_depth(gadgets: Any) -> None:
     body = orjson.dumps({**gadget("g", size=1, color=None), "status": None})
     found, _ = decode(gadgets.registry, kind, body, "application/json")
     assert (found["spec"], "status" in found) == ({"size": 1}, False)
+    found, _ = decode(
+        gadgets.registry, kind, orjson.dumps({**gadget("g", size=1), "metadata": None}), "application/json"
+    )
+    assert found["metadata"] == {}
