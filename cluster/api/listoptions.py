@@ -12,10 +12,12 @@ import json
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from steersman.cluster.api.rules.fields import bad, forbidden, unsupported
+from steersman.cluster.api.syntax import Malformed, name_of, read_json
 from steersman.cluster.meta import errors
 from steersman.cluster.meta.errors import BadRequest, Cause
 from steersman.cluster.meta.parameters import is_true, whole_number
@@ -23,6 +25,8 @@ from steersman.cluster.meta.parameters import is_true, whole_number
 EXACT, NOT_OLDER = "Exact", "NotOlderThan"
 _UINT64_MAX = (1 << 64) - 1
 _TOKEN_VERSION = "meta.k8s.io/v1"
+#: of a token: its fields, what they are in Go, and what they are when they are left out
+_TOKEN_FIELDS = (("v", "string", ""), ("rv", "int64", 0), ("start", "string", ""))
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -164,14 +168,25 @@ def _fields(token: str) -> tuple[str, int, str]:
     if index >= 0:
         raise _bad_token(f": illegal base64 data at input byte {index}")
     try:
-        row = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (binascii.Error, orjson.JSONDecodeError) as error:
+        row = read_json(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (binascii.Error, Malformed) as error:
         raise _bad_token(f": {error}") from None
-    if isinstance(row, dict):
-        version, revision, start = row.get("v", ""), row.get("rv", 0), row.get("start", "")
-        if isinstance(version, str) and isinstance(revision, int) and isinstance(start, str):
-            return version, revision, start
-    raise _bad_token(": json: cannot unmarshal into Go value of type storage.continueToken")
+    if row is not None and not isinstance(row, dict):
+        raise _bad_token(f": json: cannot unmarshal {name_of(row)} into Go value of type storage.continueToken")
+    version, revision, start = (_field(row or {}, *wanted) for wanted in _TOKEN_FIELDS)
+    return version, revision, start
+
+
+def _field(row: Mapping[str, Any], key: str, go_type: str, zero: Any) -> Any:
+    """A field of a token, as Go reads it."""
+    value = row.get(key)
+    if value is None:
+        return zero
+    is_whole = type(value) is int and -(2**63) <= value < 2**63
+    if not (isinstance(value, str) if go_type == "string" else is_whole):
+        sort = f"number {value}" if go_type == "int64" and name_of(value) == "number" else name_of(value)
+        raise _bad_token(f": json: cannot unmarshal {sort} into Go struct field continueToken.{key} of type {go_type}")
+    return value
 
 
 def _bad_token(detail: str) -> BadRequest:

@@ -137,10 +137,18 @@ V1 = "meta.k8s.io/v1"
 TOKENS = {
     "x!": ": illegal base64 data at input byte 1",
     "abcde": ": illegal base64 data at input byte 4",
-    token([]): ": json: cannot unmarshal into Go value of type storage.continueToken",
+    token([]): ": json: cannot unmarshal array into Go value of type storage.continueToken",
+    token(None): ": server does not recognize this encoded version ",
+    "eyJ2": ": unexpected end of JSON input",
     token({}): ": server does not recognize this encoded version ",
     token({"v": "v2", "rv": 1, "start": "a"}): ": server does not recognize this encoded version v2",
-    token({"v": V1, "rv": "1", "start": "a"}): ": json: cannot unmarshal into Go value of type storage.continueToken",
+    token({"v": V1, "rv": "1", "start": "a"}): ": json: cannot unmarshal string into Go struct field "
+    "continueToken.rv of type int64",
+    token({"v": V1, "rv": 1.5}): ": json: cannot unmarshal number 1.5 into Go struct field continueToken.rv "
+    "of type int64",
+    token({"v": V1, "rv": 1 << 63}): ": json: cannot unmarshal number 9223372036854775808 into Go struct field "
+    "continueToken.rv of type int64",
+    token({"v": True}): ": json: cannot unmarshal bool into Go struct field continueToken.v of type string",
     token({"v": V1, "start": "a"}): ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
     token({"v": V1, "rv": 1}): ": encoded start key empty (version meta.k8s.io/v1)",
     token({"v": V1, "rv": 1, "start": "../secrets/a"}): ": ../secrets/a",
