@@ -6,8 +6,6 @@ and k8s.io/apiserver/pkg/admission/plugin/webhook/{request,errors}
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +13,20 @@ import orjson
 
 from steersman.cluster.api.admission.attempt import CONNECT, Attempt
 from steersman.cluster.api.admission.matching import shown
+from steersman.cluster.api.admission.response import read_response
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.row import Kind
 from steersman.cluster.api.steps import HookCall, HookReply, http_failure
 from steersman.cluster.meta.errors import ApiError, BadRequest, InternalError, Refused, from_status
+from steersman.cluster.meta.names import qualified_name_errors
 from steersman.cluster.meta.objects import Obj
 
 if TYPE_CHECKING:
     from steersman.cluster.api.admission.hooks import Webhook
 
 _GROUP = "admission.k8s.io"
+#: the greatest status that an HTTP answer can have
+_CODE_MAX = 999
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
 
@@ -128,20 +130,23 @@ def read(hook: Webhook, call: HookCall, reply: HookReply, uid: str, *, mutating:
     """
     review = _document(reply, call.url)
     try:
+        review["response"] = read_response(review, hook.version)
+    except ValueError as error:
+        raise CallFailed(f"failed to call webhook: {error}") from None
+    try:
         response = _verified(review, hook, uid, mutating=mutating)
     except CallFailed as error:
         raise CallFailed(f"received invalid webhook response: {error}") from None
-    noted = (response.get("auditAnnotations") or {}).items()
-    annotations = tuple((f"{hook.name}/{key}", str(value)) for key, value in noted)
-    refusal = None if response.get("allowed") is True else _refusal(hook.name, response.get("status"))
+    noted = [(f"{hook.name}/{key}", value) for key, value in response.get("auditAnnotations", {}).items()]
+    annotations = tuple(row for row in noted if row[0].count("/") == 1 and not qualified_name_errors(row[0]))
+    refusal = None if response.get("allowed") else _refusal(hook.name, response.get("status") or {})
     patch: Any = None
     if refusal is None and response.get("patch"):
         try:
-            patch = orjson.loads(base64.b64decode(response["patch"], validate=True))
-        except (binascii.Error, ValueError) as error:
+            patch = orjson.loads(response["patch"])
+        except ValueError as error:
             raise InternalError(f"Internal error occurred: {error}") from None
-    warnings = tuple(str(text) for text in response.get("warnings") or ())
-    return Answer(warnings, annotations, refusal, patch)
+    return Answer(tuple(response.get("warnings") or ()), annotations, refusal, patch)
 
 
 def _document(reply: HookReply, url: str) -> Obj:
@@ -160,8 +165,8 @@ def _document(reply: HookReply, url: str) -> Obj:
 
 
 def _verified(review: Obj, hook: Webhook, uid: str, *, mutating: bool) -> Obj:
-    response = review.get("response")
-    if not isinstance(response, dict):
+    response: Obj | None = review.get("response")
+    if response is None:
         raise CallFailed("webhook response was absent")
     if hook.version == "v1beta1" and not response.get("uid"):
         response["uid"] = uid
@@ -190,9 +195,8 @@ def _verified(review: Obj, hook: Webhook, uid: str, *, mutating: bool) -> Obj:
     return response
 
 
-def _refusal(name: str, status: Any) -> ApiError:
+def _refusal(name: str, result: Obj) -> ApiError:
     """The error that a webhook's status stands for."""
-    result: Obj = dict(status) if isinstance(status, dict) else {}
     denied = f'admission webhook "{name}" denied the request'
     if result.get("message"):
         text = f"{denied}: {result['message']}"
@@ -203,6 +207,6 @@ def _refusal(name: str, status: Any) -> ApiError:
     code = result.get("code") or 0
     details = from_status({**result, "message": text})
     return Refused(
-        text, code if code >= 400 else 400, result.get("reason") or "", causes=details.causes, kind=details.kind,
-        group=details.group, name=details.name, uid=details.uid, retry_after_s=details.retry_after_s,
+        text, code if 400 <= code <= _CODE_MAX else 400, result.get("reason") or "", causes=details.causes,
+        kind=details.kind, group=details.group, name=details.name, uid=details.uid, retry_after_s=details.retry_after_s,
     )  # fmt: skip

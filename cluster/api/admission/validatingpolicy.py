@@ -64,6 +64,7 @@ def validate(policies: Sequence[Policy], registry: Registry, attempt: Attempt, c
         Refused: one does not hold and its binding says `Deny`.
     """
     denials: list[_Denial] = []
+    audited: list[str] = []
     for policy in policies:
         try:
             kind = shown_kind(policy, registry, attempt, ctx)
@@ -86,9 +87,11 @@ def validate(policies: Sequence[Policy], registry: Registry, attempt: Attempt, c
                 continue
             for param in params:
                 failures = list(_evaluate(policy, attempt, kind, param, ctx, notes))
-                denials += _acted(policy, binding, failures, ctx)
+                denials += _acted(policy, binding, failures, ctx, audited)
         for key, values in notes.items():
             ctx.annotate(f"{policy.name}/{key}", ", ".join(values))
+    if audited:  # all have the same key, and an annotation is not overwritten
+        ctx.annotate("validation.policy.admission.k8s.io/validation_failure", audited[0])
     if denials:
         raise _refused(attempt, denials[0])
 
@@ -159,8 +162,10 @@ def _annotation(row: Mapping[str, Any], scope: Scope, names: Names) -> str:
     return value.strip()[:_ANNOTATION_BYTES_MAX]
 
 
-def _acted(policy: Policy, binding: Binding, failures: Sequence[_Failure], ctx: WriteContext) -> Iterator[_Denial]:
-    """Warns of failures and notes them for the audit log as the binding says; yields those that deny."""
+def _acted(
+    policy: Policy, binding: Binding, failures: Sequence[_Failure], ctx: WriteContext, audited: list[str]
+) -> Iterator[_Denial]:
+    """Warns of failures and adds what the audit log is told, as the binding says; yields those that deny."""
     for failure in failures:
         if "Deny" in binding.actions:
             yield _Denial(policy.name, binding.name, failure.message, failure.reason)
@@ -170,12 +175,12 @@ def _acted(policy: Policy, binding: Binding, failures: Sequence[_Failure], ctx: 
                 f"{failure.message}"
             )
     if failures and "Audit" in binding.actions:
-        first = failures[0]  # others have the same key, and an annotation is not overwritten
+        first = failures[0]
         row = {
             "message": first.message, "policy": policy.name, "binding": binding.name,
             "expressionIndex": max(first.index, 0), "validationActions": list(binding.actions),
         }  # fmt: skip
-        ctx.annotate("validation.policy.admission.k8s.io/validation_failure", orjson.dumps([row]).decode())
+        audited.append(orjson.dumps([row]).decode())
 
 
 def _refused(attempt: Attempt, denial: _Denial) -> Refused:

@@ -23,6 +23,7 @@ from steersman.actors.http.server import HttpServer
 from steersman.cluster.auth.audit import read_policy
 from steersman.runtime.pki import Authority, Identity
 
+GO = "json: cannot unmarshal"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 MAPS = "/api/v1/namespaces/default/configmaps"
 POD = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "main", "image": "nginx"}]}}
@@ -178,6 +179,7 @@ async def test_a_webhook_is_asked_again_when_a_later_one_has_changed_the_object(
         ({}, 400, None, " without explanation"),
         ({"message": "teapot", "code": 418}, 418, None, ": teapot"),
         ({"message": "fine", "code": 200}, 400, None, ": fine"),
+        ({"message": "much", "code": 99999, "details": None}, 400, None, ": much"),
     ],
 )
 async def test_a_refusal_carries_the_webhooks_words_and_code(
@@ -302,6 +304,39 @@ async def test_a_webhook_that_is_late_fails_the_write_or_is_passed_over(api: Any
         (lambda r: {"uid": "other"}, 'received invalid webhook response: expected response.uid="'),
         (lambda r: patch({"op": "add", "path": "/x", "value": 1}), "validating webhook may not return response.patch"),
         (lambda r: {"patchType": "JSONPatch"}, "validating webhook may not return response.patchType"),
+        *(
+            (lambda r, row=row: row, wrong)
+            for row, wrong in (
+                (
+                    {"allowed": "yes"},
+                    f"{GO} string into Go struct field AdmissionResponse.response.allowed of type bool",
+                ),
+                (
+                    {"warnings": "x"},
+                    f"{GO} string into Go struct field AdmissionResponse.response.warnings of type []str",
+                ),
+                (
+                    {"warnings": [1]},
+                    f"{GO} number into Go struct field AdmissionResponse.response.warnings of type string",
+                ),
+                ({"auditAnnotations": []}, "auditAnnotations of type map[string]string"),
+                (
+                    {"status": {"code": "403"}},
+                    f"{GO} string into Go struct field Status.response.status.code of type int32",
+                ),
+                (
+                    {"status": {"code": 1 << 40}},
+                    f"{GO} number {1 << 40} into Go struct field Status.response.status.code",
+                ),
+                (
+                    {"status": {"details": {"causes": ["x"]}}},
+                    "StatusDetails.response.status.details.causes of type v1.St",
+                ),
+                ({"patch": 7}, f"{GO} number into Go struct field AdmissionResponse.response.patch of type []uint8"),
+                ({"patch": "!"}, "illegal base64 data"),
+                ({"patchType": 7}, "patchType of type v1.PatchType"),
+            )
+        ),
     ],
 )
 async def test_nonsense_from_a_webhook_is_a_failed_call(api: Any, hook: Hook, answer: Answer, message: str) -> None:
@@ -601,7 +636,8 @@ async def test_the_audit_log_tells_what_webhooks_have_done(
     await store.start()
     api = await make_api(store, audit=AuditConfig(policy=policy, log=tmp_path / "log"))
     hook.answers = {
-        "/add": add("x", "1"), "/no": deny("no"), "/lost": lambda request: {"uid": "another"},
+        "/add": lambda request: {**add("x", "1")(request), "auditAnnotations": {"good": "1", "not/good": "2", "": "3"}},
+        "/no": deny("no"), "/lost": lambda request: {"uid": "another"},
         "/none": lambda request: None,
     }  # fmt: skip
     rows = [
@@ -616,7 +652,7 @@ async def test_the_audit_log_tells_what_webhooks_have_done(
     await store.stop()
     found = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
     refused, made = (
-        {key: text for key, text in event["annotations"].items() if "webhook" in key}
+        {key: text for key, text in event["annotations"].items() if "webhook" in key or "example" in key}
         for event in found
         if event["requestURI"] == MAPS and event["stage"] == "ResponseComplete"
     )
@@ -629,5 +665,7 @@ async def test_the_audit_log_tells_what_webhooks_have_done(
         done = [{"op": "add", "path": "/data/x", "value": "1"}]
         wanted["patch.webhook.admission.k8s.io/round_0_index_0"] = {**base[0], "patch": done, "patchType": "JSONPatch"}
     lost = {"failed-open.mutation.webhook.admission.k8s.io/round_0_index_1": "h1.example.com"}
+    refused = dict(refused)
+    assert refused.pop("h0.example.com/good") == made.pop("h0.example.com/good") == "1"
     assert refused == {**{key: orjson.dumps(row).decode() for key, row in wanted.items()}, **lost}
     assert made == {**refused, "failed-open.validating.webhook.admission.k8s.io/round_0_index_0": "h0.example.com"}
