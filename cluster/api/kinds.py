@@ -162,9 +162,12 @@ class Registry:
         return kind.definition or self._definition_by_kind[(resource.group, resource.version, resource.kind)]
 
     def add_crd(self, crd: Obj) -> tuple[Kind, ...]:
-        """Serves the versions of a CustomResourceDefinition; replaces what an older state of it served."""
+        """Serves the versions of a CustomResourceDefinition; replaces what an older state of it served.
+
+        A version that Kubernetes itself has is not for definitions, nor are the objects of one of its own kinds.
+        """
         self._drop(crd["metadata"]["name"])
-        rows = rows_of(crd)
+        rows = tuple(row for row in rows_of(crd) if not _is_built_in(row))
         self._custom[crd["metadata"]["name"]] = rows
         for row in rows:
             self._rows[_address(row)] = row
@@ -189,6 +192,15 @@ class Registry:
 
 def _address(row: Kind) -> tuple[str, str, str]:
     return row.resource.group, row.resource.version, row.resource.plural
+
+
+#: what Kubernetes itself serves: its versions of groups, and where it keeps what
+_BUILT_IN_VERSIONS = frozenset(row.api_version for row in ROWS)
+_BUILT_IN_PREFIXES = frozenset(row.prefix() for row in ROWS)
+
+
+def _is_built_in(row: Kind) -> bool:
+    return row.api_version in _BUILT_IN_VERSIONS or row.prefix() in _BUILT_IN_PREFIXES
 
 
 def _definitions_by_kind(definitions: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:

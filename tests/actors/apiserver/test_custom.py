@@ -186,6 +186,28 @@ async def test_objects_go_with_their_definition(api: Any) -> None:
     assert (await api.ok("GET", V1))["items"] == []
 
 
+@pytest.mark.parametrize(
+    ("api_version", "plural", "status"), [("v1", "ingresses", 200), ("v1", "things", 404), ("v9", "ingresses", 404)]
+)
+async def test_what_kubernetes_serves_itself_is_not_for_definitions(
+    api: Any, api_version: str, plural: str, status: int
+) -> None:
+    group = "networking.k8s.io"
+    built_in = f"/apis/{group}/v1/namespaces/default/ingresses"
+    ingress = {"metadata": {"name": "kept"}, "spec": {"defaultBackend": {"resource": {"kind": "A", "name": "a"}}}}
+    await api.ok("POST", built_in, ingress)
+    wanted = crd(version(api_version, storage=True), plural=plural, kind="Ingress" if status == 200 else "Thing")
+    wanted["metadata"] = {"name": f"{plural}.{group}", "annotations": {"api-approved.kubernetes.io": "https://a/b"}}
+    wanted["spec"]["group"] = group
+    made = await api.ok("POST", CRDS, wanted)
+    found = condition(made, "Established")
+    assert found is not None and found["status"] == "True"
+    assert (await api.call("GET", f"/apis/{group}/{api_version}/{plural}")).status == status
+    await api.ok("DELETE", f"{CRDS}/{plural}.{group}")
+    await answers(api, f"{CRDS}/{plural}.{group}", 404)
+    assert (await api.ok("GET", f"{built_in}/kept"))["spec"] == ingress["spec"]
+
+
 async def test_a_name_that_becomes_free_is_given_to_the_next(api: Any) -> None:
     await api.ok("POST", CRDS, crd())
     await api.ok("POST", CRDS, crd(plural="things"))
