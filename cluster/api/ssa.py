@@ -136,6 +136,10 @@ def _one_version(_api_version: str) -> None:
     return None
 
 
+def _whole(obj: Obj) -> Obj:
+    return obj
+
+
 class _Change:
     """What a write changes, in whichever version somebody's fields are written down."""
 
@@ -234,6 +238,7 @@ def apply(
     subresource: str = "",
     other: Versions = _one_version,
     only: Patterns = (),
+    part: Callable[[Obj], Obj] = _whole,
 ) -> Obj:
     """Returns the object after `manager` applied its configuration; it shares with `live` and `applied` what stays.
 
@@ -247,6 +252,7 @@ def apply(
         force: take over fields that others own with other values.
         other: the other versions of the kind.
         only: the fields that can be written so; empty for all.
+        part: what of an object can be written so; of that, an untracked one gets a first owner.
 
     Raises:
         Conflict: without `force`, others own fields whose values would change; `causes` names them.
@@ -256,8 +262,9 @@ def apply(
         raise BadRequest("metadata.managedFields must be nil")
     entries = decode(((live or {}).get("metadata") or {}).get("managedFields")) or {}
     if live is not None and not entries:
-        everything = _held_by_creator(schema, live)
-        first = Entry(_BEFORE_FIRST_APPLY, "Update", api_version, "", format_time(now), everything)
+        everything = _held_by_creator(schema, part(live))
+        everything = within(everything, only) if only else everything
+        first = Entry(_BEFORE_FIRST_APPLY, "Update", api_version, subresource, format_time(now), everything)
         entries[first.identity] = first
     _regrain(schema, entries, api_version, other)
     mine = (manager, "Apply", "", subresource)

@@ -499,13 +499,14 @@ def _apply(
         if old is not None:
             check_replicas(kind, old, applied)
         applied = scaled_configuration(kind, applied)
-    elif subresource or "status" in kind.subresources:
+    else:
         applied = _own_part(kind, applied, subresource)
 
     def applied_over(other: ssa.Versions) -> Obj:
         return ssa.apply(
             registry.schema(kind), old, applied, manager=ctx.field_manager, force=force, api_version=kind.api_version,
             now=ctx.now, subresource=subresource, other=other, only=kind.owned.get(subresource, ()),
+            part=lambda obj: obj if subresource == "scale" else _own_part(kind, obj, subresource),
         )  # fmt: skip
 
     try:
@@ -529,6 +530,8 @@ def _own_part(kind: Kind, applied: Obj, subresource: str) -> Obj:
 
     Source: the strategies' GetResetFields
     """
+    if not subresource and "status" not in kind.subresources:
+        return applied
     if subresource == "status":
         part = {key: value for key, value in applied.items() if key in ("apiVersion", "kind", "metadata", "status")}
     else:

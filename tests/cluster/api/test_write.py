@@ -422,6 +422,19 @@ def test_who_applies_a_part_owns_no_more_than_that_and_clashes_over_nothing_else
     assert (mine["subresource"], mine["fieldsV1"]) == (part, {"f:spec": owns})
 
 
+@pytest.mark.parametrize(("part", "wanted"), [("", ["f:metadata", "f:spec"]), ("status", ["f:metadata", "f:status"])])
+def test_what_was_there_before_the_first_apply_is_owned_as_far_as_it_can_be_written(
+    api: Any, part: str, wanted: list[str]
+) -> None:
+    api.create("pods", api.pod())
+    reset = api.change("pods", "web", lambda obj: obj["metadata"].update(managedFields=[{}], labels={"a": "b"}))
+    assert "managedFields" not in reset["metadata"]
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "annotations": {"x": "y"}}}
+    found = api.patch("pods", "web", body, write.APPLY_PATCH, part, field_manager="me")
+    (before,) = [row for row in found["metadata"]["managedFields"] if row["manager"] == "before-first-apply"]
+    assert (before["operation"], before.get("subresource", ""), sorted(before["fieldsV1"])) == ("Update", part, wanted)
+
+
 def test_nobody_comes_to_own_the_metadata_of_a_definition_through_its_status(api: Any) -> None:
     schema = {"openAPIV3Schema": {"type": "object"}}
     names = {"plural": "foos", "kind": "Foo"}
