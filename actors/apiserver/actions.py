@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from steersman.actors.apiserver.access import Authorizer
+from steersman.actors.apiserver.bodies import read_body
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.apiserver.reads import Reader
@@ -48,23 +49,18 @@ class Actions:
         self._issuer = issuer
         self._now = now
 
-    def _body(self, call: Call, api_version: str, kind: str) -> Obj:
+    async def _body(self, call: Call, api_version: str, kind: str) -> Obj:
         body_kind = self._registry.by_kind(api_version, kind)
         if body_kind is None:
             raise errors.NotFound("the server could not find the requested resource")
         call.check_options("CreateOptions")
-        media = call.header.get("content-type", "")
-        obj, warnings = pipeline.decode(
-            self._registry, body_kind, call.request.body, media, call.query.field_validation()
-        )
-        call.warn(*warnings)
-        return obj
+        return await read_body(self._registry, call, body_kind, call.query.field_validation())
 
     # ---- binding
 
     async def bind(self, call: Call, _kind: Kind) -> Response:
         """Places a pod on a node; refuses when it is on one already."""
-        binding = self._body(call, "v1", "Binding")
+        binding = await self._body(call, "v1", "Binding")
         asked = (binding.get("metadata") or {}).get("name", "")
         name = (call.attributes.name if call.attributes.resource == PODS.plural else "") or asked
         if asked and asked != name:
@@ -89,7 +85,7 @@ class Actions:
 
     async def evict(self, call: Call, kind: Kind) -> Response:
         """Deletes a pod if the disruption budget that covers it allows."""
-        eviction = self._body(call, "policy/v1", "Eviction")
+        eviction = await self._body(call, "policy/v1", "Eviction")
         namespace, name = call.attributes.namespace, call.attributes.name
         dry_run = call.query.dry_run() or (eviction.get("deleteOptions") or {}).get("dryRun") == ["All"]
         context = self._context(call, dry_run)
@@ -107,7 +103,7 @@ class Actions:
         """Issues a token for a service account."""
         if self._issuer is None:
             raise ServiceUnavailable("this server has no key to sign tokens with")
-        request = self._body(call, "authentication.k8s.io/v1", "TokenRequest")
+        request = await self._body(call, "authentication.k8s.io/v1", "TokenRequest")
         namespace, name = call.attributes.namespace, call.attributes.name
         context = self._context(call, call.query.dry_run())
         attempt = Attempt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from steersman.actors.apiserver.access import Authorizer
+from steersman.actors.apiserver.bodies import read_body
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.entry import Entry
 from steersman.actors.apiserver.writes import Operation, Writer
@@ -28,7 +29,7 @@ class Operations:
         self._authorizer = authorizer
 
     def __call__(self, call: Call, kind: Kind) -> tuple[Operation, bool]:
-        """Returns the operation and whether it is only to be tried.
+        """Returns the operation of a request that stores something, and whether it is only to be tried.
 
         Raises:
             ApiError: the request's parameters make no sense.
@@ -43,10 +44,6 @@ class Operations:
                 return self._update(call, kind), call.query.dry_run()
             case "patch":
                 return self._patch(call, kind), call.query.dry_run()
-            case "delete":
-                options = self.delete_options(call)
-                operation = self.delete(call, kind, attributes.namespace, attributes.name, options)
-                return operation, bool(options.get("dryRun"))
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
     def _check(self, call: Call) -> Callable[[Kind, Obj, Entry | None], None]:
@@ -95,19 +92,24 @@ class Operations:
             check=self._check(call),
         )
 
+    async def removal(self, call: Call, kind: Kind) -> tuple[Operation, bool]:
+        """As calling this, of a request that deletes an object."""
+        options = await self.delete_options(call)
+        operation = self.delete(call, kind, call.attributes.namespace, call.attributes.name, options)
+        return operation, bool(options.get("dryRun"))
+
     def delete(self, call: Call, kind: Kind, namespace: str, name: str, options: Obj) -> Operation:
         context = self._writer.context(call.user, call.field_manager(), dry_run=bool(options.get("dryRun")), call=call)
         return self._writer.delete(kind, namespace, name, options, context)
 
-    def delete_options(self, call: Call) -> Obj:
+    async def delete_options(self, call: Call) -> Obj:
         """The DeleteOptions of a request: its body, else its query; raises BadRequest, Invalid."""
         query = call.query
         options: Obj = {}
         if call.request.body:
             kind = self._registry.by_kind("v1", "DeleteOptions")
             assert kind is not None
-            media = call.header.get("content-type", "")
-            options, _ = pipeline.decode(self._registry, kind, call.request.body, media, "Ignore")
+            options = await read_body(self._registry, call, kind, "Ignore")
         if grace := query.get("gracePeriodSeconds", ""):
             options.setdefault("gracePeriodSeconds", read_grace(grace))
         if policy := query.get("propagationPolicy", ""):

@@ -176,7 +176,9 @@ class Resources:
                 raise BadRequest(
                     f"{kind.resource}: a namespace is {'missing' if kind.resource.namespaced else 'unknown'}"
                 )
-            rows.append((kind, *self._operations(call, kind)))
+            is_removal = attributes.verb == "delete"
+            made = await self._operations.removal(call, kind) if is_removal else self._operations(call, kind)
+            rows.append((kind, *made))
         dry_run = any(dry for _, _, dry in rows)
         outcomes = await self._writer.run_all([operation for _, operation, _ in rows], dry_run=dry_run)
         shown = []
@@ -200,7 +202,7 @@ class Resources:
 
     async def delete(self, call: Call, kind: Kind) -> Response:
         self._reader.form(call, kind)
-        operation, dry_run = self._operations(call, kind)
+        operation, dry_run = await self._operations.removal(call, kind)
         outcome = await self._writer.run(operation, dry_run=dry_run)
         change, resource = outcome.change, kind.resource
         if not change.removed or (resource.group, resource.plural) in _SHOWN_WHEN_DELETED:
@@ -223,7 +225,7 @@ class Resources:
 
     async def delete_collection(self, call: Call, kind: Kind) -> Response:
         """Deletes what a list shows, which is the answer as well, as it was."""
-        options = self._operations.delete_options(call)
+        options = await self._operations.delete_options(call)
         form = self._reader.form(call, kind, "list")
         page = await self._reader.page(call, kind)
         for entry in page.found:

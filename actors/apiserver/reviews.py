@@ -6,11 +6,11 @@ import orjson
 
 from steersman.actors.apiserver.access import Authorizer
 from steersman.actors.apiserver.authenticator import Authenticator
+from steersman.actors.apiserver.bodies import read_body
 from steersman.actors.apiserver.call import Call
 from steersman.actors.apiserver.forms import JSON_HEADERS
 from steersman.actors.http.messages import Response
 from steersman.actors.ports import User
-from steersman.cluster.api import write as pipeline
 from steersman.cluster.api.kinds import Registry
 from steersman.cluster.api.negotiation import negotiate
 from steersman.cluster.api.row import Kind
@@ -31,9 +31,7 @@ class Reviews:
     async def __call__(self, call: Call, kind: Kind) -> Response:
         negotiate(call.header.get("accept", ""), tabular=False)
         call.check_options("CreateOptions")
-        media = call.header.get("content-type", "")
-        obj, warnings = pipeline.decode(self._registry, kind, call.request.body, media, call.query.field_validation())
-        call.warn(*warnings)
+        obj = await read_body(self._registry, call, kind, call.query.field_validation())
         obj.setdefault("metadata", {})
         spec = obj.get("spec") or {}
         match kind.resource.kind:

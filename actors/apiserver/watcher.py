@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from steersman.actors.apiserver.entry import ADDED, DELETED, MODIFIED, Entry, Event
-from steersman.actors.apiserver.forms import Form, Packed, Tabular
+from steersman.actors.apiserver.forms import Form, Packed, Tabular, Whole
 from steersman.actors.http.feed import PIECE_BYTES, Feed
 from steersman.cluster.api.protobuf.codec import encode
 from steersman.cluster.meta.objects import Obj
 
 #: changes held for a client that reads slowly; one that falls further behind is cut off and resumes
 WAITING_MAX = 50_000
+#: objects that are put into another form at once when a watch begins: each takes up to a millisecond
+_LAID_OUT_MAX = 8
 #: a bookmark tells an idle watcher how far it has come
 BOOKMARK_S = 60.0
 
@@ -133,11 +135,11 @@ class Watch(Feed):
     @staticmethod
     def _opening(form: Form, backlog: list[tuple[str, Event]], initial_end: int | None) -> Iterator[bytes]:
         lines: list[bytes] = []
-        size_bytes = 0
+        size_bytes, lines_max = 0, PIECE_BYTES if isinstance(form, Whole) else _LAID_OUT_MAX
         for index, (kind, event) in enumerate(backlog):
             lines.append(encoded(form, kind, event) if index else first_line(form, kind, event))
             size_bytes += len(lines[-1])
-            if size_bytes >= PIECE_BYTES:
+            if size_bytes >= PIECE_BYTES or len(lines) >= lines_max:
                 yield b"".join(lines)
                 lines, size_bytes = [], 0
         if initial_end is not None:

@@ -6,12 +6,16 @@ Source: the fan-out of a watch: a change that a thousand clients wait for costs 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 #: bytes that one feed sends before others have their turn
 TURN_BYTES = 1 << 20
+#: and how long it may make pieces before: to put an object into another form takes up to a millisecond, and a small
+#: request takes several turns of the loop
+TURN_S = 0.001
 #: bytes that wait for a reader who is slow; with more the feed ends
 WAITING_BYTES_MAX = 32 << 20
 #: pieces that wait are joined to about this size
@@ -118,7 +122,7 @@ class Feed:
         if self._sink is None or self._closed is None:
             return
         self._has_room = True
-        sent_bytes = 0
+        sent_bytes, until = 0, time.perf_counter() + TURN_S
         while self._has_room:
             piece = self._next()
             if piece is None:
@@ -128,7 +132,7 @@ class Feed:
                 return
             self._has_room = self._sink.write(piece)
             sent_bytes += len(piece)
-            if sent_bytes >= TURN_BYTES and self._has_room:
+            if self._has_room and (sent_bytes >= TURN_BYTES or time.perf_counter() > until):
                 self._has_room = False
                 asyncio.get_running_loop().call_soon(self.resume)
 

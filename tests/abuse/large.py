@@ -145,6 +145,13 @@ def _requests() -> Iterator[tuple[str, Large]]:
     yield "list, as protobuf", Large("GET", PODS, accept=PROTOBUF)
     yield "list, by field", Large("GET", f"{PODS}?fieldSelector=spec.nodeName!=n")
     yield "list, by label", Large("GET", f"{PODS}?labelSelector=app!=n")
+    options = {"kind": "DeleteOptions", "apiVersion": "v1", "x": data("v", 80_000)}
+    yield "delete, options", Large("DELETE", f"{MAPS}/none", JSON, dump(options), status=404)
+    yield "review, unknown lists", Large(
+        "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", JSON,
+        dump({"spec": {"resourceAttributes": {"verb": "get"}, **lists}}), status=201,
+    )  # fmt: skip
+    yield "watch, as protobuf", Large("GET", f"{PODS}?watch=1&timeoutSeconds=1", accept=PROTOBUF)
     yield "delete, keys", Large("DELETE", f"{MAPS}/applied")
     yield "delete, keys, shown", Large("DELETE", f"{DEPLOYMENTS}/large?dryRun=All&propagationPolicy=Foreground")
 
