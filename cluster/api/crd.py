@@ -40,6 +40,8 @@ def _row(crd: Obj, version: Obj, repairs: Mapping[str, Repair]) -> Kind:
     spec, meta = crd["spec"], crd["metadata"]
     storage = next((f"{spec['group']}/{row['name']}" for row in spec["versions"] if row.get("storage")), "")
     names = spec["names"]
+    held = (crd.get("status") or {}).get("acceptedNames") or {}
+    accepted = held if held.get("kind") else names
     resource = Resource(
         spec["group"], version["name"], names["plural"], names["kind"], namespaced=spec["scope"] == "Namespaced"
     )
@@ -56,9 +58,10 @@ def _row(crd: Obj, version: Obj, repairs: Mapping[str, Repair]) -> Kind:
         scale = ScalePaths(paths["specReplicasPath"], paths["statusReplicasPath"], paths.get("labelSelectorPath", ""))
     return Kind(
         resource=resource,
-        singular=names.get("singular") or resource.kind.lower(),
-        short_names=tuple(names.get("shortNames") or ()),
-        categories=tuple(names.get("categories") or ()),
+        singular=accepted.get("singular") or resource.kind.lower(),
+        listed=accepted.get("listKind", ""),
+        short_names=tuple(accepted.get("shortNames") or ()),
+        categories=tuple(accepted.get("categories") or ()),
         subresources=subresources,
         kept={"status": OBJECT_META},
         defaults=lambda obj: fill_defaults(schema, obj),

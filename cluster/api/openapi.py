@@ -16,7 +16,7 @@ import orjson
 from steersman.cluster.api import openapi_v2
 from steersman.cluster.api.discovery import groups
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.api.openapi_paths import paths_of
+from steersman.cluster.api.openapi_paths import list_name, paths_of
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.objects import Obj
 
@@ -122,10 +122,10 @@ def _document(registry: Registry, kinds: list[Kind]) -> Obj:
         name = names[kind.resource.plural]
         if kind.is_custom:
             schemas[name] = _custom_schema(kind)
-            schemas[f"{name}List"] = _list_schema(kind, name)
+            schemas[list_name(kind, name)] = _list_schema(kind, name)
             wanted += [f"{_META}ObjectMeta", f"{_META}ListMeta"]
         else:
-            wanted += [name, f"{name}List"]
+            wanted += [name, list_name(kind, name)]
         for sub in kind.subresources.values():
             body = registry.by_kind(sub.api_version, sub.kind)
             if body is not None and not body.is_custom:
@@ -185,9 +185,9 @@ def _property(name: str, schema: Any, references: list[str]) -> Any:
     return found
 
 
-def _gvk(kind: Kind, suffix: str = "") -> list[Obj]:
+def _gvk(kind: Kind, name: str = "") -> list[Obj]:
     resource = kind.resource
-    return [{"group": resource.group, "version": resource.version, "kind": resource.kind + suffix}]
+    return [{"group": resource.group, "version": resource.version, "kind": name or resource.kind}]
 
 
 def _typed(properties: Mapping[str, Any], meta: str) -> Obj:
@@ -232,7 +232,7 @@ def _list_schema(kind: Kind, name: str) -> Obj:
         "description": f"{kind.list_kind} is a list of {kind.resource.kind}",
         "required": ["items"],
         "properties": properties,
-        "x-kubernetes-group-version-kind": _gvk(kind, "List"),
+        "x-kubernetes-group-version-kind": _gvk(kind, kind.list_kind),
     }
 
 
@@ -242,6 +242,9 @@ def _version_2(registry: Registry) -> Obj:
     for versions in groups(registry).values():
         for kinds in versions.values():
             names = {kind.resource.plural: definition_name(registry, kind) for kind in kinds}
-            custom |= {names[kind.resource.plural]: _custom_schema(kind) for kind in kinds if kind.is_custom}
+            for kind in kinds:
+                if kind.is_custom:
+                    name = names[kind.resource.plural]
+                    custom |= {name: _custom_schema(kind), list_name(kind, name): _list_schema(kind, name)}
             paths |= paths_of(kinds, names, lambda api_version, kind: _body_name(registry, api_version, kind))
     return openapi_v2.document(registry.version, registry.schemas.definitions, custom, paths)

@@ -80,13 +80,21 @@ def paths_of(kinds: list[Kind], names: Mapping[str, str], body_name: Name) -> Ob
         scope = ["namespace"] if resource.namespaced else []
         found[within] = _collection(kind, name, scope)
         if resource.namespaced and "list" in kind.verbs:
-            found[resource.path()] = {"get": _operation(kind, "list", "list", f"{name}List", _LIST), **_parameters([])}
+            found[resource.path()] = {
+                "get": _operation(kind, "list", "list", list_name(kind, name), _LIST),
+                **_parameters([]),
+            }
         if any(verb in kind.verbs for verb in _ON_OBJECT):
             found[f"{within}/{{name}}"] = _object(kind, name, [*scope, "name"])
         for sub in kind.subresources.values():
             own = body_name(sub.api_version, sub.kind)
             found[f"{within}/{{name}}/{sub.name}"] = _subresource(kind, sub, own, [*scope, "name"])
     return found
+
+
+def list_name(kind: Kind, name: str) -> str:
+    """The name of the schema of a kind's lists, given that of the kind's own."""
+    return f"{name.removesuffix(kind.resource.kind)}{kind.list_kind}" if kind.listed else f"{name}List"
 
 
 def _parameters(path: list[str]) -> Obj:
@@ -112,7 +120,7 @@ def _collection(kind: Kind, name: str, scope: list[str]) -> Obj:
     found: Obj = {}
     for verb, (method, action, query) in _ON_COLLECTION.items():
         if verb in kind.verbs:
-            answer = {"list": f"{name}List", "create": name}.get(verb, _STATUS)
+            answer = {"list": list_name(kind, name), "create": name}.get(verb, _STATUS)
             found[method] = _operation(kind, verb, action, answer, query)
     return {**found, **_parameters(scope)}
 

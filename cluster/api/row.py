@@ -123,6 +123,7 @@ class Kind:
         has_generation: whether `metadata.generation` counts changes; counted: of what, beside what stands outside the
             metadata and the status; None when nothing is counted after the creation.
         virtual: answers a question and is never stored (SubjectAccessReview, ...).
+        listed: of a custom resource: the kind of its lists, where its definition names one.
         schema: of a custom resource: the version's OpenAPI schema; None for built-in kinds.
         printer_columns: of a custom resource: `additionalPrinterColumns`.
         allows_unconditional_update: whether an update without resourceVersion is taken.
@@ -134,6 +135,7 @@ class Kind:
     resource: Resource
     definition: str = ""
     singular: str = ""
+    listed: str = ""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ALL_VERBS
@@ -189,7 +191,7 @@ class Kind:
 
     @property
     def list_kind(self) -> str:
-        return f"{self.resource.kind}List"
+        return self.listed or f"{self.resource.kind}List"
 
     def prefix(self, namespace: str = "") -> str:
         """The store key that every object's (of the namespace) starts with, ending in a slash."""

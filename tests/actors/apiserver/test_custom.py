@@ -208,6 +208,19 @@ async def test_what_kubernetes_serves_itself_is_not_for_definitions(
     assert (await api.ok("GET", f"{built_in}/kept"))["spec"] == ingress["spec"]
 
 
+async def test_a_list_has_the_kind_that_its_definition_names(api: Any) -> None:
+    wanted = crd()
+    wanted["spec"]["names"]["listKind"] = "Gadgetry"
+    await api.ok("POST", CRDS, wanted)
+    assert (await api.ok("GET", V1))["kind"] == "Gadgetry"
+    third = (await api.ok("GET", "/openapi/v3/apis/example.com/v1"))["components"]["schemas"]
+    second = (await api.ok("GET", "/openapi/v2"))["definitions"]
+    for schemas, place in ((third, "components/schemas"), (second, "definitions")):
+        found = schemas["com.example.v1.Gadgetry"]
+        assert found["properties"]["items"]["items"] == {"$ref": f"#/{place}/com.example.v1.Gadget"}
+        assert found["x-kubernetes-group-version-kind"][0]["kind"] == "Gadgetry"
+
+
 async def test_a_name_that_becomes_free_is_given_to_the_next(api: Any) -> None:
     await api.ok("POST", CRDS, crd())
     await api.ok("POST", CRDS, crd(plural="things"))
