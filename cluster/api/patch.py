@@ -39,6 +39,10 @@ class Inapplicable(Invalid):
     """An operation cannot be carried out; tells which."""
 
 
+class Unmet(Inapplicable):
+    """What a `test` wants is not so."""
+
+
 def copied(value: Any) -> Any:
     """Returns a deep copy of a JSON value."""
     if isinstance(value, dict):
@@ -57,7 +61,8 @@ def json_patch(target: Obj, operations: Any) -> Obj:
 
     Raises:
         BadRequest: the document is no JSON patch.
-        Inapplicable: an operation cannot be carried out, or a `test` failed; the caller reads again and decides anew.
+        Inapplicable: an operation cannot be carried out, or (Unmet) a `test` failed; the caller reads again and
+            decides anew.
         RequestEntityTooLarge: the document holds more operations than allowed.
     """
     if not isinstance(operations, list):
@@ -73,6 +78,8 @@ def json_patch(target: Obj, operations: Any) -> Obj:
             raise BadRequest(f"json: cannot unmarshal {name_of(operation)} into Go value of type jsonpatch.Operation")
         try:
             document = _operate(document, operation, copies)
+        except _TestFailed as error:
+            raise Unmet(str(error)) from None
         except _PatchError as error:
             raise Inapplicable(str(error)) from None
         except _TooMuchCopied as error:
@@ -84,6 +91,10 @@ def json_patch(target: Obj, operations: Any) -> Obj:
 
 class _PatchError(Exception):
     """An operation that cannot be carried out."""
+
+
+class _TestFailed(_PatchError):
+    """A `test` whose value is another one."""
 
 
 class _TooMuchCopied(Exception):
@@ -132,7 +143,7 @@ def _operate(document: Any, operation: Obj, copies: _CopyBudget) -> Any:
         with _told(f"error in remove for path: '{text}'"):
             _remove(parent, path[-1])
     elif not _equal(_tested(document, parent, path), value):
-        raise _PatchError(f"testing value {text} failed: test failed")
+        raise _TestFailed(f"testing value {text} failed: test failed")
     return document
 
 

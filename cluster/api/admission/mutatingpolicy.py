@@ -28,7 +28,7 @@ from steersman.cluster.api.cel import EvaluationError, as_json
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.decode import bounded
 from steersman.cluster.api.kinds import Registry
-from steersman.cluster.api.patch import copied, json_patch
+from steersman.cluster.api.patch import Unmet, copied, json_patch
 from steersman.cluster.api.row import Kind
 from steersman.cluster.meta.errors import ApiError, Cause, Refused
 from steersman.cluster.meta.objects import Obj
@@ -135,7 +135,10 @@ def _patched(registry: Registry, kind: Kind, before: Obj, row: Obj, policy: Poli
         operations = _value(scope, (row.get("jsonPatch") or {}).get("expression", ""), policy)
         if not isinstance(operations, list):
             raise Failed(f"type conversion error from '{type(operations).__name__}' to 'list(JSONPatch)'")
-        after = json_patch(before, operations)
+        try:
+            after = json_patch(before, operations)
+        except Unmet:  # a patch whose test fails is not for this object
+            return before
         bounded(after)
         return after
     wanted = _value(scope, (row.get("applyConfiguration") or {}).get("expression", ""), policy)

@@ -175,6 +175,13 @@ async def test_a_mutating_policy_applies_configurations_and_patches(api: Any) ->
     assert pod["initContainers"][0]["terminationMessagePath"] == "/dev/termination-log"
 
 
+async def test_a_patch_whose_test_fails_changes_nothing_and_refuses_nothing(api: Any) -> None:
+    source = "[JSONPatch{op: 'test', path: '/data/k', value: 'v'}, JSONPatch{op: 'add', path: '/data/x', value: 'y'}]"
+    await mutating(api, patched(source), resource=rule("configmaps"))
+    for value, data in (("v", {"k": "v", "x": "y"}), ("w", {"k": "w"})):
+        assert (await api.ok("POST", MAPS, config_map(value, k=value)))["data"] == data
+
+
 async def test_a_mutation_that_cannot_be_made_refuses_unless_failures_are_ignored(api: Any) -> None:
     await mutating(api, patched("has(object.immutable) ? [] : [JSONPatch{op: 'remove', path: '/spec/nothing'}]"))
     found = await api.refused(403, "POST", DEPLOYMENTS, deployment())
