@@ -68,6 +68,9 @@ class Keeper:
         self._outputs = outputs
         self._stdin = stdin
         self._leave_open = leave_open
+        #: what the process has not taken of its input yet; clients are not heard meanwhile (`_is_full`)
+        self._input = b""
+        self._is_full = False
         self._log = Log()
         self._clients: dict[int, object] = {}
         self._code = -1
@@ -96,12 +99,14 @@ class Keeper:
         """Returns the exit code once the process has ended and its output is read."""
         self._reap()
         while self._code < 0:
-            for fd, _ in self._poll.poll(1000):
-                self._on_ready(fd)
+            for fd, events in self._poll.poll(1000):
+                self._on_ready(fd, events)
             self._reap()
         return self._code
 
-    def _on_ready(self, fd: int) -> None:
+    def _on_ready(self, fd: int, events: int) -> None:
+        if fd == self._stdin and self._is_full:
+            self._push()
         if fd in self._outputs:
             self._on_output(fd)
         elif fd == self._wake:
@@ -110,8 +115,8 @@ class Keeper:
             self._accept()
         elif fd == self._ctl:
             self._on_control()
-        elif fd in self._clients:
-            self._on_input(fd)
+        elif fd in self._clients and not self._is_full:
+            self._on_input(fd, has_left=bool(events & select.POLLHUP))
 
     def _on_output(self, fd: int) -> bool:
         """Passes on what there is; returns whether there may be more."""
@@ -147,9 +152,10 @@ class Keeper:
             return
         client.setblocking(False)
         self._clients[fd] = client
-        self._poll.register(fd, select.POLLIN)
+        if not self._is_full:
+            self._poll.register(fd, select.POLLIN)
 
-    def _on_input(self, fd: int) -> None:
+    def _on_input(self, fd: int, *, has_left: bool) -> None:
         try:
             data = self._clients[fd].recv(_CHUNK_BYTES)  # type: ignore[attr-defined]
         except BlockingIOError:
@@ -157,19 +163,43 @@ class Keeper:
         except OSError:
             data = b""
         if not data:
-            self._leave(fd)
+            if has_left:
+                self._leave(fd)
+            else:
+                # one that has only closed its writing half goes on listening; that it leaves is told in any case
+                self._poll.register(fd, 0)
             if self._stdin >= 0 and not self._leave_open:
                 os.close(self._stdin)
                 self._stdin = -1
         elif self._stdin >= 0:
-            try:
-                os.write(self._stdin, data)
-            except OSError:
-                self._stdin = -1
+            self._input = data
+            self._push()
+
+    def _push(self) -> None:
+        """Gives the process what it takes of its input: one that waits to be read from takes none."""
+        try:
+            self._input = self._input[os.write(self._stdin, self._input) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._input = b""  # nobody reads it any more
+        if self._is_full == bool(self._input):
+            return
+        self._is_full = bool(self._input)
+        for fd in self._clients:
+            if self._is_full:
+                self._poll.unregister(fd)
+            else:
+                self._poll.register(fd, select.POLLIN)
+        events = (select.POLLIN if self._stdin in self._outputs else 0) | (select.POLLOUT if self._is_full else 0)
+        if events:
+            self._poll.register(self._stdin, events)
+        else:
+            self._poll.unregister(self._stdin)
 
     def _leave(self, fd: int) -> None:
-        self._poll.unregister(fd)
-        # a client that has only closed its writing half goes on listening
+        if not self._is_full:
+            self._poll.unregister(fd)
         self._clients.pop(fd).close()  # type: ignore[attr-defined]
 
     def _on_control(self) -> None:
@@ -285,6 +315,8 @@ def keep(arguments: list[str]) -> None:
         os._exit(1)
     for fd in set(fds):
         os.close(fd)
+    if stdin >= 0:
+        os.set_blocking(stdin, False)
     keeper = Keeper(pid, outputs, stdin, leave_open="l" in flags)
     for name, number in (("pid", pid), ("conmon.pid", os.getpid())):
         with open(f"{name}.tmp", "w") as file:

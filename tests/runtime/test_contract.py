@@ -224,6 +224,7 @@ async def test_a_left_attachment_does_not_end_the_container(subject: Any) -> Non
     container = await subject.run(await subject.sandbox())
     process = await subject.runtime.attach(container, stdin=False, tty=False)
     await process.close()
+    assert await process.wait() == 0
     assert (await subject.status(container)).state is ContainerState.RUNNING
 
 

@@ -76,6 +76,34 @@ async def test_an_attachment_sees_output_and_gives_input(subject: Any) -> None:
     await again.close()
 
 
+async def test_a_process_that_says_much_more_than_it_is_told_goes_on(subject: Any) -> None:
+    size = 200_000
+    script = f"head -c {size} | od -v -t x1 -w1; wc -c; exit 7"
+    container = await subject.run(await subject.sandbox(), script, stdin=True, stdin_once=True)
+    process = await subject.runtime.attach(container, stdin=True, tty=False)
+
+    async def tell() -> None:
+        await process.write(bytes(2 * size))
+        await process.write(b"")
+
+    told = asyncio.create_task(tell())
+    async with asyncio.timeout(DEADLINE_S):
+        while await process.read() is not None:
+            pass
+        await told
+    assert (await log_of(subject, container))[-1] == (1, b"%d\n" % size)
+    assert (await subject.status(container)).exit_code == 7
+
+
+async def test_a_client_that_has_said_all_hears_the_answer(subject: Any) -> None:
+    script = "sum=0; while read number; do sum=$((sum + number)); done; echo sum $sum"
+    container = await subject.run(await subject.sandbox(), script, stdin=True, stdin_once=True)
+    process = await subject.runtime.attach(container, stdin=True, tty=False)
+    await process.write(b"40\n2\n")
+    await process.write(b"")
+    assert await read_until(process, b"\n") == b"sum 42\n"
+
+
 async def test_a_terminal_can_be_attached_and_sized(subject: Any) -> None:
     waits = 'until [ "$(stty size)" = "44 99" ]; do sleep 0.02; done; read line; echo got $line'
     container = await subject.run(await subject.sandbox(), waits, stdin=True, tty=True)
