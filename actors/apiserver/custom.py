@@ -127,7 +127,7 @@ class CustomKinds:
         if CLEANUP not in (definition["metadata"].get("finalizers") or ()):
             return True
         try:
-            if not await self._delete_objects(name):
+            if not await self._delete_objects(definition):
                 context = self._writer.context(SERVER, "steersman")
                 await self._writer.run(self._writer.transform(self._kind, "", name, context, _without_cleanup))
                 return True
@@ -135,17 +135,19 @@ class CustomKinds:
             log.info("objects of %s are not all gone yet: %s", name, error)
         return False
 
-    async def _delete_objects(self, name: str) -> bool:
+    async def _delete_objects(self, definition: Obj) -> bool:
         """Asks for the deletion of every object; returns whether there were any."""
         context = self._writer.context(SERVER, "steersman")
+        stored = self._registry.stored(definition)
+        if stored is None:
+            return False
+        kind = replace(stored, converter=None)  # which version an object is shown in does not matter here
         left = False
-        for row in self._registry.custom().get(name, ())[:1]:
-            kind = replace(row, converter=None)  # which version an object is shown in does not matter here
-            for entry in list(self._cache.shelf(kind.prefix()).within()):
-                left = True
-                namespace, _, item = entry.key.rpartition("/")
-                if not entry.obj["metadata"].get("deletionTimestamp"):
-                    await self._writer.run(self._writer.delete(kind, namespace, item, None, context))
+        for entry in list(self._cache.shelf(kind.prefix()).within()):
+            left = True
+            namespace, _, item = entry.key.rpartition("/")
+            if not entry.obj["metadata"].get("deletionTimestamp"):
+                await self._writer.run(self._writer.delete(kind, namespace, item, None, context))
         return left
 
     async def _say(self, name: str, reason: str, message: str) -> None:

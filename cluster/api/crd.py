@@ -27,9 +27,19 @@ def rows_of(crd: Obj) -> tuple[Kind, ...]:
     """Returns a row for each version that an established definition serves."""
     if not is_established(crd) and (crd.get("status") or {}).get("conditions"):
         return ()
-    group, versions = crd["spec"]["group"], crd["spec"]["versions"]
-    repairs = {f"{group}/{version['name']}": repairer(_schema(version)) for version in versions}
-    return tuple(_row(crd, version, repairs) for version in versions if version.get("served"))
+    repairs = _repairs(crd)
+    return tuple(_row(crd, version, repairs) for version in crd["spec"]["versions"] if version.get("served"))
+
+
+def storage_row(crd: Obj) -> Kind:
+    """Returns the row of the version in which a definition's objects are stored, whether it is served or not."""
+    version = next(version for version in crd["spec"]["versions"] if version.get("storage"))
+    return _row(crd, version, _repairs(crd))
+
+
+def _repairs(crd: Obj) -> dict[str, Repair]:
+    group = crd["spec"]["group"]
+    return {f"{group}/{version['name']}": repairer(_schema(version)) for version in crd["spec"]["versions"]}
 
 
 def _schema(version: Obj) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steersman.cluster.api.crd import rows_of
+from steersman.cluster.api.crd import rows_of, storage_row
 from steersman.cluster.api.row import Kind, ScalePaths, Subresource
 from steersman.cluster.api.rows import BODY_ROWS, ROWS
 from steersman.cluster.api.schema.compile import FastCheck
@@ -174,6 +174,11 @@ class Registry:
             self._by_kind[(row.api_version, row.resource.kind)] = row
         self.generation += 1
         return rows
+
+    def stored(self, crd: Obj) -> Kind | None:
+        """Returns what a definition's objects are stored as; None where they are those of a kind of Kubernetes."""
+        row = storage_row(crd)
+        return None if row.prefix() in _BUILT_IN_PREFIXES else row
 
     def remove_crd(self, name: str) -> tuple[Kind, ...]:
         """Stops serving a CustomResourceDefinition; returns the rows that are gone."""

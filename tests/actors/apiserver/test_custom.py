@@ -208,6 +208,21 @@ async def test_what_kubernetes_serves_itself_is_not_for_definitions(
     assert (await api.ok("GET", f"{built_in}/kept"))["spec"] == ingress["spec"]
 
 
+async def test_objects_that_are_served_no_more_go_with_their_definition(api: Any) -> None:
+    await api.ok("POST", CRDS, crd(version("v1"), version("v2", storage=True)))
+    await api.ok("POST", V1, gadget())
+
+    def unserve(found: Any) -> None:
+        for row in found["spec"]["versions"]:
+            row["served"] = False
+
+    await edit(api, unserve)
+    await api.ok("DELETE", f"{CRDS}/gadgets.example.com")
+    await answers(api, f"{CRDS}/gadgets.example.com", 404)
+    await api.ok("POST", CRDS, crd())
+    assert (await api.ok("GET", V1))["items"] == []
+
+
 async def test_a_list_has_the_kind_that_its_definition_names(api: Any) -> None:
     wanted = crd()
     wanted["spec"]["names"]["listKind"] = "Gadgetry"
