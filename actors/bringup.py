@@ -446,9 +446,11 @@ def issue_certificates(site: Site) -> None:
 def write_kubeconfig(site: Site) -> Path:
     """Writes the administrator's kubeconfig into the data directory; returns its path."""
     path = site.data_dir / "kubeconfig"
-    path.touch(0o600)
     server = api_endpoints(site.config, site.hosts)[0]
-    path.write_text(kubeconfig.render(f"steersman-{site.config.name}", server, site.credentials("admin")))
+    new = path.with_name(f".{path.name}.new")
+    new.touch(0o600)
+    new.write_text(kubeconfig.render(f"steersman-{site.config.name}", server, site.credentials("admin")))
+    new.replace(path)
     return path
 
 

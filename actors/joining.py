@@ -13,6 +13,7 @@ from steersman.actors.bringup import BringUpFailed
 from steersman.actors.head import Known
 from steersman.actors.invitation import InvalidInvitation, Invitation, Token
 from steersman.actors.parts import over_tls
+from steersman.actors.renewing import renew_always
 from steersman.actors.rpc.keeper import HeadAway, HeadClient
 from steersman.actors.site import Site
 from steersman.actors.watchman import Watchman
@@ -159,6 +160,7 @@ class JoinedKeeper:
 
     async def keep(self) -> None:
         """Sees that Ray runs here until told to stop; anew when it ended, or when the head's Ray began anew."""
+        renewing = asyncio.create_task(renew_always(lambda: self._site))
         while not self._stopping.is_set():
             # a disk that has failed takes no notes; whoever keeps data on it says so
             with contextlib.suppress(HeadAway, OSError):
@@ -169,6 +171,7 @@ class JoinedKeeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._stopping.wait()
+        renewing.cancel()
         await self._watchman.close()
         await self._head.close()
 

@@ -23,6 +23,7 @@ from steersman.actors.bringup import BringUpFailed
 from steersman.actors.client import Client
 from steersman.actors.head import Head
 from steersman.actors.parts import over_tls
+from steersman.actors.renewing import renew_always
 from steersman.actors.rpc.keeper import serve_keeper
 from steersman.actors.site import Site, encode
 from steersman.actors.watchman import Watchman
@@ -197,8 +198,10 @@ class Keeper:
     async def _keep_until_told(self) -> None:
         """Keeps the cluster until told to stop, which breaks off whatever is under way: Ray can take long to answer."""
         keeping, told = asyncio.create_task(self._keep()), asyncio.create_task(self._stopping.wait())
+        renewing = asyncio.create_task(renew_always(lambda: self._site))
         await asyncio.wait((keeping, told), return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
+        renewing.cancel()
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
@@ -298,7 +301,9 @@ async def _keep_embedded(site: Site, progress: Progress) -> None:
     bringup.note_state(site, "ready")
     progress.tell("ready", api=bringup.endpoints(site)["api"][0], join="")
     progress.finish()
+    renewing = asyncio.create_task(renew_always(lambda: site))
     await told
+    renewing.cancel()
     await shell.close()
 
 

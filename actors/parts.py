@@ -6,7 +6,6 @@ One maker per role; `cluster/topology.py` says which roles there are and where t
 from __future__ import annotations
 
 import random
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from steersman.actors import allocator, apifiles
 from steersman.actors.client import Client
 from steersman.actors.http.client import HttpTransport
 from steersman.actors.ports import Component, Now
+from steersman.actors.renewed import http_client_context
 from steersman.actors.site import Site
 from steersman.cluster.store.values import Unavailable
 from steersman.cluster.topology import (
@@ -28,7 +28,6 @@ from steersman.cluster.topology import (
     grpc_token_port,
     node_port_range,
 )
-from steersman.runtime.credentials import Credentials
 
 if TYPE_CHECKING:
     from steersman.actors.apiserver.config import ApiServerConfig
@@ -81,7 +80,8 @@ class _InOrder:
 
 def over_tls(site: Site, file: str) -> Client:
     """A client of the cluster's API servers that is known by a certificate."""
-    return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=_tls(site.credentials(file))))
+    tls = http_client_context(site.credentials(file))
+    return Client(HttpTransport(api_endpoints(site.config, site.hosts), tls=tls))
 
 
 def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random, connect: Connect | None = None) -> Part:
@@ -91,12 +91,6 @@ def make(spec: ActorSpec, site: Site, *, now: Now, rng: random.Random, connect: 
         connect: how it reaches the API; over TLS when not given.
     """
     return _MAKERS[spec.role](spec, site, connect or partial(over_tls, site), now, rng)
-
-
-def _tls(credentials: Credentials) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(credentials.ca))
-    context.load_cert_chain(credentials.cert, credentials.key)
-    return context
 
 
 def _store(spec: ActorSpec, site: Site, connect: Connect, now: Now, rng: random.Random) -> Part:
@@ -152,12 +146,14 @@ def api_config(site: Site, index: int) -> ApiServerConfig:
         port=api_port(config, index),
         tls_cert=pem.cert.read_bytes(),
         tls_key=pem.key.read_bytes(),
+        tls_files=pem,
         client_ca=pem.ca.read_bytes(),
         client_ca_key=(site.pki / "ca.key").read_bytes(),
         service_account_key=(site.pki / "sa.key").read_bytes(),
         proxy_ca=(site.pki / "front-proxy-ca.crt").read_bytes(),
         proxy_cert=(site.pki / "front-proxy-client.crt").read_bytes(),
         proxy_key=(site.pki / "front-proxy-client.key").read_bytes(),
+        proxy_files=site.credentials("front-proxy-client"),
         kubernetes_version=config.kubernetes_version,
         cluster_domain=config.networking.cluster_domain,
         service_cidr=config.networking.service_cidr,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from steersman.actors.tls import ChannelCredentials, Channels
 from steersman.pb import etcd_pb2, etcd_pb2_grpc
 
 #: of one question to one member
@@ -59,20 +60,11 @@ class GroupClient:
         credentials: with a client certificate that the store lets in.
     """
 
-    def __init__(self, credentials: grpc.ChannelCredentials) -> None:
-        self._credentials = credentials
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, credentials: ChannelCredentials) -> None:
+        self._channels = Channels(credentials, _OPTIONS)
 
     async def close(self) -> None:
-        channels, self._channels = list(self._channels.values()), {}
-        await asyncio.gather(*(channel.close(None) for channel in channels))
-
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = grpc.aio.secure_channel(address, self._credentials, options=_OPTIONS)
-            self._channels[address] = channel
-        return channel
+        await self._channels.close()
 
     async def look(self, known: Mapping[int, str]) -> View:
         """Returns the group as its leader knows it.
@@ -89,7 +81,7 @@ class GroupClient:
             raise GroupUnavailable(f"no leader of the store answers at {', '.join(known.values())}")
         request = etcd_pb2.MemberListRequest(linearizable=True)
         try:
-            stub = etcd_pb2_grpc.ClusterStub(self._channel(known[leader]))
+            stub = etcd_pb2_grpc.ClusterStub(self._channels.to(known[leader]))
             listed = await stub.MemberList(request, timeout=_ASK_S_MAX)
         except grpc.aio.AioRpcError as error:
             raise GroupUnavailable(f"the store's leader does not answer: {error.details()}") from error
@@ -104,7 +96,7 @@ class GroupClient:
         return {member: reply for member, reply in zip(members, replies, strict=True) if reply is not None}
 
     async def _status(self, address: str) -> Answer | None:
-        stub = etcd_pb2_grpc.MaintenanceStub(self._channel(address))
+        stub = etcd_pb2_grpc.MaintenanceStub(self._channels.to(address))
         try:
             status = await stub.Status(etcd_pb2.StatusRequest(), timeout=_ASK_S_MAX)
         except grpc.aio.AioRpcError:
@@ -133,14 +125,14 @@ class GroupClient:
 
     async def transfer(self, leader: str, to: int) -> None:
         """Has another member lead; raises GroupUnavailable."""
-        stub = etcd_pb2_grpc.MaintenanceStub(self._channel(leader))
+        stub = etcd_pb2_grpc.MaintenanceStub(self._channels.to(leader))
         try:
             await stub.MoveLeader(etcd_pb2.MoveLeaderRequest(targetID=to), timeout=_CHANGE_S_MAX)
         except grpc.aio.AioRpcError as error:
             raise GroupUnavailable(f"the store does not change its leader: {error.details()}") from error
 
     async def _change(self, leader: str, method: str, request: object) -> object:
-        call = getattr(etcd_pb2_grpc.ClusterStub(self._channel(leader)), method)
+        call = getattr(etcd_pb2_grpc.ClusterStub(self._channels.to(leader)), method)
         try:
             return await call(request, timeout=_CHANGE_S_MAX)
         except grpc.aio.AioRpcError as error:

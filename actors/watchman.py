@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 import grpc
 
 from steersman.actors.site import Site
-from steersman.actors.tls import client_credentials
+from steersman.actors.tls import Channels, client_credentials
 from steersman.cluster.topology import ActorSpec
 from steersman.pb import actor_pb2, actor_pb2_grpc
+
+_OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
 
 class Watchman:
@@ -18,17 +20,11 @@ class Watchman:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._credentials = client_credentials(site.credentials("component"))
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels = Channels(client_credentials(site.credentials("component")), _OPTIONS)
 
     def _stub(self, spec: ActorSpec) -> actor_pb2_grpc.ActorStub:
-        channel = self._channels.get(spec.name)
-        if channel is None:
-            address = f"{self._site.host(spec.host).address}:{spec.status_port}"
-            options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-            channel = grpc.aio.secure_channel(address, self._credentials, options=options)
-            self._channels[spec.name] = channel
-        return actor_pb2_grpc.ActorStub(channel)
+        address = f"{self._site.host(spec.host).address}:{spec.status_port}"
+        return actor_pb2_grpc.ActorStub(self._channels.to(address))
 
     async def status(self, spec: ActorSpec, deadline_s: float = 2.0) -> actor_pb2.StatusReply | None:
         """Returns how an actor is, or None when it does not answer in time."""
@@ -55,5 +51,4 @@ class Watchman:
         return True
 
     async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close(None)
+        await self._channels.close()

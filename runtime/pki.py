@@ -22,7 +22,9 @@ from steersman.runtime.credentials import Credentials, credentials_in
 
 #: files of the authority of front proxies, and of the certificate with which API servers are such
 FRONT_PROXY_CA, FRONT_PROXY = "front-proxy-ca", "front-proxy-client"
-_CA_DAYS, _LEAF_DAYS, _RENEW_DAYS = 3650, 365, 30
+_CA_DAYS, _LEAF_DAYS = 3650, 365
+#: the part of its life after which a certificate is renewed; the kubelet's own are after 0.7 to 0.9 of theirs
+_RENEW_AFTER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +45,18 @@ class Authority:
     """A certificate authority in a directory; made at first use.
 
     Args:
+        life: of the certificates that it issues.
         file: the name of its files; that of front proxies lies beside that of clients.
     """
 
-    def __init__(self, directory: Path, file: str = "ca") -> None:
+    def __init__(
+        self, directory: Path, file: str = "ca", *, life: datetime.timedelta = datetime.timedelta(days=_LEAF_DAYS)
+    ) -> None:
         self.directory = directory
         self.ca = directory / f"{file}.crt"
         self.key = directory / f"{file}.key"
         self._common_name = f"steersman-{file}"
+        self._life = life
 
     def ensure(self) -> None:
         """Makes the authority and the key that signs service account tokens, unless they are there."""
@@ -59,7 +65,7 @@ class Authority:
             key = ec.generate_private_key(ec.SECP256R1())
             name = _name(self._common_name, ())
             cert = (
-                _builder(name, name, key.public_key(), _CA_DAYS)
+                _builder(name, name, key.public_key(), datetime.timedelta(days=_CA_DAYS))
                 .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
                 .add_extension(_key_usage(authority=True), critical=True)
                 .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -80,7 +86,7 @@ class Authority:
         return credentials_in(self.directory, file)
 
     def issue(self, identity: Identity) -> Credentials:
-        """Makes a certificate, unless a fitting one that is not about to expire is there."""
+        """Makes a certificate, unless a fitting one is there that has a fifth of its life before it."""
         credentials = self.credentials(identity.file)
         if not (credentials.key.exists() and _fits(credentials.cert, identity)):
             key = ec.generate_private_key(ec.SECP256R1())
@@ -98,7 +104,7 @@ class Authority:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         subject = _name(identity.common_name, identity.organizations)
         builder = (
-            _builder(subject, authority.subject, public_key, _LEAF_DAYS)
+            _builder(subject, authority.subject, public_key, self._life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -129,8 +135,9 @@ def _fits(path: Path, identity: Identity) -> bool:
     if not path.exists():
         return False
     cert = x509.load_pem_x509_certificate(path.read_bytes())
-    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=_RENEW_DAYS)
-    if cert.not_valid_after_utc < soon or cert.subject != _name(identity.common_name, identity.organizations):
+    begins, ends = cert.not_valid_before_utc, cert.not_valid_after_utc
+    is_old = datetime.datetime.now(datetime.UTC) >= begins + _RENEW_AFTER * (ends - begins)
+    if is_old or cert.subject != _name(identity.common_name, identity.organizations):
         return False
     try:
         names = list(cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
@@ -145,7 +152,7 @@ def _name(common_name: str, organizations: Sequence[str]) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: datetime.timedelta
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -155,7 +162,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_after(now + life)
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from steersman.actors.http.limits import HttpLimits
 from steersman.cluster.auth.audit import AuditPolicy
+from steersman.runtime.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class ApiServerConfig:
     Args:
         host: address to listen on; port: 0 for any free one, None for no socket at all (in-process callers only).
         tls_cert, tls_key, client_ca: PEM bytes; with none of them the socket speaks plain HTTP.
+        tls_files, proxy_files: where the certificates of this server, `tls_cert` and `proxy_cert`, are renewed, to be
+            read at the next handshake; None for nowhere.
         client_ca_key: PEM of the key of `client_ca`, with which certificate requests are signed; empty for none.
         service_account_key: PEM of the P-256 key that signs service-account tokens.
         kubernetes_version: the minor version whose API is served.
@@ -62,12 +65,14 @@ class ApiServerConfig:
     port: int | None = 0
     tls_cert: bytes = b""
     tls_key: bytes = b""
+    tls_files: Credentials | None = None
     client_ca: bytes = b""
     client_ca_key: bytes = b""
     service_account_key: bytes = b""
     proxy_ca: bytes = b""
     proxy_cert: bytes = b""
     proxy_key: bytes = b""
+    proxy_files: Credentials | None = None
     kubernetes_version: str = "1.36"
     cluster_domain: str = "cluster.local"
     service_cidr: str = "10.96.0.0/16"

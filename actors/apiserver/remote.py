@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import ssl
-import tempfile
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from steersman.actors.http import wires
 from steersman.actors.http.client import ConnectionFailed, HttpTransport
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.passing import end_to_end, pass_on
+from steersman.actors.renewed import KeyPair, Renewals, RenewedContext
 from steersman.actors.webhook import whole
 from steersman.cluster.api.apiservices import PASSED, Availability, failed, unreachable
 from steersman.cluster.api.extensions import CURRENT, STALE, Extension, read_resources
@@ -281,20 +281,22 @@ class Remote:
 
     def _context(self, *, checks: bool) -> ssl.SSLContext:
         """Raises ValueError when the APIService's authorities cannot be read."""
+        context = RenewedContext(ssl.PROTOCOL_TLS_CLIENT)
         if not checks or self.spec.get("insecureSkipTLSVerify"):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         else:
             try:
                 bundle = base64.b64decode(self.spec.get("caBundle") or "").decode("ascii")
-                context = ssl.create_default_context(cadata=bundle or None)
+                if bundle:
+                    context.load_verify_locations(cadata=bundle)
+                else:
+                    context.load_default_certs()
             except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
                 raise ValueError(str(error)) from None
         if self._config.proxy_cert:
-            with tempfile.NamedTemporaryFile() as pair:
-                pair.write(self._config.proxy_cert + b"\n" + self._config.proxy_key)
-                pair.flush()
-                context.load_cert_chain(pair.name)
+            KeyPair(self._config.proxy_cert, self._config.proxy_key).load(context)
+            if self._config.proxy_files is not None:
+                context.renewals = Renewals(self._config.proxy_files)
         return context
 
 

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 import ssl
-import tempfile
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from itertools import count
@@ -61,6 +60,7 @@ from steersman.actors.apiserver.writes import Writer
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.http.server import HttpServer
 from steersman.actors.ports import NodeDirectory, Now, Store, Stranger, User
+from steersman.actors.renewed import KeyPair, Renewals, RenewedContext
 from steersman.actors.rpc.api import GrpcApi
 from steersman.actors.webhook import Webhook
 from steersman.cluster.api import proxying
@@ -547,14 +547,13 @@ def _tls(config: ApiServerConfig) -> ssl.SSLContext | None:
     """The TLS context: our certificate, and the client's looked at where it shows one."""
     if not config.tls_cert:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = RenewedContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # as Go's servers: a client could keep the processor busy with it
     context.set_alpn_protocols(["http/1.1"])
-    with tempfile.NamedTemporaryFile() as pair:
-        pair.write(config.tls_cert + b"\n" + config.tls_key)
-        pair.flush()
-        context.load_cert_chain(pair.name)
+    KeyPair(config.tls_cert, config.tls_key).load(context)
+    if config.tls_files is not None:
+        context.renewals = Renewals(config.tls_files)
     if config.client_ca or config.proxy_ca:
         admit_strangers(context, config.client_ca + b"\n" + config.proxy_ca)
     return context

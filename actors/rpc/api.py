@@ -21,9 +21,12 @@ from cryptography.x509.oid import NameOID
 from steersman.actors.client import read_body
 from steersman.actors.http.messages import Request, Response
 from steersman.actors.ports import User
+from steersman.actors.renewed import KeyPair, Renewals
+from steersman.actors.tls import renewed_server_credentials
 from steersman.cluster.meta.errors import ApiError, BadRequest, InternalError, from_status
 from steersman.cluster.meta.resources import Resource
 from steersman.pb import api_pb2, api_pb2_grpc
+from steersman.runtime.credentials import Credentials
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -86,6 +89,8 @@ class Listening(Protocol):
     def tls_key(self) -> bytes: ...
     @property
     def client_ca(self) -> bytes: ...
+    @property
+    def tls_files(self) -> Credentials | None: ...
 
 
 class GrpcApi:
@@ -132,8 +137,9 @@ class GrpcApi:
         try:
             if not self._config.tls_cert:
                 return server.add_insecure_port(address)
-            pair = (self._config.tls_key, self._config.tls_cert)
-            credentials = grpc.ssl_server_credentials([pair], client_ca or None, require_client_auth=bool(client_ca))
+            files = self._config.tls_files
+            pair = KeyPair(self._config.tls_cert, self._config.tls_key)
+            credentials = renewed_server_credentials(pair, client_ca, Renewals(files) if files is not None else None)
             return server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from None

@@ -12,7 +12,7 @@ from steersman.actors.head import Head, Known
 from steersman.actors.rpc.guard import NameGuard
 from steersman.actors.site import Site
 from steersman.actors.storegroup import GroupUnavailable
-from steersman.actors.tls import client_credentials, server_credentials
+from steersman.actors.tls import Channels, client_credentials, server_credentials
 from steersman.cluster.placement import ChangeRefused, StoreGroup, StoreMember
 from steersman.cluster.topology import Host, keeper_port
 from steersman.pb import keeper_pb2, keeper_pb2_grpc
@@ -110,12 +110,14 @@ class HeadClient:
 
     def __init__(self, site: Site) -> None:
         self._address = f"{site.hosts[0].address}:{keeper_port(site.config)}"
-        credentials = client_credentials(site.credentials("component"))
-        self._channel = grpc.aio.secure_channel(self._address, credentials, options=_OPTIONS)
-        self._stub = keeper_pb2_grpc.KeeperStub(self._channel)
+        self._channels = Channels(client_credentials(site.credentials("component")), _OPTIONS)
 
     async def close(self) -> None:
-        await self._channel.close(None)
+        await self._channels.close()
+
+    @property
+    def _stub(self) -> keeper_pb2_grpc.KeeperStub:
+        return keeper_pb2_grpc.KeeperStub(self._channels.to(self._address))
 
     async def meet(self, host: Host, deadline_s: float = 2.0) -> Known:
         """Says that a machine is there; raises HeadAway."""

@@ -18,6 +18,7 @@ import orjson
 
 from steersman.actors.client import Client
 from steersman.actors.ports import Channel, ExecRequest, Frame, LogRequest, NodeStreams
+from steersman.actors.tls import ChannelCredentials, Channels
 from steersman.cluster.meta.errors import ApiError, NotFound, ServiceUnavailable, from_status
 from steersman.cluster.meta.resources import NODES
 from steersman.pb import node_pb2, node_pb2_grpc
@@ -35,6 +36,7 @@ ADDRESS_S = 30.0
 CHANNELS_MAX = 1024
 PIECE_BYTES_MAX = 1 << 20
 MESSAGE_BYTES_MAX = 16 << 20
+_OPTIONS = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX), ("grpc.enable_http_proxy", 0)]
 
 #: what a stream's `read` returns at its end
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
@@ -356,27 +358,14 @@ class GrpcNodeDirectory:
         credentials: with the client certificate; None for plain text (tests on loopback).
     """
 
-    def __init__(self, client: Client, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, client: Client, credentials: ChannelCredentials | None) -> None:
         self._client = client
-        self._credentials = credentials
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
+        self._channels = Channels(credentials, _OPTIONS)
 
     async def connect(self, node: str) -> NodeStreams:
         address = await self._address(node)
-        channel = self._channels.get(address)
-        if channel is None:
-            options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX), ("grpc.enable_http_proxy", 0)]
-            if self._credentials is None:
-                channel = grpc.aio.insecure_channel(address, options=options)
-            else:
-                channel = grpc.aio.secure_channel(address, self._credentials, options=options)
-            self._channels[address] = channel
-            if len(self._channels) > CHANNELS_MAX:
-                _, oldest = self._channels.popitem(last=False)
-                await oldest.close(None)
-        self._channels.move_to_end(address)
-        return GrpcNodeStreams(node, node_pb2_grpc.NodeStreamsStub(channel))
+        return GrpcNodeStreams(node, node_pb2_grpc.NodeStreamsStub(self._channels.to(address)))
 
     async def _address(self, node: str) -> str:
         now = asyncio.get_running_loop().time()
@@ -398,6 +387,4 @@ class GrpcNodeDirectory:
         return address
 
     async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close(None)
-        self._channels.clear()
+        await self._channels.close()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from tests.actors.pki import free_ports
+from cryptography import x509
+from tests.actors.pki import Pki, free_ports
 
 from steersman.actors.rpc.store import AddressInUse, serve_store
 from steersman.actors.store.client import StoreClient
 from steersman.actors.store.requests import Proposals
+from steersman.actors.tls import client_context
 from steersman.cluster.raft import leadership
 from steersman.cluster.store.values import (
     Compacted,
@@ -27,6 +31,8 @@ from steersman.cluster.store.values import (
     Unavailable,
 )
 from steersman.pb import etcd_pb2, etcd_pb2_grpc, raft_pb2_grpc, store_pb2, store_pb2_grpc
+from steersman.runtime.credentials import Credentials
+from steersman.runtime.pki import Authority, Identity
 
 ALL = Range(key=b"\0", range_end=b"\0")
 
@@ -64,6 +70,42 @@ async def test_a_group_elects_replicates_and_survives_its_leader(served: Any, pk
         await wait_until(lambda: returned.revision == group.replicas[group.leader()].revision)
         local = await returned.range(Range(key=b"\0", range_end=b"\0", serializable=True))
         assert local.kvs == found.kvs
+
+
+async def _shown(address: str, files: Credentials) -> int:
+    """The serial number of the certificate that a member shows in a handshake."""
+    host, port = address.rsplit(":", 1)
+    _, writer = await asyncio.open_connection(host, int(port), ssl=client_context(files))
+    writer.close()
+    return int(writer.get_extra_info("ssl_object").getpeercert()["serialNumber"], 16)
+
+
+async def test_the_members_of_a_store_take_renewed_certificates(served: Any, tmp_path: Path, wait_until: Any) -> None:
+    identity = Identity(file="store", common_name="store", hosts=("127.0.0.1", "localhost"))
+    short = Authority(tmp_path, life=datetime.timedelta(minutes=1))
+    short.ensure()
+    files = short.issue(identity)
+    async with served(3, Pki(tmp_path)) as group:
+        client = await group.client()
+        await client.txn(put("/a", "1"))
+        watch = client.watch(b"/", b"0", 0)
+        await anext(watch)
+        (old,) = {await _shown(address, files) for address in group.peers.values()}
+        Authority(tmp_path).issue(identity)
+        (new,) = {await _shown(address, files) for address in group.peers.values()}
+        assert old != new == x509.load_pem_x509_certificate(files.cert.read_bytes()).serial_number
+        away = next(member for member in group.replicas if member != group.leader())
+        await group.stop(away)
+        await client.txn(put("/b", "2"))
+        returned = await group.start(away)  # its peers shake hands with it anew
+        await wait_until(lambda: returned.revision == group.replicas[group.leader()].revision)
+        found = await returned.range(Range(key=b"\0", range_end=b"\0", serializable=True))
+        assert [kv.key for kv in found.kvs] == [b"/a", b"/b"]
+        batch = await anext(watch)
+        while not batch.events:
+            batch = await anext(watch)
+        assert [event.kv.key for event in batch.events] == [b"/b"]
+        await watch.aclose()
 
 
 async def test_a_member_that_missed_more_than_the_log_holds_gets_a_snapshot(
