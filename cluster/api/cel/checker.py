@@ -59,6 +59,8 @@ class Checker:
         self._loose = False
         #: the parts of each literal elsewhere, which must all be of one type, and which of them are optionals
         self._uniform: list[tuple[list[Node], frozenset[int]]] = []
+        #: the calls that read a text, which may be written out
+        self._read: list[Call] = []
         #: what type variables stand for, as far as is known, and how many there have been; whether any outlived the
         #: call it was made for, and the nodes since then, whose types it may be in
         self._bound: dict[str, Type] = {}
@@ -133,7 +135,9 @@ class Checker:
         """
         for node in self._open:
             node.type = types.resolve(node.type, self._bound)
-        if not self.issues:
+        if not self.issues:  # cel-go looks at these only where all types are right
+            for call in self._read:
+                self._literal(call)
             for nodes, optional in self._uniform:
                 self._alike(nodes, optional)
         for name in self.inputs:
@@ -217,7 +221,8 @@ class Checker:
             shown = ", ".join(map(self._shown, operands if node.target is None else operands[1:]))
             applied = f"({shown})" if node.target is None else f"{self._shown(operands[0])}.({shown})"
             return self._wrong(node, f"found no matching overload for '{node.function}' applied to '{applied}'")
-        self._literal(node)
+        if node.function in _READ_LITERALS:
+            self._read.append(node)
         return found
 
     def _instance(self, row: Overload) -> tuple[tuple[Type, ...], Type]:
@@ -233,8 +238,8 @@ class Checker:
 
     def _literal(self, node: Call) -> None:
         """Refuses texts that can never be read: patterns, moments and spans written out."""
-        read = _READ_LITERALS.get(node.function)
-        if read is None or not isinstance(node.args[-1], Literal) or not isinstance(node.args[-1].value, str):
+        read = _READ_LITERALS[node.function]
+        if not isinstance(node.args[-1], Literal) or not isinstance(node.args[-1].value, str):
             return
         try:
             read(node.args[-1].value)

@@ -70,6 +70,8 @@ def _declared() -> Declarations:
         ("self.name.matches('a(')", 19, "invalid matches argument"),
         ("duration('1parsec')", 10, "invalid duration argument"),
         ("timestamp('today')", 11, "invalid timestamp argument"),
+        ("duration('1parsec') == 1", 21,
+         "found no matching overload for '_==_' applied to '(duration, int)'"),
         ("has(self)", 5, "invalid argument to has() macro"),
         ("self.replicas +", 16, "Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', "
          "'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"),
