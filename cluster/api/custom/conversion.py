@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from steersman.cluster.api.steps import HookCall, HookReply, ServiceAddress, Steps, address_of, http_failure
+from steersman.cluster.api.syntax import name_of
 from steersman.cluster.meta.errors import ApiError
 from steersman.cluster.meta.objects import Obj
 
@@ -113,6 +114,9 @@ class Converter:
         if self.review == "v1" and response.get("uid") != uid:
             raise ValueError(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
         result = response.get("result") or {}
+        if not isinstance(result, dict):
+            field = "Go struct field ConversionResponse.response.result of type v1.Status"
+            raise ValueError(f"json: cannot unmarshal {name_of(result)} into {field}")
         if result.get("status") != "Success":
             status = f"response.result.status was '{result.get('status', '')}', not 'Success'"
             raise ValueError(result.get("message") or status)

@@ -187,6 +187,10 @@ def _renamed(response: Any) -> Any:
         (lambda response: {**response, "convertedObjects": []}, "returned 0 objects, expected 1"),
         (_renamed, "returned invalid converted object at index 0: must have the same name: h != other"),
         (lambda response: None, "failed: no response provided"),
+        (
+            lambda response: {**response, "result": "x"},
+            "json: cannot unmarshal string into Go struct field ConversionResponse.response.result of type v1.Status",
+        ),
     ],
 )
 async def test_a_wrong_answer_is_told(api: Any, webhook: Converting, change: Any, text: str) -> None:
