@@ -11,21 +11,57 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 
 from __future__ import annotations
 
-from steersman.cluster.api.admission.attempt import Attempt
+from steersman.cluster.api.admission.attempt import Attempt, aggregated
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.resources import is_extended
 from steersman.cluster.meta.objects import Obj, owner_references
 
 _HOST = "kubernetes.io/hostname"
+_ALWAYS = "Always"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 
 def pull_images(attempt: Attempt, _ctx: WriteContext) -> None:
-    """Makes every container of a pod pull its image."""
-    for field in _CONTAINERS:
-        for container in ((attempt.obj or {}).get("spec") or {}).get(field) or ():
-            container["imagePullPolicy"] = "Always"
+    """Makes every container and every volume of a pod pull its image; one that gets no new images stays as it is."""
+    if not _has_new_images(attempt):
+        return
+    for _, container in _containers(attempt.obj):
+        container["imagePullPolicy"] = _ALWAYS
+    for _, image in _image_volumes(attempt.obj):
+        image["pullPolicy"] = _ALWAYS
+
+
+def validate_pulls(attempt: Attempt, _ctx: WriteContext) -> None:
+    """Refuses a pod that somebody has let go without pulling after all."""
+    if not _has_new_images(attempt):
+        return
+    policies = [(f"{path}.imagePullPolicy", row.get("imagePullPolicy", "")) for path, row in _containers(attempt.obj)]
+    policies += [(f"{path}.pullPolicy", image.get("pullPolicy", "")) for path, image in _image_volumes(attempt.obj)]
+    wrong = [
+        f'{path}: Unsupported value: "{policy}": supported values: "{_ALWAYS}"'
+        for path, policy in policies
+        if policy != _ALWAYS
+    ]
+    if wrong:
+        raise attempt.forbidden(aggregated(wrong))
+
+
+def _has_new_images(attempt: Attempt) -> bool:
+    old = {row.get("image") for _, row in _containers(attempt.old)}
+    return attempt.old is None or any(row.get("image") not in old for _, row in _containers(attempt.obj))
+
+
+def _containers(pod: Obj | None) -> list[tuple[str, Obj]]:
+    """Every container of a pod, with its path."""
+    spec = (pod or {}).get("spec") or {}
+    return [(f"spec.{field}[{at}]", row) for field in _CONTAINERS for at, row in enumerate(spec.get(field) or ())]
+
+
+def _image_volumes(pod: Obj | None) -> list[tuple[str, Obj]]:
+    """The images that are volumes of a pod, with their paths."""
+    volumes = ((pod or {}).get("spec") or {}).get("volumes") or ()
+    return [(f"spec.volumes[{at}].image", row["image"]) for at, row in enumerate(volumes) if row.get("image")]
 
 
 def tolerate_devices(attempt: Attempt, _ctx: WriteContext) -> None:

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from steersman.cluster import config
+from steersman.cluster.api.admission.attempt import Attempt
 from steersman.cluster.api.admission.configuration import InvalidAdmission, read_admission
+from steersman.cluster.api.admission.optional import validate_pulls
 from steersman.cluster.api.admission.plugins import PLUGINS
 from steersman.cluster.api.admission.toleration_lists import merged
 from steersman.cluster.api.context import ApiSettings
@@ -62,6 +64,22 @@ def test_the_plugins_that_can_be_chosen_are_those_of_the_table() -> None:
 def test_a_usual_plugin_can_be_switched_off(api: Any, plural: str, sent: Any, plugin: str, found: Any) -> None:
     assert found(api.prepare(plural, sent or api.pod()).obj)
     assert not found(api.prepare(plural, sent or api.pod(), settings=on(off=[plugin])).obj)
+
+
+def test_new_images_are_always_pulled_and_old_ones_left_alone(api: Any) -> None:
+    settings = on("AlwaysPullImages")
+    sent = api.pod(volumes=[{"name": "v", "image": {"reference": "x:1", "pullPolicy": "Never"}}])
+    assert api.prepare("pods", sent, settings=settings).obj["spec"]["volumes"][0]["image"]["pullPolicy"] == "Always"
+    assert api.create("pods", sent)["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+    api.change("pods", "web", lambda obj: obj["metadata"].update(labels={"a": "b"}), settings=settings)
+    attempt = Attempt(operation="CREATE", kind=api.row("pods"), namespace="default", name="web", obj=sent)
+    sent["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
+    with pytest.raises(Forbidden) as refused:
+        validate_pulls(attempt, api.context())
+    assert refused.value.message == (
+        'pods "web" is forbidden: [spec.containers[0].imagePullPolicy: Unsupported value: "IfNotPresent": supported '
+        'values: "Always", spec.volumes[0].image.pullPolicy: Unsupported value: "Never": supported values: "Always"]'
+    )
 
 
 def test_a_pod_may_keep_off_others_only_on_the_same_node(api: Any) -> None:
