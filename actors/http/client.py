@@ -20,13 +20,15 @@ import httptools
 import orjson
 
 from steersman.actors.http.messages import Request, Response
-from steersman.actors.ports import Channel
+from steersman.actors.ports import Channel, monotonic
 from steersman.cluster.meta.errors import ApiError, ServerTimeout, ServiceUnavailable, from_status
 
 #: connections of one transport, watches included
 CONNECTIONS_MAX = 256
 #: idle connections kept for the next request
 IDLE_MAX = 32
+#: seconds for which a connection is used again: one that is always busy would outlive the certificate it began with
+CONNECTION_AGE_MAX_S = 3600.0
 #: bytes of a streamed answer read ahead of its reader
 STREAM_BYTES_MAX = 1 << 20
 #: the longest head of an answer that is read, as of Go's client
@@ -132,6 +134,7 @@ class _Connection:
         self.reader = reader
         self.writer = writer
         self.used = False
+        self._opened_at = monotonic()
         self._begin()
 
     def _begin(self) -> None:
@@ -141,7 +144,9 @@ class _Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether a request may be sent; not where the server has already said something else."""
+        """Whether a request may be sent; not where the server has already said something else, nor for ever."""
+        if monotonic() - self._opened_at >= CONNECTION_AGE_MAX_S:
+            return False
         return not (self.reader.at_eof() or self.reader.unread_bytes or self.writer.is_closing())
 
     async def send(self, head: bytes, body: bytes | AsyncIterator[bytes]) -> None:

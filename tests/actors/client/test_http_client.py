@@ -263,6 +263,23 @@ def test_throttling_is_waited_out(virtually: Any) -> None:
     virtually(scenario)
 
 
+async def test_a_connection_is_used_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await serving(Recording(lambda request: Response(200, {}, b'{"metadata":{"name":"a"}}')))
+    client = client_of(server)
+    admitted: list[Any] = []
+    admit = server.admit
+    monkeypatch.setattr(server, "admit", lambda connection: (admitted.append(connection), admit(connection))[1])
+    for _ in range(3):
+        await client.get(PODS, "a", "default")
+    assert len(admitted) == 1
+    monkeypatch.setattr("steersman.actors.http.client.CONNECTION_AGE_MAX_S", 0.0)
+    for _ in range(2):
+        await client.get(PODS, "a", "default")
+    assert len(admitted) == 3
+    await client.close()
+    await server.stop()
+
+
 async def test_client_certificates_tell_who_asks_and_a_foreign_authority_is_refused(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
