@@ -11,7 +11,7 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 
 from __future__ import annotations
 
-from steersman.cluster.api.admission.attempt import Attempt, aggregated
+from steersman.cluster.api.admission.attempt import CREATE, Attempt, aggregated
 from steersman.cluster.api.cel import Decision, Question
 from steersman.cluster.api.context import WriteContext
 from steersman.cluster.api.rules.resources import is_extended
@@ -94,15 +94,27 @@ def validate_addresses(attempt: Attempt, _ctx: WriteContext) -> None:
 
 
 def validate_owners(attempt: Attempt, ctx: WriteContext) -> None:
-    """Refuses owner references by somebody who may not delete the object, or block the deletion of its owners."""
+    """Refuses owner references by somebody who may not delete the object, or block the deletion of its owners.
+
+    Who makes an object may say whose it is.
+    """
     obj, old = attempt.obj, attempt.old
     if obj is None or "metadata" not in obj or (attempt.resource, attempt.subresource) == (("", "pods"), "status"):
         return
     before = owner_references(old) if old is not None else []
     if owner_references(obj) == before:
         return
+    if attempt.operation != CREATE:
+        _check_delete(attempt, ctx)
+    blocked = {row["uid"] for row in before if row.get("blockOwnerDeletion")}
+    for row in owner_references(obj):
+        if row.get("blockOwnerDeletion") and row.get("uid") not in blocked:
+            _check_owner(attempt, row, ctx)
+
+
+def _check_delete(attempt: Attempt, ctx: WriteContext) -> None:
     resource = attempt.kind.resource
-    verdict = ctx.authorize(
+    verdict: Decision = ctx.authorize(
         Question(
             verb="delete", group=resource.group, resource=resource.plural, subresource=attempt.subresource,
             namespace=attempt.namespace, name=attempt.name,
@@ -111,10 +123,6 @@ def validate_owners(attempt: Attempt, ctx: WriteContext) -> None:
     if not verdict.allowed:
         detail = f"cannot set an ownerRef on a resource you can't delete: {verdict.reason}, <nil>"
         raise attempt.forbidden(detail)
-    blocked = {row["uid"] for row in before if row.get("blockOwnerDeletion")}
-    for row in owner_references(obj):
-        if row.get("blockOwnerDeletion") and row.get("uid") not in blocked:
-            _check_owner(attempt, row, ctx)
 
 
 def _check_owner(attempt: Attempt, reference: Obj, ctx: WriteContext) -> None:

@@ -417,9 +417,13 @@ def test_plugins_that_are_off_by_default_can_be_had(api: Any) -> None:
     owners = {"settings": ApiSettings(plugins=frozenset({"OwnerReferencesPermissionEnforcement"}))}
     reference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "1", "blockOwnerDeletion": True}
     owned = {"metadata": {"name": "a", "ownerReferences": [reference]}}
+    api.create("configmaps", {"metadata": {"name": "a"}})
     for denied, wrong in (("delete", "you can't delete"), ("update", "you can't set finalizers on")):
         with pytest.raises(Forbidden, match=wrong):
-            api.prepare("configmaps", owned, authorize=lambda row, denied=denied: Decision(allowed=row.verb != denied),
-                        **owners)  # fmt: skip
+            api.change("configmaps", "a", lambda obj: obj["metadata"].update(ownerReferences=[reference]),
+                       authorize=lambda row, denied=denied: Decision(allowed=row.verb != denied), **owners)  # fmt: skip
+    with pytest.raises(Forbidden, match="you can't set finalizers on"):
+        api.prepare("configmaps", owned, authorize=lambda row: Decision(allowed=row.verb != "update"), **owners)
+    api.prepare("configmaps", owned, authorize=lambda row: Decision(allowed=row.verb != "delete"), **owners)
     api.prepare("configmaps", owned, **owners)
     api.prepare("configmaps", owned, authorize=lambda row: Decision(allowed=False))
