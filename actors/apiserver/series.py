@@ -1,6 +1,7 @@
 """Counters and distributions of what an API server asks of others and writes down, by the names of kube-apiserver.
 
-Source: k8s.io/apiserver/pkg/audit/metrics.go, .../authorization/metrics, .../server/options/encryptionconfig/metrics
+Source: k8s.io/apiserver/pkg/audit/metrics.go, .../authorization/metrics, .../server/options/encryptionconfig/metrics,
+.../authentication/request/x509
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: of those distributions that are of other lengths than those of calls, in seconds: from half an hour to a year
+_BOUNDS: dict[str, tuple[float, ...]] = {
+    "apiserver_client_certificate_expiration_seconds": (
+        0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000, 31104000,
+    ),
+}  # fmt: skip
 _HELP = {
     "apiserver_audit_event_total": "Counter of audit events generated and sent to the audit backend.",
     "apiserver_audit_level_total": "Counter of policy levels for audit events (1 per request).",
@@ -22,6 +29,9 @@ _HELP = {
         "NoOpinion results due to webhook timeout or error."
     ),
     "apiserver_authorization_webhook_duration_seconds": "Request latency in seconds.",
+    "apiserver_client_certificate_expiration_seconds": (
+        "Distribution of the remaining lifetime on the certificate used to authenticate a request."
+    ),
     "apiserver_envelope_encryption_kms_operations_latency_seconds": (
         "KMS operation duration with gRPC error code status total."
     ),
@@ -41,10 +51,10 @@ class Series:
         self._counts.setdefault(metric, Counter())[text_of(labels)] += number
 
     def observe(self, metric: str, seconds: float, /, **labels: str) -> None:
-        """Something has taken so long."""
-        text = text_of(labels)
-        buckets = self._buckets.setdefault(metric, {}).setdefault(text, [0] * (len(BOUNDS_S) + 1))
-        buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        """Something has taken so long, or will."""
+        text, bounds_s = text_of(labels), _BOUNDS.get(metric, BOUNDS_S)
+        buckets = self._buckets.setdefault(metric, {}).setdefault(text, [0] * (len(bounds_s) + 1))
+        buckets[bisect_left(bounds_s, seconds)] += 1
         self._sums[metric, text] += seconds  # type: ignore[assignment]
 
     def lines(self) -> Iterator[str]:
@@ -56,7 +66,7 @@ class Series:
         for name, rows in self._buckets.items():
             yield from head(name, _HELP[name], "histogram")
             for text, buckets in rows.items():
-                yield from histogram(name, text, BOUNDS_S, buckets, self._sums[name, text])
+                yield from histogram(name, text, _BOUNDS.get(name, BOUNDS_S), buckets, self._sums[name, text])
 
 
 def head(name: str, help_text: str, kind: str) -> tuple[str, str]:
@@ -66,12 +76,12 @@ def head(name: str, help_text: str, kind: str) -> tuple[str, str]:
 
 def histogram(name: str, text: str, bounds_s: Sequence[float], buckets: Sequence[int], sum_s: float) -> Iterator[str]:
     """The lines of one distribution; `buckets` has one more than there are bounds."""
-    total = 0
-    for bound, count in zip((*(f"{bound:g}" for bound in bounds_s), "+Inf"), buckets, strict=True):
+    total, braces = 0, f"{{{text}}}" if text else ""
+    for bound, count in zip((*(f"{bound:.8g}" for bound in bounds_s), "+Inf"), buckets, strict=True):
         total += count
-        yield f'{name}_bucket{{{text},le="{bound}"}} {total}'
-    yield f"{name}_sum{{{text}}} {sum_s:.6f}"
-    yield f"{name}_count{{{text}}} {total}"
+        yield f'{name}_bucket{{{text}{"," if text else ""}le="{bound}"}} {total}'
+    yield f"{name}_sum{braces} {sum_s:.6f}"
+    yield f"{name}_count{braces} {total}"
 
 
 def text_of(labels: dict[str, str]) -> str:

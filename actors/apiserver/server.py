@@ -12,9 +12,10 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from itertools import count
+from typing import Any
 
 import orjson
 
@@ -141,6 +142,7 @@ class ApiServer:
         issuer, settings = _issuer_of(config), _settings_of(config)
         self.metrics = Metrics()
         series = self.metrics.series
+        self._identifier, self._now = identifier(config.client_ca, config.proxy_ca), now
         self._sealed = SealedStore(store, config.encryption, series) if config.encryption else None
         store = self._sealed or store
         self.cache = WatchCache(store, rng)
@@ -258,7 +260,7 @@ class ApiServer:
                 host=self.config.host,
                 port=self.config.port,
                 tls=_tls(self.config),
-                identify=identifier(self.config.client_ca, self.config.proxy_ca),
+                identify=self._identify,
                 uploads=_is_upload,
                 limits=self.config.http,
             )
@@ -267,6 +269,12 @@ class ApiServer:
             self._grpc = GrpcApi(self, self.config, user_of_certificate)
             await self._grpc.start()
         await self._bootstrap.announce(self.port)
+
+    def _identify(self, certificate: Mapping[str, Any]) -> User | None:
+        """Whose a connection's certificate is; noted is how long it is good for, once and not for each request."""
+        left_s = ssl.cert_time_to_seconds(certificate["notAfter"]) - self._now()
+        self.metrics.series.observe("apiserver_client_certificate_expiration_seconds", left_s)
+        return self._identifier(certificate)
 
     async def stop(self) -> None:
         """Ends watches and conversations, lets short requests finish, and lets go of the store."""

@@ -69,6 +69,23 @@ async def whoami(
     return found["status"]["userInfo"] if answer.status == 201 else answer.status
 
 
+async def test_it_is_told_how_long_the_certificates_are_good_for_that_clients_show(
+    fronted: tuple[Any, Authority, Authority], tmp_path: Path
+) -> None:
+    api, clients, _ = fronted
+    hour = Authority(tmp_path, life=datetime.timedelta(hours=1))
+    for authority, name in ((hour, "short"), (clients, "long")):
+        pair = authority.issue(Identity(file=name, common_name=name))
+        assert (await whoami(api, clients.ca, pair))["username"] == name
+    name = "apiserver_client_certificate_expiration_seconds"
+    page = (await api.call("GET", "/metrics")).body.decode().splitlines()
+    assert f"# TYPE {name} histogram" in page
+    counts = [(bound, f'{name}_bucket{{le="{bound}"}} {count}') for bound, count in
+              (("1800", 0), ("3600", 1), ("15552000", 1), ("31104000", 1), ("+Inf", 2))]  # fmt: skip
+    assert [bound for bound, line in counts if line not in page] == []
+    assert f"{name}_count 2" in page
+
+
 async def test_only_a_front_proxy_says_in_headers_who_asks(fronted: tuple[Any, Authority, Authority]) -> None:
     api, clients, proxies = fronted
     proxy = proxies.issue(Identity(file="front-proxy-client", common_name="front-proxy-client"))
