@@ -6,11 +6,15 @@ import asyncio
 import threading
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
+from typing import Any
 
+import orjson
 import pytest
 
 from steersman.actors.apiserver.aside import aside, at_home
 from steersman.actors.clocks import VirtualTimeLoop
+from steersman.actors.http.messages import Request
+from steersman.actors.ports import User
 
 here: ContextVar[str] = ContextVar("here", default="nowhere")
 
@@ -65,3 +69,22 @@ def test_under_virtual_time_it_is_done_at_once() -> None:
         assert loop.run_until_complete(aside(_where)) == (threading.current_thread().name, "nowhere")
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("size_bytes", [10, 100_000], ids=["at home", "aside"])
+async def test_a_write_of_a_transaction_sees_what_the_others_come_to(api: Any, size_bytes: int) -> None:
+    """The pod's service account is looked up, its namespace's ranges of resources are listed."""
+    limits = {"limits": [{"type": "Container", "defaultRequest": {"cpu": "70m"}}]}
+    pod = {"annotations": {"a": "x" * size_bytes}, "name": "p"}
+    team = "/api/v1/namespaces/team"
+    writes = {
+        "/api/v1/namespaces": {"metadata": {"name": "team"}},
+        f"{team}/serviceaccounts": {"metadata": {"name": "default"}},
+        f"{team}/limitranges": {"metadata": {"name": "l"}, "spec": limits},
+        f"{team}/pods": {"metadata": pod, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }
+    user, headers = User("root", ("system:masters",)), {"content-type": "application/json"}
+    requests = [Request("POST", target, headers, orjson.dumps(body), user) for target, body in writes.items()]
+    made = [orjson.loads(body) for _, body in await api.server.transact(requests)]
+    assert made[3]["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "70m"}}
+    assert made[3]["spec"]["serviceAccountName"] == "default"
