@@ -36,8 +36,8 @@ class _Errand:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        #: in which the work is done, and in which it asks
-        self._context, self._asking = copy_context(), copy_context()
+        #: in which the work is done; what it asks is answered in a copy
+        self._context = copy_context()
         self._question: Future[Any] | None = None
         self._is_left = False
 
@@ -53,7 +53,7 @@ class _Errand:
         if self._is_left:
             question.cancel()
         else:
-            self._loop.call_soon_threadsafe(self._answer, question, function, values, context=self._asking)
+            self._loop.call_soon_threadsafe(self._answer, question, function, values)
         return question.result()
 
     @staticmethod
