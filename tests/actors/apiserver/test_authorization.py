@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,25 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(setup: Setup) -> Non
     setup.write({"type": "AlwaysDeny", "name": "none"})
     found = await setup.api.refused(403, "GET", PODS, user=JANE)
     assert found["message"].endswith(": Everything is forbidden.")
+
+
+async def test_a_file_changes_under_requests_and_each_is_answered_by_one_version_of_it(setup: Setup) -> None:
+    setup.says(allowed=True)
+    stopping = False
+
+    async def ask() -> int:
+        asked = 0
+        while not stopping:
+            await setup.api.ok("GET", PODS, user=JANE)
+            asked += 1
+        return asked
+
+    asking = [asyncio.create_task(ask()) for _ in range(8)]
+    async with asyncio.timeout(20):
+        for round_ in range(20):
+            before = len(setup.hook.asked)
+            setup.write(setup.webhook(cacheAuthorizedRequests=False, timeout=f"{5 + round_ % 2}s"), RBAC)
+            while len(setup.hook.asked) < before + 8:  # noqa: ASYNC110  (asked by whom the test starts)
+                await asyncio.sleep(0)
+    stopping = True
+    assert min(await asyncio.gather(*asking)) > 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -119,4 +121,34 @@ async def test_a_key_that_another_server_uses_first_is_read_from_the_file_when_i
     assert (await stored(behind, "b")).startswith(b"k8s:enc:secretbox:v1:k2:"), "the last good configuration stays"
     for api in (behind, ahead):
         await api.server.stop()
+    await store.stop()
+
+
+async def test_keys_change_under_requests(make_api: Any, make_store: Any, tmp_path: Path) -> None:
+    store = make_store(time.time)
+    await store.start()
+    api = await make_api(store, encryption=config(tmp_path / "e.yaml", ("k1", FIRST), ("k2", SECOND)))
+    stopping, used = False, Counter[str]()
+
+    async def use(name: str) -> None:
+        await api.ok("POST", SECRETS, secret(name))
+        while not stopping:
+            await put_anew(api, name)
+            await api.ok("GET", f"{SECRETS}/{name}")
+            await api.ok("GET", SECRETS)
+            used[name] += 1
+            await asyncio.sleep(0)
+
+    using = [asyncio.create_task(use(f"s{number}")) for number in range(4)]
+    async with asyncio.timeout(20):
+        for round_ in range(20):
+            before = min(used.values(), default=0)
+            while min(used.values(), default=0) < before + 2:  # noqa: ASYNC110  (used by whom the test starts)
+                await asyncio.sleep(0)
+            keys = (("k1", FIRST), ("k2", SECOND))
+            config(tmp_path / "e.yaml", *(keys if round_ % 2 else reversed(keys)))
+            assert api.server._sealed.reload()
+    stopping = True
+    await asyncio.gather(*using)
+    await api.server.stop()
     await store.stop()
