@@ -32,7 +32,9 @@ def _main(port: int, directory: Path, user: str, target: str) -> None:
             began, answer = time.perf_counter(), b""
             wire.sendall(ask)
             while not answer.endswith(b"}"):
-                answer += wire.recv(65536)
+                piece = wire.recv(65536)
+                assert piece, "the server has gone"
+                answer += piece
             assert answer.startswith(b"HTTP/1.1 200"), answer
             count, worst_s = count + 1, max(worst_s, time.perf_counter() - began)
             if select.select([sys.stdin], [], [], PAUSE_S)[0]:
