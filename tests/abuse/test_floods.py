@@ -17,7 +17,7 @@ WAITS = f"{MAPS}?resourceVersion=99999999999"
 async def test_one_user_who_floods_is_told_to_wait_and_keeps_nobody_from_their_turn(
     victim: Victim, abuse: Abuse
 ) -> None:
-    """The flow's queues hold 300; jane shares its level, a node has its own."""
+    """The flow's queues hold 300 and its level has about 100 seats; jane shares that, a node has its own."""
     served: list[float] = []
 
     async def node_asks(wire: Wire) -> None:
@@ -32,7 +32,7 @@ async def test_one_user_who_floods_is_told_to_wait_and_keeps_nobody_from_their_t
     async with (
         abuse(growth_mib=60),
         wires(victim.port, victim.tls("node")) as (node,),
-        wires(victim.port, victim.tls("mallory"), 450) as flood,
+        wires(victim.port, victim.tls("mallory"), 500) as flood,
     ):
         asking = asyncio.create_task(node_asks(node))
         calls = [asyncio.create_task(wire.call("GET", WAITS)) for wire in flood]

@@ -22,8 +22,17 @@ from steersman import testing
 EXAMPLES = int(os.environ.get("STEERSMAN_FUZZ_EXAMPLES", "2"))
 #: seconds for the requests of one group
 GROUP_S_MAX = 240 * EXAMPLES
-#: the namespace exists, so that requests get further than to its absence; a watch is no JSON document
-_CONFIG = '[parameters]\n"path.namespace" = "default"\n"query.watch" = "false"\n'
+#: the namespace exists, so that requests get further than to its absence; a watch is no JSON document; a proxy is asked
+#: for Services that have nobody behind them, such as the one of the API when its Endpoints were deleted
+_CONFIG = """
+[parameters]
+"path.namespace" = "default"
+"query.watch" = "false"
+
+[[operations]]
+include-path-regex = "/services/.*/proxy"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 503]
+"""
 GROUPS = [
     "api/v1", "apis/admissionregistration.k8s.io/v1", "apis/apiextensions.k8s.io/v1", "apis/apiregistration.k8s.io/v1",
     "apis/apps/v1", "apis/authentication.k8s.io/v1", "apis/authorization.k8s.io/v1", "apis/autoscaling/v1",
