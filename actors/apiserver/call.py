@@ -26,6 +26,8 @@ _UNREADABLE = re.compile(";|%(?![0-9A-Fa-f]{2})")
 #: verbs and subresources of requests that last as long as their client likes
 _LASTING_VERBS = frozenset({"proxy", "watch"})
 _LASTING_PARTS = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+#: a client that would wait longer waits as long as others
+_LIMIT_S_MAX = 60.0
 
 
 class Query(dict[str, str]):
@@ -80,14 +82,22 @@ class Query(dict[str, str]):
         return self.get("fieldValidation", "") or "Warn"
 
 
-def check_timeout(query: Query, attributes: Attributes) -> None:
-    """Refuses a `timeout` that is no duration, of a request that is not meant to last; raises BadRequest."""
+def time_limit_s(query: Query, attributes: Attributes) -> float | None:
+    """The seconds that a client waits by its `timeout`; None where it says nothing, or the request is meant to last.
+
+    Source: k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go
+
+    Raises:
+        BadRequest: it is no duration.
+    """
     text = query.get("timeout", "")
-    if text and attributes.verb not in _LASTING_VERBS and attributes.subresource not in _LASTING_PARTS:
-        try:
-            duration_s(text)
-        except ValueError as error:
-            raise BadRequest(f"invalid timeout specified in the request URL - {error}") from None
+    if not text or attributes.verb in _LASTING_VERBS or attributes.subresource in _LASTING_PARTS:
+        return None
+    try:
+        limit_s = duration_s(text)
+    except ValueError as error:
+        raise BadRequest(f"invalid timeout specified in the request URL - {error}") from None
+    return limit_s if 0 < limit_s < _LIMIT_S_MAX else None
 
 
 @remembered(4096)

@@ -29,7 +29,7 @@ from steersman.actors.apiserver.authenticator import Authenticator, is_spaced, t
 from steersman.actors.apiserver.bootstrap import Bootstrap
 from steersman.actors.apiserver.bootstraptokens import BootstrapTokens
 from steersman.actors.apiserver.cache import Behind, WatchCache
-from steersman.actors.apiserver.call import Call, Query, check_timeout
+from steersman.actors.apiserver.call import Call, Query, time_limit_s
 from steersman.actors.apiserver.certificates import Certificates
 from steersman.actors.apiserver.components import Components
 from steersman.actors.apiserver.config import ApiServerConfig
@@ -84,6 +84,7 @@ from steersman.cluster.meta.errors import (
     ServerTimeout,
     ServiceUnavailable,
     Unauthorized,
+    out_of_time,
 )
 from steersman.cluster.store.values import InvalidRequest, StoreError, TooLarge, Unavailable
 from steersman.runtime.strangers import admit_strangers
@@ -401,6 +402,18 @@ class ApiServer:
         return True
 
     async def _answer(self, request: Request, query: Query, attributes: Attributes, trail: Trail | None) -> Response:
+        limit_s = time_limit_s(query, attributes)
+        if limit_s is None:
+            return await self._answer_at_leisure(request, query, attributes, trail)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._answer_at_leisure(request, query, attributes, trail)
+        except TimeoutError:
+            raise out_of_time() from None
+
+    async def _answer_at_leisure(
+        self, request: Request, query: Query, attributes: Attributes, trail: Trail | None
+    ) -> Response:
         if self.authorizer.asks:
             return await answered(lambda: self._answer_once(request, query, attributes, trail))
         return await self._answer_once(request, query, attributes, trail)
@@ -409,7 +422,6 @@ class ApiServer:
         self, request: Request, query: Query, attributes: Attributes, trail: Trail | None
     ) -> Response:
         counts = self.metrics
-        check_timeout(query, attributes)
         try:
             user = await self._known(request, attributes, trail)
         except Unauthorized:

@@ -522,9 +522,7 @@ class Writer:
             ground.verified = True
             await self._cache.reach(result.revision)
             await self._quotas.hold(changes, turns)
-        raise errors.ServerTimeout(
-            "Timeout: request did not complete within requested timeout - context deadline exceeded"
-        )
+        raise errors.out_of_time()
 
     async def _commit(self, changes: Sequence[Change], charges: Charges) -> TxnResult:
         revision = 0

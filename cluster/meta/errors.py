@@ -196,6 +196,11 @@ class ServerTimeout(ApiError):
     code, reason = 504, "Timeout"
 
 
+def out_of_time() -> ServerTimeout:
+    """The 504 of a request that took longer than its client, or the server, waits; a write may be done all the same."""
+    return ServerTimeout("Timeout: request did not complete within requested timeout - context deadline exceeded")
+
+
 def not_found(plural: str, name: str, group: str = "") -> NotFound:
     """The 404 of an object: `pods "web" not found`."""
     return NotFound(f'{_qualified(plural, group)} "{name}" not found', kind=plural, group=group, name=name)

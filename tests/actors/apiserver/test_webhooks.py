@@ -298,6 +298,18 @@ async def test_a_webhook_that_is_late_fails_the_write_or_is_passed_over(api: Any
     await api.ok("POST", MAPS, {"metadata": {"name": "a"}})
 
 
+async def test_a_client_waits_for_a_write_no_longer_than_it_says(api: Any, hook: Hook) -> None:
+    hook.answers["/v"] = lambda request: None
+    hook.delay_s = 1.5
+    await register(api, "validating", "v", {"clientConfig": hook.config("/v")})
+    found = await api.refused(504, "POST", f"{MAPS}?timeout=200ms", {"metadata": {"name": "a"}})
+    text = "Timeout: request did not complete within requested timeout - context deadline exceeded"
+    assert (found["reason"], found["message"]) == ("Timeout", text)
+    await api.refused(404, "GET", f"{MAPS}/a")
+    await api.ok("POST", f"{MAPS}?timeout=5s", {"metadata": {"name": "a"}})
+    await api.ok("POST", f"{MAPS}?timeout=0", {"metadata": {"name": "b"}})
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
