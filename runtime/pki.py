@@ -132,9 +132,10 @@ def fingerprint(ca: Path) -> str:
 
 def _fits(path: Path, identity: Identity) -> bool:
     """Whether a certificate is the identity's and good for some time yet."""
-    if not path.exists():
+    try:
+        cert = x509.load_pem_x509_certificate(path.read_bytes())
+    except (FileNotFoundError, ValueError):  # it was never made, or a disk has spoilt it
         return False
-    cert = x509.load_pem_x509_certificate(path.read_bytes())
     begins, ends = cert.not_valid_before_utc, cert.not_valid_after_utc
     is_old = datetime.datetime.now(datetime.UTC) >= begins + _RENEW_AFTER * (ends - begins)
     if is_old or cert.subject != _name(identity.common_name, identity.organizations):

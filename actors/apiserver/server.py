@@ -406,9 +406,11 @@ class ApiServer:
         if limit_s is None:
             return await self._answer_at_leisure(request, query, attributes, trail)
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as limit:
                 return await self._answer_at_leisure(request, query, attributes, trail)
         except TimeoutError:
+            if not limit.expired():
+                raise
             raise out_of_time() from None
 
     async def _answer_at_leisure(

@@ -16,6 +16,15 @@ def test_a_certificate_is_kept_until_its_identity_changes(tmp_path):
     assert authority.issue(wider).cert.read_bytes() != first
 
 
+def test_a_certificate_that_cannot_be_read_is_made_anew(tmp_path):
+    authority = Authority(tmp_path)
+    authority.ensure()
+    made = authority.issue(SERVER)
+    made.cert.write_bytes(b"\0" * 500)
+    authority.issue(SERVER)
+    ssl.create_default_context().load_cert_chain(made.cert, made.key)
+
+
 def test_private_keys_are_readable_by_their_owner_alone(tmp_path):
     authority = Authority(tmp_path)
     authority.ensure()
